@@ -1,0 +1,58 @@
+// Interval bounds of an affine layer z = W y + b from its split-K products, rounded outward.
+//
+// With s = sum of planes of W centre, r = sum of planes of |W| radius, v = sum of planes of |W| magnitude:
+//   z in s + b -+ R,  R = r (1 + 2g) + (g + weight_rel) v (1 + 2g) + u (|s| + |b|) + bias_abs + tiny, all times (1 + 16u).
+// Source: centre-radius interval arithmetic with the a-priori error g = gamma_D of a D-deep sum in any order (Higham,
+//   Accuracy and Stability, ch. 3), D = p.depth; |W centre| <= v (1 + 2u) is inside the factor. l and h then step outward
+//   by one representable number, which covers the last subtraction.
+// Buffers (f32): centre [chunks, batch, n], spread [chunks, 2 batch, n], bias [n], bias_abs [n]; out: lower, upper, weight_sum
+//   (= v rounded up) [batch, n]. Rows have pitch p.ld.
+// Overflow: a result of 2^40 or more marks the input in `bad`.
+// Geometry: workgroup (64,1,1), grid-stride. Races: own elements; `bad` by atomicOr.
+#import "lib/float"
+
+struct Params {
+    grid: vec4<u32>,
+    n: u32, ld: u32, len: u32, threads: u32,
+    batch: u32, chunks: u32, u: f32, g: f32,
+    weight_rel: f32, tiny: f32, pad0: u32, pad1: u32,
+}
+@group(0) @binding(0) var<storage, read_write> centre: array<f32>;
+@group(0) @binding(1) var<storage, read_write> spread: array<f32>;
+@group(0) @binding(2) var<storage, read_write> bias: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read_write> lower: array<f32>;
+@group(0) @binding(4) var<storage, read_write> upper: array<f32>;
+@group(0) @binding(5) var<storage, read_write> weight_sum: array<f32>;
+@group(0) @binding(6) var<storage, read_write> bad: array<atomic<u32>>;
+@group(1) @binding(0) var<uniform> p: Params;
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let plane = p.batch * p.ld;
+    for (var i = (group.x + p.grid.x) * 64u + lane.x; i < p.len; i += p.threads) {
+        let at = i / p.n * p.ld + i % p.n;
+        var s = 0.0;
+        var r = 0.0;
+        var v = 0.0;
+        for (var part = 0u; part < p.chunks; part++) {
+            s += centre[part * plane + at];
+            r += spread[part * 2u * plane + at];
+            v += spread[(part * 2u + 1u) * plane + at];
+        }
+        let b = bias[i % p.n];
+        let up = 1.0 + 2.0 * p.g;
+        let total = (r * up + (p.g + p.weight_rel) * (v * up) + p.u * (abs(s) + abs(b.x)) + b.y + p.tiny) * (1.0 + 16.0 * p.u);
+        let middle = s + b.x;
+        var l = step_down(middle - total);
+        var h = step_up(middle + total);
+        let sum = v * up * (1.0 + 4.0 * p.u);
+        if (is_huge(l) || is_huge(h) || is_huge(sum)) {
+            atomicOr(&bad[i / p.n], 1u);
+            l = -1.0;
+            h = 1.0;
+        }
+        lower[at] = l;
+        upper[at] = h;
+        weight_sum[at] = sum;
+    }
+}

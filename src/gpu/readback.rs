@@ -1,0 +1,135 @@
+//! Bringing bytes to the host: reused staging buffers and a future that a mapping fires.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use super::{Gpu, locked};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A value that a callback sets and a future waits for.
+#[derive(Clone, Default)]
+pub(super) struct Signal(Arc<Mutex<(Option<Result<()>>, Option<Waker>)>>);
+
+impl Signal {
+    pub(super) fn set(&self, value: Result<()>) {
+        let mut state = locked(&self.0);
+        state.0 = Some(value);
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Signal {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = locked(&self.0);
+        match state.0.take() {
+            Some(value) => Poll::Ready(value),
+            None => {
+                state.1 = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A mapped-read buffer on loan from the ring.
+#[derive(Debug)]
+pub(super) struct Staging {
+    pub(super) raw: wgpu::Buffer,
+    size: u64,
+}
+
+/// Buffers of one usage, kept for reuse, smallest fit first.
+#[derive(Debug)]
+pub(super) struct Ring {
+    usage: wgpu::BufferUsages,
+    label: &'static str,
+    free: Mutex<Vec<wgpu::Buffer>>,
+}
+
+impl Ring {
+    /// Most buffers kept; enough for a pipelined caller.
+    const KEEP: usize = 8;
+
+    pub(super) fn new(label: &'static str, usage: wgpu::BufferUsages) -> Self {
+        Self { usage, label, free: Mutex::default() }
+    }
+
+    fn take_raw(&self, device: &wgpu::Device, size: u64) -> wgpu::Buffer {
+        let mut free = locked(&self.free);
+        let fitting = (0..free.len()).filter(|&i| free[i].size() >= size).min_by_key(|&i| free[i].size());
+        if let Some(index) = fitting {
+            return free.swap_remove(index);
+        }
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(self.label),
+            size: size.next_power_of_two().max(4096),
+            usage: self.usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    fn put_raw(&self, buffer: wgpu::Buffer) {
+        let mut free = locked(&self.free);
+        free.push(buffer);
+        if free.len() > Self::KEEP {
+            free.remove(0);
+        }
+    }
+}
+
+/// The ring of parameter arenas.
+#[derive(Debug)]
+pub(super) struct Arenas(pub(super) Ring);
+
+impl Arenas {
+    pub(super) fn take(&self, device: &wgpu::Device, size: u64) -> wgpu::Buffer {
+        self.0.take_raw(device, size)
+    }
+
+    pub(super) fn put(&self, buffer: wgpu::Buffer) {
+        self.0.put_raw(buffer);
+    }
+}
+
+/// The ring of staging buffers.
+#[derive(Debug)]
+pub(super) struct StagingRing(pub(super) Ring);
+
+impl StagingRing {
+    pub(super) fn take(&self, device: &wgpu::Device, size: u64) -> Staging {
+        Staging { raw: self.0.take_raw(device, size), size }
+    }
+}
+
+impl Gpu {
+    /// Maps a staging buffer whose copy has been submitted, takes its bytes and returns it to the ring.
+    pub(super) async fn fetch(&self, staging: Staging) -> Result<Vec<u8>> {
+        let signal = Signal::default();
+        let fire = signal.clone();
+        staging.raw.map_async(wgpu::MapMode::Read, 0..staging.size, move |mapped| {
+            fire.set(mapped.map_err(|error| {
+                Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error)
+            }));
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Err(error) = self.0.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.check_alive()?;
+            return Err(Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error));
+        }
+        signal.await?;
+        let view = staging.raw.get_mapped_range(0..staging.size).map_err(|error| {
+            Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error)
+        })?;
+        let bytes = view.to_vec();
+        drop(view);
+        staging.raw.unmap();
+        self.0.staging.0.put_raw(staging.raw);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,230 @@
+//! `f64` numbers that carry a rigorous bound on their own error: running error analysis.
+//!
+//! Source: N. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, section 3.3. The rounding
+//! error of a sum is found exactly by Knuth's two-sum (Handbook of Floating-Point Arithmetic, section 4.3.2), that of
+//! a product or a quotient by a fused multiply-add (ibid., section 4.4), so a computation without rounding has
+//! the bound 0.
+//!
+//! Why the bounds hold: each is a sum of a few non-negative terms, evaluated to nearest in `f64`. At most 8
+//! roundings lose at most the factor (1 - u)^8, u = 2^-53, which `GROW` = 1 + 16 u gives back (its own rounding
+//! included); products that underflow lose at most 2^-1074 each, which `FLOOR` gives back. Overflow shows as a value or
+//! bound that is not finite, which every user of this module refuses.
+
+/// Unit roundoff of `f64` to nearest.
+const U: f64 = f64::EPSILON / 2.0;
+/// Pays for the roundings inside one bound.
+pub(super) const GROW: f64 = 1.0 + 16.0 * U;
+/// Pays for underflow inside one bound; far above the few times 2^-1074 that it can lose.
+const FLOOR: f64 = 1e-290;
+/// Where |x| is at least this, the exact error of the operation that made x is a representable number.
+const NORMAL: f64 = 1e-275;
+
+/// A real number known to be within `error` of `value`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bounded {
+    /// The number as computed.
+    pub(super) value: f64,
+    /// Bound on its distance from the real number; 0 if it is exact.
+    pub(super) error: f64,
+}
+
+impl Bounded {
+    pub(super) const ZERO: Self = Self::exact(0.0);
+    pub(super) const ONE: Self = Self::exact(1.0);
+
+    /// A number that is what it is.
+    pub(super) const fn exact(value: f64) -> Self {
+        Self { value, error: 0.0 }
+    }
+
+    fn new(value: f64, inexact: bool, error: f64) -> Self {
+        let error = if inexact { error * GROW + FLOOR } else { 0.0 };
+        Self { value, error }
+    }
+
+    pub(super) fn is_exact_zero(self) -> bool {
+        self == Self::ZERO
+    }
+
+    pub(super) fn is_finite(self) -> bool {
+        self.value.is_finite() && self.error.is_finite()
+    }
+
+    pub(super) fn add(self, other: Self) -> Self {
+        let (a, b) = (self.value, other.value);
+        let sum = a + b;
+        let part = sum - a;
+        let rounding = ((a - (sum - part)) + (b - part)).abs();
+        let error = self.error + other.error + rounding;
+        // A NaN (from overflow) must not read as "exact".
+        Self::new(sum, error != 0.0, error)
+    }
+
+    pub(super) fn neg(self) -> Self {
+        Self {
+            value: -self.value,
+            error: self.error,
+        }
+    }
+
+    pub(super) fn sub(self, other: Self) -> Self {
+        self.add(other.neg())
+    }
+
+    pub(super) fn mul(self, other: Self) -> Self {
+        let (a, b) = (self.value, other.value);
+        let product = a * b;
+        let rounding = if a == 0.0 || b == 0.0 {
+            0.0
+        } else if product.abs() < NORMAL {
+            // At most u NORMAL < FLOOR, or half the smallest subnormal number.
+            FLOOR
+        } else {
+            a.mul_add(b, -product).abs()
+        };
+        if self.error == 0.0 && other.error == 0.0 && rounding == 0.0 {
+            return Self::exact(product);
+        }
+        let carried = a.abs() * other.error + b.abs() * self.error + self.error * other.error;
+        Self::new(product, true, carried + rounding)
+    }
+
+    /// The quotient; not finite if the divisor may be 0.
+    pub(super) fn div(self, other: Self) -> Self {
+        let (a, b) = (self.value, other.value);
+        let quotient = a / b;
+        let rounding = if a == 0.0 {
+            0.0
+        } else if a.abs() < NORMAL || quotient.abs() < NORMAL {
+            2.0 * U * quotient.abs() + FLOOR
+        } else {
+            (quotient.mul_add(-b, a) / b).abs()
+        };
+        if self.error == 0.0 && other.error == 0.0 && rounding == 0.0 {
+            return Self::exact(quotient);
+        }
+        // |A/B - a/b| = |(A - a) b - a (B - b)| / |B b| <= (error_a + |a/b| error_b) / |B|.
+        let smallest = b.abs() - other.error;
+        if smallest <= 0.0 {
+            return Self {
+                value: quotient,
+                error: f64::INFINITY,
+            };
+        }
+        let carried = (self.error + (quotient.abs() + rounding) * other.error) / smallest;
+        Self::new(quotient, true, carried + rounding)
+    }
+
+    /// `max(x, 0)`.
+    pub(super) fn relu(self) -> Self {
+        if self.value > 0.0 || self.value.is_nan() {
+            return self;
+        }
+        // Rounding is monotone, so the computed sum is negative only if the real one is.
+        let surely_negative = self.value + self.error < 0.0;
+        Self {
+            value: 0.0,
+            error: if surely_negative { 0.0 } else { self.error },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn exact(value: f64) -> Bounded {
+        Bounded::exact(value)
+    }
+
+    #[test]
+    fn operations_without_rounding_stay_exact() {
+        assert_eq!(exact(1.5).add(exact(2.25)), exact(3.75));
+        assert_eq!(exact(0.1).mul(exact(-4.0)), exact(-0.4));
+        assert_eq!(exact(0.3).div(exact(2.0)), exact(0.15));
+        assert_eq!(exact(0.3).sub(Bounded::ZERO), exact(0.3));
+        assert_eq!(Bounded::ZERO.div(exact(0.3)), Bounded::ZERO);
+    }
+
+    #[test]
+    fn rounding_shows_and_is_about_half_an_ulp() {
+        for x in [
+            exact(0.1).add(exact(0.7)),
+            exact(0.1).mul(exact(0.7)),
+            exact(0.1).div(exact(0.7)),
+        ] {
+            assert!(x.error > 0.0 && x.error <= U * x.value * 1.01, "{x:?}");
+        }
+        assert!(exact(1e-200).mul(exact(1e-200)).error > 0.0);
+        assert!(exact(1e-300).div(exact(3.0)).error > 0.0);
+    }
+
+    #[test]
+    fn overflow_and_division_by_zero_are_not_finite() {
+        assert!(!exact(1e300).mul(exact(1e300)).is_finite());
+        assert!(!exact(f64::MAX).add(exact(f64::MAX)).is_finite());
+        assert!(!exact(1.0).div(exact(0.0)).is_finite());
+        assert!(!Bounded::ZERO.div(exact(0.0)).is_finite());
+        let around_zero = Bounded {
+            value: 0.1,
+            error: 0.2,
+        };
+        assert!(!exact(1.0).div(around_zero).is_finite());
+    }
+
+    #[test]
+    fn relu_keeps_what_may_be_positive() {
+        assert_eq!(
+            Bounded {
+                value: -1.0,
+                error: 0.5
+            }
+            .relu(),
+            Bounded::ZERO
+        );
+        assert_eq!(
+            Bounded {
+                value: -1.0,
+                error: 1.5
+            }
+            .relu()
+            .error,
+            1.5
+        );
+        let up = Bounded {
+            value: 1.0,
+            error: 0.5,
+        };
+        assert_eq!(up.relu(), up);
+    }
+
+    /// A ratio of small integers: its cross products are exact in `i128`, so claims about it can be checked exactly.
+    fn ratio() -> impl Strategy<Value = (i64, i64)> {
+        (-1_000_000i64..1_000_000, 1i64..1_000_000)
+    }
+
+    /// Whether `x` encloses `p / q`, decided with integers scaled by 2^60.
+    fn encloses(x: Bounded, p: i128, q: i128) -> bool {
+        let scale = |v: f64| (v * 2f64.powi(60)) as i128;
+        // |value - p/q| <= error  <=>  |value q - p| <= error q; a unit of 2^-60 pays for the conversion.
+        let distance = (scale(x.value) * q - p * (1i128 << 60)).abs();
+        distance <= (scale(x.error) + 2) * q
+    }
+
+    proptest! {
+        #[test]
+        fn sums_and_products_of_ratios_are_enclosed(a in ratio(), b in ratio()) {
+            let x = exact(a.0 as f64).div(exact(a.1 as f64));
+            let y = exact(b.0 as f64).div(exact(b.1 as f64));
+            let (ap, aq) = (i128::from(a.0), i128::from(a.1));
+            let (bp, bq) = (i128::from(b.0), i128::from(b.1));
+            // Values stay below 2^20 here, so that the scaled products fit.
+            prop_assume!(x.value.abs() < 1000.0 && y.value.abs() < 1000.0);
+            prop_assert!(encloses(x, ap, aq));
+            prop_assert!(encloses(x.add(y), ap * bq + bp * aq, aq * bq));
+            prop_assert!(encloses(x.sub(y), ap * bq - bp * aq, aq * bq));
+            prop_assert!(encloses(x.mul(y), ap * bp, aq * bq));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! ONNX files in and out.
+//!
+//! Reading takes files of all operator sets and IR versions, plain or gzipped, with the operators Gemm, MatMul, Add,
+//! Sub, Mul, Div, Relu, Flatten, Reshape, Squeeze, Unsqueeze, Constant, Dropout (the identity, as at inference) and
+//! Identity. What a network means is never changed silently: weights are the file's numbers, constant arithmetic is
+//! folded only where it is exact in `f32`, and whatever is not understood is an error that names the node.
+//!
+//! A first input dimension that is symbolic, absent, 0 or -1 is the batch and becomes 1; a fixed one is kept.
+//!
+//! Written to be safe on any bytes: a structural check (`wire`) runs before the reader proper.
+
+mod attributes;
+mod build;
+mod fold;
+mod order;
+mod tensor;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod write;
+
+pub use write::write;
+
+use super::Graph;
+use crate::error::{Error, ErrorKind, Result};
+use flate2::read::MultiGzDecoder;
+use rten_onnx::onnx::{ModelProto, NodeProto};
+use std::io::Read;
+use std::path::Path;
+
+/// Largest unpacked size of a gzipped file: Protocol Buffers messages end at 2 GiB anyway.
+const MAX_UNPACKED: u64 = 2 << 30;
+
+/// Reads a network from an ONNX file, plain or gzipped (told apart by content), and returns it with the unpacked bytes
+/// of the file (for hashing).
+///
+/// # Errors
+/// `Io` if the file cannot be read, `TooBig` if it unpacks to more than 2 GiB, else as [`parse`]; all name the file.
+pub fn read(path: &Path) -> Result<(Graph, Vec<u8>)> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = unpack(bytes).map_err(|e| e.in_file(path))?;
+    let graph = parse(&bytes).map_err(|e| e.in_file(path))?;
+    Ok((graph, bytes))
+}
+
+/// Reads a network from the bytes of an ONNX file (not gzipped).
+///
+/// # Errors
+/// `BadInput` if the bytes are not a well-formed network, `Unsupported` if it uses something that is not
+/// supported yet; both name the node or tensor and say what to do.
+pub fn parse(bytes: &[u8]) -> Result<Graph> {
+    let outline = wire::check(bytes)?;
+    let model = ModelProto::parse_buf(bytes).map_err(|e| {
+        Error::bad_input(format!("not an ONNX file: {e}"))
+            .with_help("the file may be damaged; export or download it again")
+            .with_source(e)
+    })?;
+    match &model.graph {
+        Some(graph) => build::graph(graph, outline.name),
+        None => Err(Error::bad_input(
+            "not an ONNX file: there is no network in it",
+        )),
+    }
+}
+
+fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    let mut unpacked = Vec::new();
+    MultiGzDecoder::new(&bytes[..])
+        .take(MAX_UNPACKED + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|e| {
+            Error::bad_input(format!("the gzip data is damaged: {e}"))
+                .with_help("download the file again")
+                .with_source(e)
+        })?;
+    if unpacked.len() as u64 > MAX_UNPACKED {
+        return Err(Error::new(
+            ErrorKind::TooBig,
+            "the file unpacks to more than 2 GiB",
+        ));
+    }
+    Ok(unpacked)
+}
+
+/// What errors call a node: its name, or its operator and its index in the file.
+fn node_name(node: &NodeProto, at: usize) -> String {
+    match node.name.as_deref() {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => format!("{}_{at}", node.op_type.as_deref().unwrap_or("node")),
+    }
+}

@@ -1,0 +1,36 @@
+//! Operators: one file a kernel family, each of which records dispatches.
+//!
+//! Every operator has a leading batch axis; an operand whose stride along it is 0 is shared. No result depends on the
+//! length of that axis, on the tile shape or on the device's clock.
+
+pub mod elementwise;
+pub mod matmul;
+pub mod reduce;
+pub mod row_compact;
+pub mod transpose;
+
+use crate::error::{Error, Result};
+use crate::gpu::Kernel;
+
+/// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    [elementwise::catalogue(), matmul::catalogue(), reduce::catalogue(), row_compact::catalogue(), transpose::catalogue()]
+        .concat()
+}
+
+/// A size as the `u32` that kernels use.
+///
+/// # Errors
+/// [`crate::ErrorKind::TooBig`] beyond 2^32 - 1.
+pub(crate) fn word(size: usize) -> Result<u32> {
+    u32::try_from(size).map_err(|_| {
+        Error::new(crate::ErrorKind::TooBig, format!("a size of {size} elements is beyond what kernels address"))
+            .with_help("use a smaller batch or network")
+    })
+}
+
+/// Workgroups of 64 for a grid-stride loop over `len` elements, and the stride in elements.
+pub(crate) fn strided_grid(len: usize, max_workgroups: u32) -> Result<(u32, u32)> {
+    let groups = word(len.div_ceil(64))?.clamp(1, max_workgroups.min(16_384));
+    Ok((groups, groups * 64))
+}

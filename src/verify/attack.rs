@@ -1,0 +1,265 @@
+//! A batched gradient attack: projected sign-gradient descent from several starts for every open condition at once
+//! (Madry et al., ICLR 2018). It only proposes points; nothing is believed before it is replayed in f64.
+
+use super::kernels;
+use super::network::DeviceChain;
+use crate::error::Result;
+use crate::gpu::{Control, Gpu, Grid, Recording};
+use crate::ops::elementwise::{self, Binary};
+use crate::ops::matmul::Matmul;
+use crate::ops::{strided_grid, word};
+use crate::tensor::Tensor;
+
+/// First and last step, in widths of the box.
+const STEPS: (f64, f64) = (0.25, 0.01);
+/// Most candidates of one run.
+const CANDIDATES: usize = 4096;
+
+/// What a group of candidates tries to reach: all rows of one conjunction at or below 0 somewhere in one box.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Aim {
+    /// Index of the box.
+    pub query: usize,
+    /// First row in the specification.
+    pub first_row: usize,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+/// Boxes and rows to attack.
+#[derive(Debug)]
+pub(super) struct Ground<'a> {
+    /// `[queries, inputs]`, rounded inward.
+    pub lower: &'a [f32],
+    /// `[queries, inputs]`, rounded inward.
+    pub upper: &'a [f32],
+    /// `[rows, outputs]`.
+    pub coefficients: &'a [f32],
+    /// `[rows]`.
+    pub constants: &'a [f32],
+}
+
+/// How hard to try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// Starts of each aim: the centre of the box, then random points.
+    pub starts: usize,
+    /// Gradient steps of each start.
+    pub steps: usize,
+    /// Seed of the random points; they depend on it, the box and the start alone.
+    pub seed: u64,
+}
+
+/// The best point that was found for an aim.
+#[derive(Debug, Clone)]
+pub(super) struct Find {
+    /// Index of the aim.
+    pub aim: usize,
+    /// Largest row value there, as the device computed it.
+    pub loss: f32,
+    /// The point.
+    pub x: Vec<f32>,
+}
+
+/// Attacks all aims; the finds have at most a loss of `report` and come in the order of the aims, best start first.
+pub(super) async fn attack(
+    gpu: &Gpu,
+    net: &DeviceChain,
+    ground: &Ground<'_>,
+    aims: &[Aim],
+    effort: Effort,
+    report: f32,
+    control: &Control,
+) -> Result<Vec<Find>> {
+    let mut finds = Vec::new();
+    let per_run = (CANDIDATES / effort.starts.max(1)).max(1);
+    for (index, part) in aims.chunks(per_run).enumerate() {
+        control.report("attack", (index * per_run) as u64, aims.len() as u64, "conditions");
+        let run = Run::new(gpu, net, ground, part, effort).await?;
+        finds.extend(run.execute(gpu, net, index * per_run, effort, report, control).await?);
+    }
+    finds.sort_by(|a, b| a.aim.cmp(&b.aim).then(a.loss.total_cmp(&b.loss)));
+    Ok(finds)
+}
+
+/// Device state of one run: candidates are aims times starts.
+struct Run {
+    candidates: usize,
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    query: Tensor<u32>,
+    spec: Tensor,
+    constants: Tensor,
+    aim: Tensor<u32>,
+    best: Tensor,
+    best_x: Tensor,
+    /// Outputs of every layer.
+    values: Vec<Tensor>,
+    /// Gradients on every layer's outputs, before and behind the ReLU's mask.
+    gradients: Vec<(Tensor, Tensor)>,
+    gradient_x: Tensor,
+}
+
+impl Run {
+    async fn new(
+        gpu: &Gpu,
+        net: &DeviceChain,
+        ground: &Ground<'_>,
+        aims: &[Aim],
+        effort: Effort,
+    ) -> Result<Self> {
+        let n = net.n_in();
+        let candidates = aims.len() * effort.starts;
+        let mut start = Vec::with_capacity(candidates * n);
+        let (mut query, mut aim) = (Vec::new(), Vec::new());
+        for target in aims {
+            for attempt in 0..effort.starts {
+                query.push(word(target.query)?);
+                aim.extend([word(target.first_row)?, word(target.rows)?]);
+                let at = target.query * n..(target.query + 1) * n;
+                let seed = effort.seed ^ ((target.query as u64) << 20) ^ ((target.first_row as u64) << 8);
+                push_start(&mut start, &ground.lower[at.clone()], &ground.upper[at], attempt, seed);
+            }
+        }
+        let rows = ground.constants.len();
+        let mut values = Vec::new();
+        let mut gradients = Vec::new();
+        for layer in &net.layers {
+            let shape = [candidates, layer.n_out];
+            values.push(Tensor::uninit_async(gpu, &shape).await?);
+            gradients.push((Tensor::uninit_async(gpu, &shape).await?, Tensor::uninit_async(gpu, &shape).await?));
+        }
+        let queries = ground.lower.len() / n.max(1);
+        Ok(Self {
+            candidates,
+            x: Tensor::from_slice_async(gpu, &[candidates, n], &start).await?,
+            lower: Tensor::from_slice_async(gpu, &[queries, n], ground.lower).await?,
+            upper: Tensor::from_slice_async(gpu, &[queries, n], ground.upper).await?,
+            query: Tensor::from_slice_async(gpu, &[candidates], &query).await?,
+            spec: Tensor::from_slice_async(gpu, &[rows, net.n_out()], ground.coefficients).await?,
+            constants: Tensor::from_slice_async(gpu, &[rows], ground.constants).await?,
+            aim: Tensor::from_slice_async(gpu, &[2 * candidates], &aim).await?,
+            best: Tensor::from_slice_async(gpu, &[candidates], &vec![3.0e38; candidates]).await?,
+            best_x: Tensor::from_slice_async(gpu, &[candidates, n], &start).await?,
+            values,
+            gradients,
+            gradient_x: Tensor::uninit_async(gpu, &[candidates, n]).await?,
+        })
+    }
+
+    async fn execute(
+        &self,
+        gpu: &Gpu,
+        net: &DeviceChain,
+        first_aim: usize,
+        effort: Effort,
+        report: f32,
+        control: &Control,
+    ) -> Result<Vec<Find>> {
+        let mut recording = Recording::new();
+        for step in 0..effort.steps {
+            self.record_forward(&mut recording, gpu, net)?;
+            self.record_backward(&mut recording, gpu, net)?;
+            let progress = step as f64 / (effort.steps.max(2) - 1) as f64;
+            let width = STEPS.0 * (STEPS.1 / STEPS.0).powf(progress);
+            self.record_step(&mut recording, gpu, net, width as f32)?;
+        }
+        self.record_forward(&mut recording, gpu, net)?;
+        let (best, best_x) = (self.best.record_read(&mut recording), self.best_x.record_read(&mut recording));
+        let mut output = gpu.run_async(&recording, control).await?;
+        let (best, best_x) = (self.best.take(&mut output, best), self.best_x.take(&mut output, best_x));
+        let finds = best.iter().zip(best_x.chunks(net.n_in().max(1))).enumerate();
+        Ok(finds
+            .filter(|(_, (loss, _))| **loss <= report)
+            .map(|(i, (&loss, x))| Find { aim: first_aim + i / effort.starts, loss, x: x.to_vec() })
+            .collect())
+    }
+
+    /// The network's outputs, every candidate's loss and its gradient on them.
+    fn record_forward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain) -> Result<()> {
+        let mut input = &self.x;
+        for (layer, value) in net.layers.iter().zip(&self.values) {
+            let product = Matmul { bias: Some(&layer.bias), relu: layer.relu, ..Matmul::default() };
+            product.record(recording, gpu.caps(), input, &layer.weight_t, value)?;
+            input = value;
+        }
+        let Some(last) = self.gradients.last() else { return Ok(()) };
+        let params = kernels::AttackTarget {
+            candidates: word(self.candidates)?,
+            outputs: word(net.n_out())?,
+            inputs: word(net.n_in())?,
+            ld_y: word(input.row_stride())?,
+            ld_x: word(self.x.row_stride())?,
+            ld_spec: word(self.spec.row_stride())?,
+            ..Default::default()
+        };
+        let bindings = vec![
+            input.binding(),
+            self.x.binding(),
+            self.spec.binding(),
+            self.constants.binding(),
+            self.aim.binding(),
+            last.0.binding(),
+            self.best.binding(),
+            self.best_x.binding(),
+        ];
+        let grid = Grid::Direct([params.candidates.div_ceil(64), 1, 1]);
+        recording.dispatch(&kernels::attack_target(), bindings, &params, grid, (self.candidates * net.n_in()) as f64)
+    }
+
+    fn record_backward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain) -> Result<()> {
+        for (index, layer) in net.layers.iter().enumerate().rev() {
+            let (raw, masked) = &self.gradients[index];
+            let mut gradient = raw;
+            if layer.relu {
+                elementwise::binary(recording, gpu.caps(), Binary::ReluGradient, raw, &self.values[index], masked)?;
+                gradient = masked;
+            }
+            let below = index.checked_sub(1).map_or(&self.gradient_x, |below| &self.gradients[below].0);
+            Matmul::default().record(recording, gpu.caps(), gradient, &layer.weight, below)?;
+        }
+        Ok(())
+    }
+
+    fn record_step(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain, step: f32) -> Result<()> {
+        let n = net.n_in();
+        let (groups, threads) = strided_grid(self.candidates * n, gpu.caps().max_workgroups)?;
+        let params = kernels::AttackStep {
+            n: word(n)?,
+            ld: word(self.x.row_stride())?,
+            len: word(self.candidates * n)?,
+            threads,
+            step,
+            ..Default::default()
+        };
+        let bindings = vec![
+            self.x.binding(),
+            self.gradient_x.binding(),
+            self.lower.binding(),
+            self.upper.binding(),
+            self.query.binding(),
+        ];
+        let work = (self.candidates * n) as f64;
+        recording.dispatch(&kernels::attack_step(), bindings, &params, Grid::Direct([groups, 1, 1]), work)
+    }
+}
+
+/// The centre first, then uniform points.
+fn push_start(out: &mut Vec<f32>, lower: &[f32], upper: &[f32], attempt: usize, seed: u64) {
+    for (i, (&l, &h)) in lower.iter().zip(upper).enumerate() {
+        let share = match attempt {
+            0 => 0.5,
+            _ => uniform(seed.wrapping_add((attempt as u64) << 32).wrapping_add(i as u64)),
+        };
+        out.push((l + (h - l) * share).clamp(l.min(h), h.max(l)));
+    }
+}
+
+/// SplitMix64 of a counter, as a number in [0, 1).
+fn uniform(counter: u64) -> f32 {
+    let mut z = counter.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 40) as f32 / (1_u64 << 24) as f32
+}

@@ -1,0 +1,21 @@
+//! Sound verification: is there an input in a box for which the network's outputs fulfil an unsafe condition?
+//!
+//! [`Verifier`] answers for many properties of one network at once: a gradient attack, an early exit on interval
+//! bounds, then layer-by-layer back-substitution. Bounds account for every rounding that WGSL allows
+//! ([`Soundness::Strict`]); what holds can be written down as a [`proof`] and [`check`]ed on the CPU alone.
+
+mod attack;
+mod bounds;
+pub mod check;
+pub mod instances;
+pub mod kernels;
+mod network;
+pub mod proof;
+pub mod property;
+mod soundness;
+mod verifier;
+pub mod vnnlib;
+
+pub use property::{Conjunction, InputBox, Property, Query, Row};
+pub use soundness::Soundness;
+pub use verifier::{Counterexample, Outcome, Verdict, Verifier, VerifyOptions};

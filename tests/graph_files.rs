@@ -1,0 +1,265 @@
+//! The ONNX reader, the `f64` reference and the chain form on files: small fixtures whose outputs onnxruntime
+//! computed, and the fully connected benchmark networks where they are present.
+#![cfg(feature = "onnx")]
+
+use std::path::{Path, PathBuf};
+use wavehull::graph::{Chain, Graph, onnx};
+
+const FIXTURES: [&str; 4] = ["gemm_relu", "old_ir", "normalised", "columns"];
+
+fn fixture(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(file)
+}
+
+/// The samples of a fixture: for each the input, the outputs in `f32` and those in `f64`.
+fn samples(name: &str) -> Vec<[Vec<f64>; 3]> {
+    let text = std::fs::read_to_string(fixture(&format!("{name}.txt"))).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let numbers = |line: &str, key: &str| -> Vec<f64> {
+        let rest = line.strip_prefix(key).unwrap();
+        rest.split_whitespace()
+            .map(|x| x.parse().unwrap())
+            .collect()
+    };
+    let sample = |lines: &[&str]| {
+        [
+            numbers(lines[0], "input "),
+            numbers(lines[1], "f32 "),
+            numbers(lines[2], "f64 "),
+        ]
+    };
+    lines.chunks(3).map(sample).collect()
+}
+
+#[test]
+fn the_reference_agrees_with_onnxruntime() {
+    for name in FIXTURES {
+        let (graph, _) = onnx::read(&fixture(&format!("{name}.onnx"))).unwrap();
+        let samples = samples(name);
+        assert_eq!(samples.len(), 4, "{name}");
+        for [input, f32s, f64s] in samples {
+            let output = graph.eval_f64_bounded(&input).unwrap();
+            assert_eq!(output.len(), f64s.len(), "{name}");
+            for ((&(value, bound), f32s), f64s) in output.iter().zip(f32s).zip(f64s) {
+                // At most 4 layers of at most 18 terms on numbers below 10 whose magnitudes sum to less than 100:
+                // 4 * 20 * u * 100 for either precision.
+                assert!(
+                    (value - f64s).abs() <= 8e3 * 2f64.powi(-53),
+                    "{name}: {value} or {f64s}"
+                );
+                assert!(
+                    (value - f32s).abs() <= 8e3 * 2f64.powi(-24),
+                    "{name}: {value} or {f32s}"
+                );
+                assert!(bound < 1e-13, "{name}: {bound}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fixtures_have_their_chains() {
+    let chain = |name: &str| {
+        let (graph, _) = onnx::read(&fixture(&format!("{name}.onnx"))).unwrap();
+        Chain::from_graph(&graph)
+    };
+    let sizes = |chain: &Chain| -> Vec<(usize, usize, bool)> {
+        let size = |l: &wavehull::graph::Affine| (l.weight.ncols(), l.weight.nrows(), l.relu);
+        chain.layers.iter().map(size).collect()
+    };
+    let gemm_relu = chain("gemm_relu").unwrap();
+    assert_eq!(
+        sizes(&gemm_relu),
+        [(4, 6, true), (6, 5, true), (5, 3, false)]
+    );
+    assert!(is_exact(&gemm_relu));
+    let old_ir = chain("old_ir").unwrap();
+    assert_eq!(sizes(&old_ir), [(5, 8, true), (8, 2, false)]);
+    assert!(is_exact(&old_ir));
+    let normalised = chain("normalised").unwrap();
+    assert_eq!(sizes(&normalised), [(18, 7, true), (7, 4, false)]);
+    assert!(normalised.layers[0].weight_rel > 0.0 && normalised.layers[1].weight_rel == 0.0);
+    let refused = chain("columns").unwrap_err().to_string();
+    assert!(
+        refused.contains("(Mul) combines two computed values"),
+        "{refused}"
+    );
+}
+
+fn is_exact(chain: &Chain) -> bool {
+    chain
+        .layers
+        .iter()
+        .all(|l| l.weight_rel == 0.0 && l.bias_abs.iter().all(|&e| e == 0.0))
+}
+
+#[test]
+fn gzipped_files_are_unpacked_and_errors_name_the_file() {
+    use std::io::Write;
+    let plain = std::fs::read(fixture("old_ir.onnx")).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&plain).unwrap();
+    let packed = encoder.finish().unwrap();
+    let folder = std::env::temp_dir().join(format!("wavehull-graph-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("net.onnx.gz");
+    std::fs::write(&file, &packed).unwrap();
+    let (graph, bytes) = onnx::read(&file).unwrap();
+    assert_eq!(bytes, plain);
+    assert_eq!((graph.name.as_str(), graph.input_len()), ("acas", 5));
+    std::fs::write(&file, &packed[..packed.len() / 2]).unwrap();
+    let damaged = onnx::read(&file).unwrap_err().to_string();
+    assert!(
+        damaged.contains("net.onnx.gz") && damaged.contains("gzip"),
+        "{damaged}"
+    );
+    std::fs::write(&file, &plain[..plain.len() / 2]).unwrap();
+    let truncated = onnx::read(&file).unwrap_err().to_string();
+    assert!(
+        truncated.contains("net.onnx.gz") && truncated.contains("ends inside"),
+        "{truncated}"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+    let missing = onnx::read(&file).unwrap_err();
+    assert_eq!(missing.kind(), wavehull::error::ErrorKind::Io);
+}
+
+/// The networks of a benchmark, or none with a word about it.
+fn benchmark(name: &str) -> Vec<PathBuf> {
+    let Some(shared) = std::env::var_os("WAVEHULL_SHARED") else {
+        eprintln!("skipped: the networks of {name}: WAVEHULL_SHARED is not set");
+        return Vec::new();
+    };
+    let folder = Path::new(&shared).join("vnncomp").join(name).join("onnx");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        eprintln!(
+            "skipped: the networks of {name}: there is no folder {}",
+            folder.display()
+        );
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// A point inside 0..1 that is not symmetric.
+fn point(len: usize) -> Vec<f64> {
+    (0..len)
+        .map(|i| ((i * 37 + 11) % 101) as f64 / 101.0)
+        .collect()
+}
+
+/// Plain `f64` evaluation of a chain.
+fn evaluate(chain: &Chain, input: &[f64]) -> Vec<f64> {
+    chain.layers.iter().fold(input.to_vec(), |y, layer| {
+        let row = |(row, &bias): (ndarray::ArrayView1<'_, f32>, &f32)| {
+            let sum = row
+                .iter()
+                .zip(&y)
+                .fold(f64::from(bias), |s, (&w, y)| s + f64::from(w) * y);
+            if layer.relu { sum.max(0.0) } else { sum }
+        };
+        layer
+            .weight
+            .outer_iter()
+            .zip(&layer.bias)
+            .map(row)
+            .collect()
+    })
+}
+
+fn check(graph: &Graph, file: &Path, inputs: usize, outputs: usize) -> Chain {
+    let name = file.display();
+    assert_eq!(
+        (graph.input_len(), graph.output_len()),
+        (inputs, outputs),
+        "{name}"
+    );
+    let input = point(inputs);
+    let output = graph.eval_f64_bounded(&input).unwrap();
+    let chain = Chain::from_graph(graph).unwrap();
+    assert_eq!(
+        (chain.input_len(), chain.output_len()),
+        (inputs, outputs),
+        "{name}"
+    );
+    let scale = output.iter().fold(1.0, |m: f64, o| m.max(o.0.abs()));
+    for (&(value, bound), chained) in output.iter().zip(evaluate(&chain, &input)) {
+        assert!(
+            value.is_finite() && bound.is_finite() && bound < 1e-9 * scale,
+            "{name}: {bound}"
+        );
+        // Exact chains differ by the rounding of f64 only, folded ones by that of f32.
+        let allowed = if is_exact(&chain) { 1e-9 } else { 1e-4 } * scale;
+        assert!(
+            (value - chained).abs() <= allowed,
+            "{name}: {value} or {chained}"
+        );
+    }
+    chain
+}
+
+#[test]
+fn benchmark_networks_are_read_and_evaluated() {
+    let sizes: [(&str, &str, usize, usize); 9] = [
+        ("acasxu", "", 5, 5),
+        ("mnist_fc", "", 784, 10),
+        ("reach_prob_density", "gcas", 14, 14),
+        ("reach_prob_density", "robot", 5, 5),
+        ("reach_prob_density", "vdp", 3, 3),
+        ("rl_benchmarks", "cartpole", 4, 2),
+        ("rl_benchmarks", "dubinsrejoin", 8, 8),
+        ("rl_benchmarks", "lunarlander", 8, 4),
+        ("eran", "mnist_relu_9_200", 784, 10),
+    ];
+    for (name, part, inputs, outputs) in sizes {
+        let files = benchmark(name);
+        let mut found = 0;
+        for file in files
+            .iter()
+            .filter(|file| file.to_string_lossy().contains(part))
+        {
+            let (graph, _) = onnx::read(file).unwrap();
+            let chain = check(&graph, file, inputs, outputs);
+            // ERAN's network normalises its input by (x - 0) / 1, which is exact, too.
+            assert!(is_exact(&chain), "{}", file.display());
+            found += 1;
+        }
+        let expected = if name == "acasxu" {
+            45
+        } else if name == "mnist_fc" {
+            3
+        } else {
+            1
+        };
+        assert!(
+            files.is_empty() || found == expected,
+            "{found} networks of {name}"
+        );
+    }
+}
+
+#[test]
+fn other_benchmark_networks_are_refused_by_operator() {
+    for (name, operator) in [
+        ("cifar10_resnet", "Conv"),
+        ("collins_rul_cnn", "Conv"),
+        ("oval21", "Conv"),
+        ("verivital", "Conv"),
+        ("eran", "Sigmoid"),
+    ] {
+        let files = benchmark(name);
+        let refusals = files.iter().filter_map(|file| onnx::read(file).err());
+        let texts: Vec<String> = refusals.map(|error| error.to_string()).collect();
+        let wanted = format!("uses the operator {operator}, which");
+        assert!(texts.iter().all(|text| text.contains(&wanted)), "{texts:?}");
+        let readable = usize::from(name == "eran");
+        assert!(
+            files.is_empty() || texts.len() + readable == files.len(),
+            "{name}: {texts:?}"
+        );
+    }
+}
