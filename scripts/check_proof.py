@@ -14,10 +14,9 @@ import numpy as np
 
 U, TINY, INF = 2.0**-53, 2.0**-1074, math.inf
 DECIMAL = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?"
-class Refused(Exception): "Why a proof is not accepted."
 def demand(condition, reason):
     if not condition:
-        raise Refused(reason)
+        raise ValueError(reason)
 
 # ---- Rounding
 def up(x): return np.nextafter(x, INF)
@@ -32,13 +31,10 @@ def outward(x, sign):
 
 # ---- ONNX, with just enough of protobuf
 def varint(b, at):
-    value = shift = 0
-    while True:
-        value, shift, at = value | (b[at] & 127) << shift, shift + 7, at + 1
-        if b[at - 1] < 128:
-            return value - (value >> 63 << 64), at
-def every(b, number):
-    """The values of a field: integers, or bytes."""
+    end = next(i for i in range(at, len(b)) if b[i] < 128) + 1
+    value = sum((byte & 127) << 7 * i for i, byte in enumerate(b[at:end]))
+    return value - (value >> 63 << 64), end
+def every(b, number):  # the values of a field: integers, or bytes
     at, found = 0, []
     while at < len(b):
         key, at = varint(b, at)
@@ -48,8 +44,7 @@ def every(b, number):
             size, at = ({1: 8, 5: 4}[key & 7], at) if key & 7 != 2 else varint(b, at)
             demand(0 <= size <= len(b) - at, "the network's file is damaged")
             value, at = b[at:at + size], at + size
-        if key >> 3 == number:
-            found.append(value)
+        found += [value] if key >> 3 == number else []
     return found
 def tensor(b):
     demand(every(b, 2) == [1] and not every(b, 13) and not every(b, 14), "a constant is not float, or not in the file")
@@ -72,6 +67,7 @@ def network(data):
         flag = lambda name, otherwise=0: (every(attr[name], 3) or [0])[0] if name in attr else otherwise
         real = lambda name: struct.unpack("<f", every(attr[name], 2)[0])[0] if name in attr else 1.0
         (out,) = every(node, 2)
+        demand(every(node, 7) in ([], [b""], [b"ai.onnx"]), f"{op} is not ONNX's own")
         if op == "Constant":
             known[out] = every(attr[b"value"], 5)[0]
             continue
@@ -95,8 +91,7 @@ def network(data):
             size, value = value.size, value + 0 * c
             demand(value.size == size and (op != "Div" or side == 0 and c.all()), f"{op} repeats a value or divides by 0")
             c = np.broadcast_to(c, value.shape).ravel()
-            if op == "Sub" and side == 1:
-                steps.append(("times", -np.ones(size)))
+            steps += [("times", -np.ones(size))] if op == "Sub" and side == 1 else []
             steps.append(({"Mul": "times", "Div": "over"}.get(op, "add"), -c if op == "Sub" and side == 0 else c))
         current = out
     demand(every(result, 1)[0] == current, "the output is not the last node's")
@@ -106,14 +101,10 @@ def network(data):
 def lists(text):
     stack = [[]]
     for token in re.findall(r"[()]|[^\s()]+", re.sub(r";.*", "", text)):
-        if token == ")":
-            stack[-2].append(stack.pop())
-        else:
-            stack.append([]) if token == "(" else stack[-1].append(token)
+        stack.append([]) if token == "(" else stack[-1].append(token) if token != ")" else stack[-2].append(stack.pop())
     (commands,) = stack
     return commands
-def alternatives(c):
-    """A condition as (bounds, rows) pairs, one of which must hold; plain conditions first, the first `or` slowest."""
+def alternatives(c):  # (bounds, rows) pairs, one of which must hold; plain conditions first, the first `or` slowest
     if c[0] == "or":
         return [pair for part in c[1:] for pair in alternatives(part)]
     if c[0] == "and":
@@ -156,7 +147,7 @@ def forward(kind, c, lo, hi):
         k = 2 * c.shape[1]
         error = over(gamma(k + 2) * at_most(abs(c) @ size_of(lo, hi), k) + 2 * k * TINY)
         return down(least(c, lo, hi) - error), up(-least(-c, lo, hi) + error)
-    ends = (lo + c, hi + c) if kind == "add" else (lo * c, hi * c) if kind == "times" else (lo / c, hi / c)
+    ends = {"add": np.add, "times": np.multiply, "over": np.divide}[kind]([lo, hi], c)
     return down(np.minimum(*ends)), up(np.maximum(*ends))
 def evaluate(A, c, e, lo, hi):
     k = 2 * A.shape[1]
@@ -193,9 +184,9 @@ def walk(A, c, e, steps, spans, slopes):
 
 # ---- The proof
 def check(proof, net, prop):
-    steps, inputs, outputs = network(net)
-    declared_inputs, declared_outputs, queries = properties(prop.decode())
-    demand((inputs, outputs) == (declared_inputs, declared_outputs), "the property does not fit the network")
+    steps, *sizes = network(net)
+    *declared, queries = properties(prop.decode())
+    demand(sizes == declared, "the property does not fit the network")
     lines = [l.split() for l in proof.decode().splitlines() if l.strip() and not l.strip().startswith("#")][::-1]
 
     def take(*words, more=0):
@@ -206,8 +197,8 @@ def check(proof, net, prop):
         demand(all(re.fullmatch(DECIMAL, x) and math.isfinite(float(x)) for x in numbers), f"no finite numbers in {line[:4]}")
         return numbers
     take("wavehull-proof", 1)
-    for word, data in (("network", net), ("property", prop)):
-        take(word, "sha256:" + hashlib.sha256(data).hexdigest())
+    take("network", "sha256:" + hashlib.sha256(net).hexdigest())
+    take("property", "sha256:" + hashlib.sha256(prop).hexdigest())
     take("soundness", "trust-f32" if lines and lines[-1][-1] == "trust-f32" else "strict")
     worst = INF
     for q, (lo, hi, conjunctions) in enumerate(queries):
@@ -230,15 +221,16 @@ def check(proof, net, prop):
                 below, above = np.split(walk(np.concatenate([unit, -unit]), zero, zero, steps, spans, slopes), 2)
                 lo[listed], hi[listed] = np.maximum(lo[listed], below), np.minimum(hi[listed], -above)
                 tight = ~((claim[:, 0] <= lo[listed]) & (claim[:, 1] >= hi[listed]))
-                demand(not tight.any(), f"query {q}, layer {len(slopes)}: neuron {listed[tight.argmax()]} is not shown to be in its bounds")
+                which = f"query {q}, layer {len(slopes)}, neuron {listed[tight.argmax()]}"
+                demand(not tight.any(), f"{which} is not shown to be in its bounds")
             slopes.append(slope)
             spans.append((np.maximum(lo, 0), np.maximum(hi, 0)))
         for number, rows in enumerate(conjunctions):
             row, claim = take("claim", number, more=2)
             demand(row in map(str, range(len(rows))), f"conjunction {number} of query {q} has no row {row}")
             factors, constant, strict = rows[int(row)]  # factors are small whole numbers
-            A, slack = np.array([[float(factors.get(i, 0)) for i in range(outputs)]]), abs(Fraction(float(constant)) - constant)
-            bound = walk(A, np.array([float(constant)]), np.array([outward(slack, 1)]), steps, spans, slopes)[0]
+            A, c = np.array([[float(factors.get(i, 0)) for i in range(sizes[1])]]), np.array([float(constant)])
+            bound = walk(A, c, outward(abs(Fraction(c[0]) - constant), 1), steps, spans, slopes)[0]
             enough = float(claim) > 0 or strict and float(claim) == 0
             demand(enough and float(claim) <= bound, f"query {q}, conjunction {number}: the claim is {claim}, derived is {bound}")
             worst = min(worst, bound)
@@ -254,5 +246,5 @@ if __name__ == "__main__":
         with np.errstate(all="ignore"):
             queries, worst = check(data[0], *(gzip.decompress(d) if d[:2] == b"\x1f\x8b" else d for d in data[1:]))
     except Exception as why:  # whatever a damaged file does to the readers above: it is not accepted
-        sys.exit(print(f"refused: {why if isinstance(why, Refused) else repr(why)}") or 1)
+        sys.exit(print(f"refused: {why if isinstance(why, ValueError) else repr(why)}") or 1)
     print(f"accepted: {queries} queries, every claimed row is at least {worst:.6g}")

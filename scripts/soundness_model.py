@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 """What soundness costs in tightness: a model in f64 of the strict f32 bounds, against depth.
 
-    python3 scripts/soundness_model.py [--shared FOLDER] [--quick]
+    python3 scripts/soundness_model.py [--shared FOLDER] [--quick | --full]
 
-The model is CROWN/DeepPoly back-substitution in f64, to which the error terms of the f32 run are added (docs/soundness.md
-derives them). What differs between the variants is the depth D of a sum of K products, in gamma = D u / (1 - D u):
+The model is CROWN/DeepPoly back-substitution in f64 to which the error terms of the f32 run are added; the page
+docs/soundness.md derives them and keeps the results. The variants differ in D, the number of roundings that a product
+meets in a sum of K products, which enters as gamma = D u / (1 - D u):
 
-    exact     no terms (also what an unsound run in trusted f32 would report, but for its own rounding)
-    any order D = K                          all by the letter of WGSL, one dispatch a sum
-    chunks    D = min(K, 64) + ceil(K / 64)  partial sums of 64 products pass through storage between dispatches
-    2 sqrt K  D = 2 sqrt(K)                  for reference: the best two-level sum
+    exact      no terms: the bound itself
+    any order  D = K: one dispatch a sum, any order of summation; holds by the letter of WGSL
+    chunks     D = min(K, 64) + ceil(K / 64): sums of 64 products pass through storage between dispatches; by the letter
+    2 sqrt K   D = 2 sqrt(K), for reference: the best two-level sum
+    centred    the rows are kept about the layer values at the centre of the box instead of about 0, so that the
+               error is proportional to the radius; those values come from one evaluation in f64
 
-It prints three tables: random networks of width 256 and 2 to 34 layers with K set to 4,608 (a ResNet-34's 3x3x512
-sums) whatever the modelled width; the same at the true width 4,608 and radius 0, where only the output rows are needed;
-and the networks of VNN-COMP's mnist_fc and cifar10_resnet with their own K, if the folder with them is known (--shared or
-WAVEHULL_SHARED). numpy only, one core, a few minutes; f64's own rounding and the flushing terms are left out.
+Tables: random networks of width 256 and 2 to 34 layers, with K set to 4,608 (a ResNet-34's 3x3x512 sums) in every sum;
+output rows alone at the true width 4,608; the networks of `data/`; and, if the folder with them is known (--shared or
+WAVEHULL_SHARED), those of VNN-COMP's mnist_fc and cifar10_resnet with their own K. numpy only, one core, some minutes.
+f64's own rounding and the flushing terms are left out.
 """
 
 import argparse
@@ -22,7 +25,6 @@ import gzip
 import math
 import os
 import re
-import struct
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +37,11 @@ import numpy as np  # noqa: E402
 U = 2.0**-23  # unit roundoff: WGSL rounds to either neighbour
 CHUNK = 64
 BLOCK = 64
+
+
 @dataclass(frozen=True)
 class Variant:
-    """`depth(K)`: roundings that a product meets in a sum of K (None: no error terms); `centred`: see the heading."""
+    """`depth(K)`: roundings that a product meets in a sum of K (None: no error terms); `centred`: see above."""
 
     depth: object = None
     centred: bool = False
@@ -70,7 +74,7 @@ VARIANTS = {
 
 @dataclass
 class Node:
-    """One node: `linear` (weight n_out x n_in, bias), `relu` or `add`; sources are indices of earlier nodes, 0 = input."""
+    """A `linear` (weight n_out x n_in, bias), `relu` or `add` node; sources are indices of earlier nodes, 0 = input."""
 
     kind: str
     sources: list
@@ -106,18 +110,20 @@ def dense(weight, bias, source):
 
 
 def convolution(kernel, bias, shape, stride, pad, source):
-    """A convolution over `shape` (C, H, W) as a dense matrix, with the K of the convolution. Returns (node, new shape)."""
+    """A convolution over `shape` (C, H, W) as a matrix, with the K of the convolution. Returns (node, new shape)."""
     out_c, in_c, size, _ = kernel.shape
     _, height, width = shape
     oh, ow = (height + 2 * pad - size) // stride + 1, (width + 2 * pad - size) // stride + 1
-    taps = [(i, j, np.s_[i : i + oh * stride : stride], np.s_[j : j + ow * stride : stride]) for i in range(size) for j in range(size)]
+    span_y, span_x = oh * stride, ow * stride
 
     def back(rows):
-        """Rows over the output times the matrix: nine small products instead of a mostly empty one."""
+        """Rows over the output times the matrix: a small product for each tap instead of one that is mostly zeros."""
         tall = rows.reshape(-1, out_c, oh * ow).transpose(0, 2, 1)
         out = np.zeros((len(rows), height + 2 * pad, width + 2 * pad, in_c))
-        for i, j, ys, xs in taps:
-            out[:, ys, xs] += (tall @ kernel[:, :, i, j]).reshape(-1, oh, ow, in_c)
+        for i, j in np.ndindex(size, size):
+            out[:, i : i + span_y : stride, j : j + span_x : stride] += (tall @ kernel[:, :, i, j]).reshape(
+                -1, oh, ow, in_c
+            )
         inner = out[:, pad : pad + height, pad : pad + width]
         return inner.transpose(0, 3, 1, 2).reshape(len(rows), -1)
 
@@ -149,7 +155,7 @@ class Run:
 
     net: Net
     variant: Variant
-    intersect: bool
+    intersect: str  # "no"; "neurons": keep the tighter of interval and row; "rows": also evaluate rows at every layer
     origins: list
     bounds: list
     kept: dict = field(default_factory=dict)
@@ -173,7 +179,7 @@ class Run:
         return 0.0 if self.variant.depth is None else U
 
     def shift(self, i):
-        """What node i, a linear layer, does to the origin of its source, less its own origin; and a bound on its parts."""
+        """What node i, a linear layer, makes of its source's origin, less its own origin; and a bound on its parts."""
         node = self.net.nodes[i - 1]
         here, there = self.origins[i], self.origins[node.sources[0]]
         value = self.once(("shift", i), lambda: node.weight @ there + node.bias - here)
@@ -244,19 +250,25 @@ class Rows:
         self.add_constant(positive @ t_low + negative @ t_up)
         self.give(source, scaled)
 
-    def at_input(self):
-        """The bounds: the rows evaluated on the box."""
-        a, (low, high), origin = self.pending[0], self.run.bounds[0], self.run.origins[0]
+    def value_at(self, i):
+        """The bounds if the rows, all of them over node i, are evaluated on its bounds."""
+        run, a = self.run, self.pending[i]
+        (low, high), origin = run.bounds[i], run.origins[i]
         negative = np.minimum(a, 0)
-        if self.run.u:
-            self.err = self.err + self.run.gamma(a.shape[1] + 2) * (np.abs(a) @ self.run.reach(0))
-        self.add_constant((a - negative) @ (low - origin) + negative @ (high - origin))
-        return self.constant - self.err
+        total = self.constant + (a - negative) @ (low - origin) + negative @ (high - origin)
+        err = self.err + 2 * run.u * (np.abs(self.constant) + np.abs(total))
+        if run.u:
+            err = err + run.gamma(a.shape[1] + 2) * (np.abs(a) @ run.reach(i))
+        return total - err
 
     def finish(self):
+        """The bounds at the input, or the best met on the way if the run looks there."""
+        best = -math.inf
         for i in range(max(self.pending), 0, -1):
             if i not in self.pending:
                 continue
+            if self.run.intersect == "rows" and len(self.pending) == 1 and i < len(self.run.bounds):
+                best = np.maximum(best, self.value_at(i))
             a, node = self.pending.pop(i), self.run.net.nodes[i - 1]
             if node.kind == "linear":
                 self.through_linear(a, i)
@@ -265,7 +277,7 @@ class Rows:
             else:  # an addition; its origin is the sum of its sources' origins
                 for source in node.sources:
                     self.give(source, a)
-        return self.at_input()
+        return np.maximum(best, self.value_at(0))
 
 
 def interval(run, i):
@@ -317,11 +329,11 @@ def bound_all(run):
         # On the first layer the interval pass already is the back-substitution.
         if i in read_by_relu and not (node.kind == "linear" and node.sources[0] == 0):
             found = refined(run, i)
-            low, high = (np.maximum(low, found[0]), np.minimum(high, found[1])) if run.intersect else found
+            low, high = (np.maximum(low, found[0]), np.minimum(high, found[1])) if run.intersect != "no" else found
         run.bounds.append((low, high))
 
 
-def margins(net, box, label, variant, intersect=True):
+def margins(net, box, label, variant, intersect="neurons"):
     """Lower bounds of "output of the label minus output j" for each j other than the label."""
     origins = evaluate(net, (box[0] + box[1]) / 2)
     if not variant.centred:
@@ -553,8 +565,8 @@ def narrow_table(depths, seeds):
         runs = [narrow_losses(layers, 1.0, seed) for seed in range(seeds if layers < 34 else min(seeds, 2))]
         middle = {name: float(np.median([losses[name] for _, losses in runs])) for name in VARIANTS}
         rows.append((layers, np.median([eps for eps, _ in runs]), middle))
-    title = f"Lost share of the worst margin, width 256, gain 1, K = {WIDE:,} (median of {seeds} nets, of 2 at 34 layers)"
-    print_losses(title, rows)
+    title = f"Lost share of the worst margin, width 256, gain 1, K = {WIDE:,}"
+    print_losses(f"{title} (median of {seeds} nets, of 2 at 34 layers)", rows)
 
 
 def verified_table(title, cases, intersect):
@@ -586,7 +598,8 @@ def mnist_fc_cases(folder):
     for size in (2, 4, 6):
         net = read_onnx(folder / "onnx" / f"mnist-net_256x{size}.onnx.gz", (784,))
         for eps in ("0.03", "0.05"):
-            yield f"256x{size}, {eps}", net, [read_vnnlib(folder / "vnnlib" / f"prop_{i}_{eps}.vnnlib.gz") for i in range(15)]
+            specs = [folder / "vnnlib" / f"prop_{i}_{eps}.vnnlib.gz" for i in range(15)]
+            yield f"256x{size}, {eps}", net, [read_vnnlib(path) for path in specs]
 
 
 def resnet_cases(folder, count):
@@ -606,17 +619,21 @@ def main():
     depths = [d for d in DEPTHS if d <= 10 or not options.quick]
     narrow_table(depths, 1 if options.quick else 3)
     wide = wide_losses(1.0, 0, depths)
-    print_losses(f"The same at the true width {WIDE:,}, radius 0, output rows only (a floor)", [(d, 0, wide[d]) for d in depths])
-    verified_table("Verified, mean worst margin: this project's networks", own_cases(root / "data", 10 if options.quick else 50), True)
+    title = f"The same at the true width {WIDE:,}, radius 0, output rows only (a floor)"
+    print_losses(title, [(d, 0, wide[d]) for d in depths])
+    own, heading = list(own_cases(root / "data", 10 if options.quick else 50)), "Verified, mean worst margin"
+    verified_table(f"{heading}: this project's networks, intersection at the neurons", own, "neurons")
+    verified_table(f"{heading}: the same, rows also evaluated at every layer", own, "rows")
     if options.shared is None:
         print("\nskipped: mnist_fc and resnet_2b: neither --shared nor WAVEHULL_SHARED is set")
     else:
         folder = Path(options.shared) / "vnncomp"
         cases = list(mnist_fc_cases(folder / "mnist_fc"))
-        verified_table("Verified, mean worst margin: mnist_fc, with interval intersection", cases, True)
-        verified_table("The same without intersection", cases, False)
+        verified_table(f"{heading}: mnist_fc, no intersection", cases, "no")
+        verified_table(f"{heading}: mnist_fc, intersection at the neurons", cases, "neurons")
+        verified_table(f"{heading}: mnist_fc, rows also evaluated at every layer", cases, "rows")
         resnet = resnet_cases(folder / "cifar10_resnet", 48 if options.full else 8)
-        verified_table("Verified, mean worst margin: cifar10_resnet, with interval intersection", resnet, True)
+        verified_table(f"{heading}: cifar10_resnet, intersection at the neurons", resnet, "neurons")
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

@@ -8,9 +8,7 @@ use wavehull::graph::{Chain, Graph, onnx};
 const FIXTURES: [&str; 4] = ["gemm_relu", "old_ir", "normalised", "columns"];
 
 fn fixture(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
 }
 
 /// The samples of a fixture: for each the input, the outputs in `f32` and those in `f64`.
@@ -19,17 +17,9 @@ fn samples(name: &str) -> Vec<[Vec<f64>; 3]> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let numbers = |line: &str, key: &str| -> Vec<f64> {
         let rest = line.strip_prefix(key).unwrap();
-        rest.split_whitespace()
-            .map(|x| x.parse().unwrap())
-            .collect()
+        rest.split_whitespace().map(|x| x.parse().unwrap()).collect()
     };
-    let sample = |lines: &[&str]| {
-        [
-            numbers(lines[0], "input "),
-            numbers(lines[1], "f32 "),
-            numbers(lines[2], "f64 "),
-        ]
-    };
+    let sample = |lines: &[&str]| [numbers(lines[0], "input "), numbers(lines[1], "f32 "), numbers(lines[2], "f64 ")];
     lines.chunks(3).map(sample).collect()
 }
 
@@ -45,14 +35,8 @@ fn the_reference_agrees_with_onnxruntime() {
             for ((&(value, bound), f32s), f64s) in output.iter().zip(f32s).zip(f64s) {
                 // At most 4 layers of at most 18 terms on numbers below 10 whose magnitudes sum to less than 100:
                 // 4 * 20 * u * 100 for either precision.
-                assert!(
-                    (value - f64s).abs() <= 8e3 * 2f64.powi(-53),
-                    "{name}: {value} or {f64s}"
-                );
-                assert!(
-                    (value - f32s).abs() <= 8e3 * 2f64.powi(-24),
-                    "{name}: {value} or {f32s}"
-                );
+                assert!((value - f64s).abs() <= 8e3 * 2f64.powi(-53), "{name}: {value} or {f64s}");
+                assert!((value - f32s).abs() <= 8e3 * 2f64.powi(-24), "{name}: {value} or {f32s}");
                 assert!(bound < 1e-13, "{name}: {bound}");
             }
         }
@@ -70,10 +54,7 @@ fn fixtures_have_their_chains() {
         chain.layers.iter().map(size).collect()
     };
     let gemm_relu = chain("gemm_relu").unwrap();
-    assert_eq!(
-        sizes(&gemm_relu),
-        [(4, 6, true), (6, 5, true), (5, 3, false)]
-    );
+    assert_eq!(sizes(&gemm_relu), [(4, 6, true), (6, 5, true), (5, 3, false)]);
     assert!(is_exact(&gemm_relu));
     let old_ir = chain("old_ir").unwrap();
     assert_eq!(sizes(&old_ir), [(5, 8, true), (8, 2, false)]);
@@ -82,17 +63,11 @@ fn fixtures_have_their_chains() {
     assert_eq!(sizes(&normalised), [(18, 7, true), (7, 4, false)]);
     assert!(normalised.layers[0].weight_rel > 0.0 && normalised.layers[1].weight_rel == 0.0);
     let refused = chain("columns").unwrap_err().to_string();
-    assert!(
-        refused.contains("(Mul) combines two computed values"),
-        "{refused}"
-    );
+    assert!(refused.contains("(Mul) combines two computed values"), "{refused}");
 }
 
 fn is_exact(chain: &Chain) -> bool {
-    chain
-        .layers
-        .iter()
-        .all(|l| l.weight_rel == 0.0 && l.bias_abs.iter().all(|&e| e == 0.0))
+    chain.layers.iter().all(|l| l.weight_rel == 0.0 && l.bias_abs.iter().all(|&e| e == 0.0))
 }
 
 #[test]
@@ -111,16 +86,10 @@ fn gzipped_files_are_unpacked_and_errors_name_the_file() {
     assert_eq!((graph.name.as_str(), graph.input_len()), ("acas", 5));
     std::fs::write(&file, &packed[..packed.len() / 2]).unwrap();
     let damaged = onnx::read(&file).unwrap_err().to_string();
-    assert!(
-        damaged.contains("net.onnx.gz") && damaged.contains("gzip"),
-        "{damaged}"
-    );
+    assert!(damaged.contains("net.onnx.gz") && damaged.contains("gzip"), "{damaged}");
     std::fs::write(&file, &plain[..plain.len() / 2]).unwrap();
     let truncated = onnx::read(&file).unwrap_err().to_string();
-    assert!(
-        truncated.contains("net.onnx.gz") && truncated.contains("ends inside"),
-        "{truncated}"
-    );
+    assert!(truncated.contains("net.onnx.gz") && truncated.contains("ends inside"), "{truncated}");
     std::fs::remove_dir_all(&folder).unwrap();
     let missing = onnx::read(&file).unwrap_err();
     assert_eq!(missing.kind(), wavehull::error::ErrorKind::Io);
@@ -134,10 +103,7 @@ fn benchmark(name: &str) -> Vec<PathBuf> {
     };
     let folder = Path::new(&shared).join("vnncomp").join(name).join("onnx");
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!(
-            "skipped: the networks of {name}: there is no folder {}",
-            folder.display()
-        );
+        eprintln!("skipped: the networks of {name}: there is no folder {}", folder.display());
         return Vec::new();
     };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -147,57 +113,33 @@ fn benchmark(name: &str) -> Vec<PathBuf> {
 
 /// A point inside 0..1 that is not symmetric.
 fn point(len: usize) -> Vec<f64> {
-    (0..len)
-        .map(|i| ((i * 37 + 11) % 101) as f64 / 101.0)
-        .collect()
+    (0..len).map(|i| ((i * 37 + 11) % 101) as f64 / 101.0).collect()
 }
 
 /// Plain `f64` evaluation of a chain.
 fn evaluate(chain: &Chain, input: &[f64]) -> Vec<f64> {
     chain.layers.iter().fold(input.to_vec(), |y, layer| {
         let row = |(row, &bias): (ndarray::ArrayView1<'_, f32>, &f32)| {
-            let sum = row
-                .iter()
-                .zip(&y)
-                .fold(f64::from(bias), |s, (&w, y)| s + f64::from(w) * y);
+            let sum = row.iter().zip(&y).fold(f64::from(bias), |s, (&w, y)| s + f64::from(w) * y);
             if layer.relu { sum.max(0.0) } else { sum }
         };
-        layer
-            .weight
-            .outer_iter()
-            .zip(&layer.bias)
-            .map(row)
-            .collect()
+        layer.weight.outer_iter().zip(&layer.bias).map(row).collect()
     })
 }
 
 fn check(graph: &Graph, file: &Path, inputs: usize, outputs: usize) -> Chain {
     let name = file.display();
-    assert_eq!(
-        (graph.input_len(), graph.output_len()),
-        (inputs, outputs),
-        "{name}"
-    );
+    assert_eq!((graph.input_len(), graph.output_len()), (inputs, outputs), "{name}");
     let input = point(inputs);
     let output = graph.eval_f64_bounded(&input).unwrap();
     let chain = Chain::from_graph(graph).unwrap();
-    assert_eq!(
-        (chain.input_len(), chain.output_len()),
-        (inputs, outputs),
-        "{name}"
-    );
+    assert_eq!((chain.input_len(), chain.output_len()), (inputs, outputs), "{name}");
     let scale = output.iter().fold(1.0, |m: f64, o| m.max(o.0.abs()));
     for (&(value, bound), chained) in output.iter().zip(evaluate(&chain, &input)) {
-        assert!(
-            value.is_finite() && bound.is_finite() && bound < 1e-9 * scale,
-            "{name}: {bound}"
-        );
+        assert!(value.is_finite() && bound.is_finite() && bound < 1e-9 * scale, "{name}: {bound}");
         // Exact chains differ by the rounding of f64 only, folded ones by that of f32.
         let allowed = if is_exact(&chain) { 1e-9 } else { 1e-4 } * scale;
-        assert!(
-            (value - chained).abs() <= allowed,
-            "{name}: {value} or {chained}"
-        );
+        assert!((value - chained).abs() <= allowed, "{name}: {value} or {chained}");
     }
     chain
 }
@@ -218,10 +160,7 @@ fn benchmark_networks_are_read_and_evaluated() {
     for (name, part, inputs, outputs) in sizes {
         let files = benchmark(name);
         let mut found = 0;
-        for file in files
-            .iter()
-            .filter(|file| file.to_string_lossy().contains(part))
-        {
+        for file in files.iter().filter(|file| file.to_string_lossy().contains(part)) {
             let (graph, _) = onnx::read(file).unwrap();
             let chain = check(&graph, file, inputs, outputs);
             // ERAN's network normalises its input by (x - 0) / 1, which is exact, too.
@@ -235,10 +174,7 @@ fn benchmark_networks_are_read_and_evaluated() {
         } else {
             1
         };
-        assert!(
-            files.is_empty() || found == expected,
-            "{found} networks of {name}"
-        );
+        assert!(files.is_empty() || found == expected, "{found} networks of {name}");
     }
 }
 
@@ -257,9 +193,6 @@ fn other_benchmark_networks_are_refused_by_operator() {
         let wanted = format!("uses the operator {operator}, which");
         assert!(texts.iter().all(|text| text.contains(&wanted)), "{texts:?}");
         let readable = usize::from(name == "eran");
-        assert!(
-            files.is_empty() || texts.len() + readable == files.len(),
-            "{name}: {texts:?}"
-        );
+        assert!(files.is_empty() || texts.len() + readable == files.len(), "{name}: {texts:?}");
     }
 }

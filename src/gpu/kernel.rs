@@ -61,6 +61,22 @@ impl Kernel {
     }
 }
 
+impl super::Gpu {
+    /// Compiles a kernel now, so that its first run need not; one that is compiled already costs nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shader`] if the preprocessor or the device refuses it.
+    pub async fn compile_async(&self, kernel: &Kernel) -> Result<()> {
+        self.0.pipelines.get(&self.0.device, kernel).await.map(drop)
+    }
+
+    /// Blocking twin of [`Gpu::compile_async`](super::Gpu::compile_async).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn compile(&self, kernel: &Kernel) -> Result<()> {
+        pollster::block_on(self.compile_async(kernel))
+    }
+}
+
 /// Compiled kernels and their layouts.
 #[derive(Debug)]
 pub(super) struct Pipelines {

@@ -61,10 +61,7 @@ impl Bounded {
     }
 
     pub(super) fn neg(self) -> Self {
-        Self {
-            value: -self.value,
-            error: self.error,
-        }
+        Self { value: -self.value, error: self.error }
     }
 
     pub(super) fn sub(self, other: Self) -> Self {
@@ -106,10 +103,7 @@ impl Bounded {
         // |A/B - a/b| = |(A - a) b - a (B - b)| / |B b| <= (error_a + |a/b| error_b) / |B|.
         let smallest = b.abs() - other.error;
         if smallest <= 0.0 {
-            return Self {
-                value: quotient,
-                error: f64::INFINITY,
-            };
+            return Self { value: quotient, error: f64::INFINITY };
         }
         let carried = (self.error + (quotient.abs() + rounding) * other.error) / smallest;
         Self::new(quotient, true, carried + rounding)
@@ -122,10 +116,7 @@ impl Bounded {
         }
         // Rounding is monotone, so the computed sum is negative only if the real one is.
         let surely_negative = self.value + self.error < 0.0;
-        Self {
-            value: 0.0,
-            error: if surely_negative { 0.0 } else { self.error },
-        }
+        Self { value: 0.0, error: if surely_negative { 0.0 } else { self.error } }
     }
 }
 
@@ -149,11 +140,7 @@ mod tests {
 
     #[test]
     fn rounding_shows_and_is_about_half_an_ulp() {
-        for x in [
-            exact(0.1).add(exact(0.7)),
-            exact(0.1).mul(exact(0.7)),
-            exact(0.1).div(exact(0.7)),
-        ] {
+        for x in [exact(0.1).add(exact(0.7)), exact(0.1).mul(exact(0.7)), exact(0.1).div(exact(0.7))] {
             assert!(x.error > 0.0 && x.error <= U * x.value * 1.01, "{x:?}");
         }
         assert!(exact(1e-200).mul(exact(1e-200)).error > 0.0);
@@ -166,36 +153,15 @@ mod tests {
         assert!(!exact(f64::MAX).add(exact(f64::MAX)).is_finite());
         assert!(!exact(1.0).div(exact(0.0)).is_finite());
         assert!(!Bounded::ZERO.div(exact(0.0)).is_finite());
-        let around_zero = Bounded {
-            value: 0.1,
-            error: 0.2,
-        };
+        let around_zero = Bounded { value: 0.1, error: 0.2 };
         assert!(!exact(1.0).div(around_zero).is_finite());
     }
 
     #[test]
     fn relu_keeps_what_may_be_positive() {
-        assert_eq!(
-            Bounded {
-                value: -1.0,
-                error: 0.5
-            }
-            .relu(),
-            Bounded::ZERO
-        );
-        assert_eq!(
-            Bounded {
-                value: -1.0,
-                error: 1.5
-            }
-            .relu()
-            .error,
-            1.5
-        );
-        let up = Bounded {
-            value: 1.0,
-            error: 0.5,
-        };
+        assert_eq!(Bounded { value: -1.0, error: 0.5 }.relu(), Bounded::ZERO);
+        assert_eq!(Bounded { value: -1.0, error: 1.5 }.relu().error, 1.5);
+        let up = Bounded { value: 1.0, error: 0.5 };
         assert_eq!(up.relu(), up);
     }
 

@@ -64,13 +64,9 @@ impl Chain {
         for step in &path {
             builder.step(step)?;
         }
-        let last = path
-            .last()
-            .map_or("the network's output", |step| &step.node.name);
+        let last = path.last().map_or("the network's output", |step| &step.node.name);
         builder.close(false, last)?;
-        Ok(Self {
-            layers: builder.layers,
-        })
+        Ok(Self { layers: builder.layers })
     }
 
     /// Number of inputs.
@@ -112,19 +108,14 @@ fn path(graph: &Graph) -> Result<Vec<Step<'_>>> {
         producer[node.output.0] = Some(node);
     }
     if !computed[graph.output.0] {
-        return Err(
-            Error::unsupported("the network's output does not depend on its input")
-                .with_help("check that the right network was exported"),
-        );
+        return Err(Error::unsupported("the network's output does not depend on its input")
+            .with_help("check that the right network was exported"));
     }
     let mut path = Vec::new();
     let mut value = graph.output;
     while let Some(node) = producer[value.0] {
         let operands = node.inputs.iter().enumerate();
-        let found: Vec<usize> = operands
-            .filter(|(_, id)| computed[id.0])
-            .map(|(at, _)| at)
-            .collect();
+        let found: Vec<usize> = operands.filter(|(_, id)| computed[id.0]).map(|(at, _)| at).collect();
         let [at] = found[..] else {
             let why = "combines two computed values (a residual or a product)";
             return Err(unsupported(&node.name, node.op.name(), why));
@@ -145,11 +136,7 @@ fn constants(graph: &Graph) -> Result<Vec<Option<Tensor<Bounded>>>> {
             continue;
         }
         let operand = |&id: &ValueId| reference::operand(graph.value(id), &known[id.0]);
-        let operands = node
-            .inputs
-            .iter()
-            .map(operand)
-            .collect::<Result<Vec<_>>>()?;
+        let operands = node.inputs.iter().map(operand).collect::<Result<Vec<_>>>()?;
         let result = reference::apply(node, &operands, &graph.value(node.output).shape)?;
         known[node.output.0] = Some(result);
     }
@@ -171,12 +158,7 @@ impl<'a> Builder<'a> {
             Op::Relu => self.close(true, &step.node.name),
             Op::Add | Op::Sub | Op::Mul | Op::Div => self.elementwise(step),
             Op::MatMul => self.matmul(step),
-            Op::Gemm {
-                alpha,
-                beta,
-                trans_a,
-                trans_b,
-            } => {
+            Op::Gemm { alpha, beta, trans_a, trans_b } => {
                 self.gemm(step, [trans_a, trans_b])?;
                 self.gemm_scaling(step, alpha, beta)
             }
@@ -208,9 +190,9 @@ impl<'a> Builder<'a> {
         let shape = &self.graph.value(step.node.output).shape;
         let before = self.segment.len();
         if shape.iter().product::<usize>() != before {
-            return Err(step.unsupported(&format!(
-                "broadcasts a computed value of {before} elements to shape {shape:?}"
-            )));
+            return Err(
+                step.unsupported(&format!("broadcasts a computed value of {before} elements to shape {shape:?}"))
+            );
         }
         let constant = self.broadcast(step.node.inputs[1 - step.at], shape)?;
         match (&step.node.op, step.at) {
@@ -231,12 +213,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Multiplies or divides by constants; as a segment of its own if the dense layer's weights would underflow.
-    fn scale(
-        &mut self,
-        step: &Step<'_>,
-        factors: &[Bounded],
-        op: fn(Bounded, Bounded) -> Bounded,
-    ) -> Result<()> {
+    fn scale(&mut self, step: &Step<'_>, factors: &[Bounded], op: fn(Bounded, Bounded) -> Bounded) -> Result<()> {
         let scaled = self.segment.scaled(factors, op);
         if scaled.folds() {
             self.segment = scaled;
@@ -279,9 +256,7 @@ impl<'a> Builder<'a> {
         if rows * columns != array.len() {
             return Err(step.unsupported("multiplies by a stack of several constant matrices"));
         }
-        let matrix = array
-            .to_shape((rows, columns))
-            .map(|matrix| matrix.into_owned());
+        let matrix = array.to_shape((rows, columns)).map(|matrix| matrix.into_owned());
         matrix.map_err(|e| Error::internal(format!("node '{}': {e}", step.node.name)))
     }
 

@@ -92,10 +92,7 @@ pub(super) struct Tensor<T> {
 impl<T: Scalar> Tensor<T> {
     /// The exact numbers of a constant.
     pub(super) fn constant(constant: &ArrayD<f32>) -> Self {
-        Self {
-            shape: constant.shape().to_vec(),
-            data: constant.iter().map(|&x| T::exact(f64::from(x))).collect(),
-        }
+        Self { shape: constant.shape().to_vec(), data: constant.iter().map(|&x| T::exact(f64::from(x))).collect() }
     }
 
     /// The elements that broadcasting to `shape` makes; this tensor's shape must broadcast to it.
@@ -152,43 +149,25 @@ fn evaluate<T: Scalar>(graph: &Graph, input: &[f64]) -> Result<Vec<T>> {
     for node in &graph.nodes {
         let result = {
             let operand = |&id: &super::ValueId| operand(graph.value(id), &computed[id.0]);
-            let operands = node
-                .inputs
-                .iter()
-                .map(operand)
-                .collect::<Result<Vec<_>>>()?;
+            let operands = node.inputs.iter().map(operand).collect::<Result<Vec<_>>>()?;
             apply(node, &operands, &graph.value(node.output).shape)?
         };
         computed[node.output.0] = Some(result);
     }
-    Ok(
-        operand(graph.value(graph.output), &computed[graph.output.0])?
-            .into_owned()
-            .data,
-    )
+    Ok(operand(graph.value(graph.output), &computed[graph.output.0])?.into_owned().data)
 }
 
 /// The tensor of a value: computed, or else constant.
-pub(super) fn operand<'a, T: Scalar>(
-    value: &Value,
-    computed: &'a Option<Tensor<T>>,
-) -> Result<Cow<'a, Tensor<T>>> {
+pub(super) fn operand<'a, T: Scalar>(value: &Value, computed: &'a Option<Tensor<T>>) -> Result<Cow<'a, Tensor<T>>> {
     match (computed, &value.constant) {
         (Some(tensor), _) => Ok(Cow::Borrowed(tensor)),
         (None, Some(constant)) => Ok(Cow::Owned(Tensor::constant(constant))),
-        (None, None) => Err(Error::internal(format!(
-            "tensor '{}' is not known",
-            value.name
-        ))),
+        (None, None) => Err(Error::internal(format!("tensor '{}' is not known", value.name))),
     }
 }
 
 /// Applies one node to its operands; `out` is the shape of the result.
-pub(super) fn apply<T: Scalar>(
-    node: &Node,
-    operands: &[Cow<'_, Tensor<T>>],
-    out: &[usize],
-) -> Result<Tensor<T>> {
+pub(super) fn apply<T: Scalar>(node: &Node, operands: &[Cow<'_, Tensor<T>>], out: &[usize]) -> Result<Tensor<T>> {
     let data = match (&node.op, operands) {
         (Op::Relu, [x]) => x.data.iter().map(|x| x.relu()).collect(),
         (Op::Reshape, [x]) => x.data.clone(),
@@ -196,11 +175,10 @@ pub(super) fn apply<T: Scalar>(
         (Op::Sub, [a, b]) => elementwise(a, b, out, T::sub),
         (Op::Mul, [a, b]) => elementwise(a, b, out, T::mul),
         (Op::Div, [a, b]) => elementwise(a, b, out, T::div),
-        (Op::MatMul, [a, b]) => {
-            matmul(a, b).map_err(|why| misfit(&node.name, node.op.name(), &why))?
+        (Op::MatMul, [a, b]) => matmul(a, b).map_err(|why| misfit(&node.name, node.op.name(), &why))?,
+        (Op::Gemm { .. }, [a, b, rest @ ..]) => {
+            gemm(&node.op, a, b, rest.first()).map_err(|why| misfit(&node.name, node.op.name(), &why))?
         }
-        (Op::Gemm { .. }, [a, b, rest @ ..]) => gemm(&node.op, a, b, rest.first())
-            .map_err(|why| misfit(&node.name, node.op.name(), &why))?,
         (op, _) => return Err(misfit(&node.name, op.name(), "wrong number of operands")),
     };
     match data.iter().position(|x| !x.is_finite()) {
@@ -214,12 +192,7 @@ pub(super) fn apply<T: Scalar>(
     }
 }
 
-fn elementwise<T: Scalar>(
-    a: &Tensor<T>,
-    b: &Tensor<T>,
-    out: &[usize],
-    op: impl Fn(T, T) -> T,
-) -> Vec<T> {
+fn elementwise<T: Scalar>(a: &Tensor<T>, b: &Tensor<T>, out: &[usize], op: impl Fn(T, T) -> T) -> Vec<T> {
     let (a, b) = (a.broadcast_to(out), b.broadcast_to(out));
     a.into_iter().zip(b).map(|(a, b)| op(a, b)).collect()
 }
@@ -238,19 +211,8 @@ fn matmul<T: Scalar>(a: &Tensor<T>, b: &Tensor<T>) -> Result<Vec<T>, String> {
     Ok(out)
 }
 
-fn gemm<T: Scalar>(
-    op: &Op,
-    a: &Tensor<T>,
-    b: &Tensor<T>,
-    c: Option<&Cow<'_, Tensor<T>>>,
-) -> Result<Vec<T>, String> {
-    let &Op::Gemm {
-        alpha,
-        beta,
-        trans_a,
-        trans_b,
-    } = op
-    else {
+fn gemm<T: Scalar>(op: &Op, a: &Tensor<T>, b: &Tensor<T>, c: Option<&Cow<'_, Tensor<T>>>) -> Result<Vec<T>, String> {
+    let &Op::Gemm { alpha, beta, trans_a, trans_b } = op else {
         return Err("is not a Gemm".to_owned());
     };
     let c_shape = c.map(|c| c.shape.as_slice());
@@ -275,11 +237,7 @@ fn scale<T: Scalar>(data: &mut [T], factor: f32) {
 }
 
 /// The product of an m x k and a k x n matrix, each with the flag that it is stored transposed.
-fn product<T: Scalar>(
-    (a, trans_a): (&[T], bool),
-    (b, trans_b): (&[T], bool),
-    dims: [usize; 3],
-) -> Vec<T> {
+fn product<T: Scalar>((a, trans_a): (&[T], bool), (b, trans_b): (&[T], bool), dims: [usize; 3]) -> Vec<T> {
     let [m, k, n] = dims;
     let mut out = vec![T::ZERO; m * n];
     for i in 0..m {
@@ -323,27 +281,17 @@ mod tests {
         let exponent = i32::try_from(bits >> 52 & 0x7ff).unwrap();
         let mantissa = i128::from(bits & ((1 << 52) - 1) | u64::from(exponent > 0) << 52);
         let shift = exponent.max(1) - 1075 + BITS;
-        let magnitude = if shift >= 0 {
-            mantissa << shift
-        } else {
-            mantissa >> (-shift).min(127)
-        };
+        let magnitude = if shift >= 0 { mantissa << shift } else { mantissa >> (-shift).min(127) };
         if x < 0.0 { -magnitude } else { magnitude }
     }
 
     /// A ReLU network 6 -> 9 -> 4 with weights that are multiples of 2^-23, and those multiples.
     fn network(random: &mut Random) -> (Graph, [Vec<i128>; 2]) {
         let mut sketch = Sketch::new(&[1, 6]);
-        let weights = [54, 36].map(|n| {
-            (0..n)
-                .map(|_| i128::from(random.bits() % (1 << 24)) - (1 << 23))
-                .collect::<Vec<_>>()
-        });
-        let [first, second] = weights.each_ref().map(|w| {
-            w.iter()
-                .map(|&w| w as f32 / (1 << 23) as f32)
-                .collect::<Vec<_>>()
-        });
+        let weights =
+            [54, 36].map(|n| (0..n).map(|_| i128::from(random.bits() % (1 << 24)) - (1 << 23)).collect::<Vec<_>>());
+        let [first, second] =
+            weights.each_ref().map(|w| w.iter().map(|&w| w as f32 / (1 << 23) as f32).collect::<Vec<_>>());
         let (input, first) = (sketch.graph.input, sketch.constant(&[9, 6], &first));
         let hidden = sketch.node(gemm(false, true), &[input, first]);
         let hidden = sketch.node(Op::Relu, &[hidden]);
@@ -354,16 +302,9 @@ mod tests {
 
     /// The exact result, times 2^98.
     fn exact([first, second]: &[Vec<i128>; 2], input: &[i128]) -> Vec<i128> {
-        let dot = |j: usize| {
-            (0..6)
-                .map(|l| first[j * 6 + l] * input[l])
-                .sum::<i128>()
-                .max(0)
-        };
+        let dot = |j: usize| (0..6).map(|l| first[j * 6 + l] * input[l]).sum::<i128>().max(0);
         let hidden: Vec<i128> = (0..9).map(dot).collect();
-        (0..4)
-            .map(|i| (0..9).map(|j| second[j * 4 + i] * hidden[j]).sum())
-            .collect()
+        (0..4).map(|i| (0..9).map(|j| second[j * 4 + i] * hidden[j]).sum()).collect()
     }
 
     #[test]
@@ -372,33 +313,20 @@ mod tests {
         let mut tight = 0;
         for _ in 0..200 {
             let (graph, weights) = network(&mut random);
-            let input: Vec<i128> = (0..6)
-                .map(|_| i128::from(random.bits() >> 11) - (1 << 52))
-                .collect();
-            let point: Vec<f64> = input
-                .iter()
-                .map(|&x| x as f64 / (1u64 << 52) as f64)
-                .collect();
+            let input: Vec<i128> = (0..6).map(|_| i128::from(random.bits() >> 11) - (1 << 52)).collect();
+            let point: Vec<f64> = input.iter().map(|&x| x as f64 / (1u64 << 52) as f64).collect();
             let plain = graph.eval_f64(&point).unwrap();
             let bounded = graph.eval_f64_bounded(&point).unwrap();
-            for ((&(value, bound), plain), exact) in
-                bounded.iter().zip(plain).zip(exact(&weights, &input))
-            {
+            for ((&(value, bound), plain), exact) in bounded.iter().zip(plain).zip(exact(&weights, &input)) {
                 assert_eq!(value, plain);
                 let distance = (fixed(value) - exact).abs();
-                assert!(
-                    distance <= fixed(bound) + 1,
-                    "{value} +- {bound} misses by {distance}"
-                );
+                assert!(distance <= fixed(bound) + 1, "{value} +- {bound} misses by {distance}");
                 assert!(bound < 1e-14, "a bound of {bound} says nothing");
                 tight += usize::from(distance > fixed(bound / 8.0));
             }
         }
         // A bound that forgot its terms would be exceeded; one that was far too large would never come close.
-        assert!(
-            tight > 100,
-            "only {tight} of 800 errors come near their bounds"
-        );
+        assert!(tight > 100, "only {tight} of 800 errors come near their bounds");
     }
 
     #[test]
@@ -444,40 +372,16 @@ mod tests {
         let point = [0.0; 6];
         let mut disordered = graph.clone();
         disordered.nodes.swap(0, 1);
-        assert!(
-            disordered
-                .eval_f64(&point)
-                .unwrap_err()
-                .to_string()
-                .contains("not known yet")
-        );
+        assert!(disordered.eval_f64(&point).unwrap_err().to_string().contains("not known yet"));
         let mut dangling = graph.clone();
         dangling.nodes[1].inputs[0].0 = 99;
-        assert!(
-            dangling
-                .eval_f64(&point)
-                .unwrap_err()
-                .to_string()
-                .contains("no value 99")
-        );
+        assert!(dangling.eval_f64(&point).unwrap_err().to_string().contains("no value 99"));
         let mut misshapen = graph.clone();
         misshapen.values[2].shape = vec![9, 1];
-        assert!(
-            misshapen
-                .eval_f64(&point)
-                .unwrap_err()
-                .to_string()
-                .contains("[9, 1]")
-        );
+        assert!(misshapen.eval_f64(&point).unwrap_err().to_string().contains("[9, 1]"));
         let mut short = graph.clone();
         short.nodes[0].inputs.pop();
-        assert!(
-            short
-                .eval_f64(&point)
-                .unwrap_err()
-                .to_string()
-                .contains("1 operands")
-        );
+        assert!(short.eval_f64(&point).unwrap_err().to_string().contains("1 operands"));
         let mut headless = graph;
         headless.output.0 = 99;
         assert!(headless.eval_f64(&point).is_err());

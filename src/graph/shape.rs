@@ -24,18 +24,12 @@ pub(super) fn elements(shape: &[usize]) -> Result<usize, String> {
 /// NumPy broadcasting of two shapes, aligned at their last dimensions.
 pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Shape {
     let rank = a.len().max(b.len());
-    let dim = |shape: &[usize], i: usize| {
-        (i + shape.len())
-            .checked_sub(rank)
-            .map_or(1, |at| shape[at])
-    };
+    let dim = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
     (0..rank)
         .map(|i| match (dim(a, i), dim(b, i)) {
             (x, y) if x == y || y == 1 => Ok(x),
             (1, y) => Ok(y),
-            (x, y) => Err(format!(
-                "shapes {a:?} and {b:?} do not broadcast: {x} meets {y}"
-            )),
+            (x, y) => Err(format!("shapes {a:?} and {b:?} do not broadcast: {x} meets {y}")),
         })
         .collect()
 }
@@ -51,10 +45,7 @@ pub(super) fn broadcast_index(from: &[usize], out: &[usize]) -> Vec<usize> {
     }
     let mut index = vec![0];
     for (&dim, &stride) in out.iter().zip(&strides) {
-        index = index
-            .iter()
-            .flat_map(|&base| (0..dim).map(move |i| base + i * stride))
-            .collect();
+        index = index.iter().flat_map(|&base| (0..dim).map(move |i| base + i * stride)).collect();
     }
     index
 }
@@ -91,24 +82,14 @@ pub(super) fn matmul(a: &[usize], b: &[usize]) -> Result<MatMulShape, String> {
         [batch @ .., k, n] => (batch, *k, *n),
     };
     if k != k_b {
-        return Err(format!(
-            "shapes {a:?} and {b:?} do not multiply: {k} columns meet {k_b} rows"
-        ));
+        return Err(format!("shapes {a:?} and {b:?} do not multiply: {k} columns meet {k_b} rows"));
     }
-    let batch = broadcast(batch_a, batch_b)
-        .map_err(|_| format!("the stacks of matrices {a:?} and {b:?} do not broadcast"))?;
+    let batch =
+        broadcast(batch_a, batch_b).map_err(|_| format!("the stacks of matrices {a:?} and {b:?} do not broadcast"))?;
     let mut out = batch.clone();
     out.extend((a.len() > 1).then_some(m));
     out.extend((b.len() > 1).then_some(n));
-    Ok(MatMulShape {
-        m,
-        k,
-        n,
-        batch_a: batch_a.to_vec(),
-        batch_b: batch_b.to_vec(),
-        batch,
-        out,
-    })
+    Ok(MatMulShape { m, k, n, batch_a: batch_a.to_vec(), batch_b: batch_b.to_vec(), batch, out })
 }
 
 /// `[m, k, n]` of a `Gemm`; `c` is the shape of the third operand.
@@ -120,9 +101,7 @@ pub(super) fn gemm(
     trans_b: bool,
 ) -> Result<[usize; 3], String> {
     let (&[a0, a1], &[b0, b1]) = (a, b) else {
-        return Err(format!(
-            "operands of shapes {a:?} and {b:?}, where both must be matrices"
-        ));
+        return Err(format!("operands of shapes {a:?} and {b:?}, where both must be matrices"));
     };
     let (m, k) = if trans_a { (a1, a0) } else { (a0, a1) };
     let (k_b, n) = if trans_b { (b1, b0) } else { (b0, b1) };
@@ -134,103 +113,11 @@ pub(super) fn gemm(
         ));
     }
     match c {
-        Some(c) if broadcast(c, &[m, n]).as_deref() != Ok(&[m, n]) => Err(format!(
-            "a third operand of shape {c:?} does not broadcast to the product's shape {:?}",
-            [m, n]
-        )),
+        Some(c) if broadcast(c, &[m, n]).as_deref() != Ok(&[m, n]) => {
+            Err(format!("a third operand of shape {c:?} does not broadcast to the product's shape {:?}", [m, n]))
+        }
         _ => Ok([m, k, n]),
     }
-}
-
-/// The target of `Reshape`: -1 is what is left (once), 0 copies the input's dimension.
-pub(super) fn reshape(from: &[usize], spec: &[i64], allow_zero: bool) -> Shape {
-    let misfit = |why: &str| Err(format!("shape {from:?} cannot become {spec:?}: {why}"));
-    let mut target = Vec::with_capacity(spec.len());
-    let mut free = None;
-    for (i, &dim) in spec.iter().enumerate() {
-        match (dim, from.get(i)) {
-            (-1, _) if free.is_some() => return misfit("-1 may stand only once"),
-            (-1, _) => {
-                free = Some(i);
-                target.push(1);
-            }
-            (0, _) if allow_zero => return misfit("empty tensors are not supported"),
-            (0, Some(&same)) => target.push(same),
-            (0, None) => return misfit("a 0 stands where the input has no dimension"),
-            (dim, _) => match usize::try_from(dim) {
-                Ok(dim) => target.push(dim),
-                Err(_) => return misfit("a dimension is negative"),
-            },
-        }
-    }
-    let (have, fixed) = (elements(from)?, elements(&target)?);
-    if let Some(i) = free
-        && fixed > 0
-        && have % fixed == 0
-    {
-        target[i] = have / fixed;
-    }
-    if elements(&target)? != have {
-        return misfit(&format!("{have} elements do not fit"));
-    }
-    Ok(target)
-}
-
-/// A possibly negative axis as an index; `rank` itself is allowed if `inclusive`.
-fn axis(axis: i64, rank: usize, inclusive: bool) -> Result<usize, String> {
-    let rank_i = i64::try_from(rank).unwrap_or(i64::MAX);
-    let at = if axis < 0 {
-        axis.saturating_add(rank_i)
-    } else {
-        axis
-    };
-    usize::try_from(at)
-        .ok()
-        .filter(|&at| at < rank || (inclusive && at == rank))
-        .ok_or_else(|| format!("axis {axis} is outside a tensor of {rank} dimensions"))
-}
-
-/// `Flatten`: the dimensions before and from `at`, each multiplied into one.
-pub(super) fn flatten(from: &[usize], at: i64) -> Shape {
-    elements(from)?;
-    let (rows, columns) = from.split_at(axis(at, from.len(), true)?);
-    Ok(vec![rows.iter().product(), columns.iter().product()])
-}
-
-/// `Squeeze`: without the dimensions `axes`, or without all that are 1.
-pub(super) fn squeeze(from: &[usize], axes: Option<&[i64]>) -> Shape {
-    let Some(axes) = axes else {
-        return Ok(from.iter().copied().filter(|&dim| dim != 1).collect());
-    };
-    let mut drop = vec![false; from.len()];
-    for &at in axes {
-        let i = axis(at, from.len(), false)?;
-        if from[i] != 1 {
-            return Err(format!(
-                "axis {at} of shape {from:?} is not 1 and cannot be squeezed"
-            ));
-        }
-        drop[i] = true;
-    }
-    let kept = from.iter().zip(&drop).filter(|(_, drop)| !**drop);
-    Ok(kept.map(|(&dim, _)| dim).collect())
-}
-
-/// `Unsqueeze`: with new dimensions of 1 at `axes` of the output.
-pub(super) fn unsqueeze(from: &[usize], axes: &[i64]) -> Shape {
-    let rank = from.len().saturating_add(axes.len());
-    let mut new = vec![false; rank];
-    for &at in axes {
-        let i = axis(at, rank, false)?;
-        if std::mem::replace(&mut new[i], true) {
-            return Err(format!("axis {at} is named twice in {axes:?}"));
-        }
-    }
-    let mut old = from.iter().copied();
-    Ok(new
-        .iter()
-        .map(|&new| if new { 1 } else { old.next().unwrap_or(1) })
-        .collect())
 }
 
 /// The smallest and largest number of operands of an operator.
@@ -247,15 +134,10 @@ fn arity(op: &Op) -> (usize, usize) {
 pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape {
     let (least, most) = arity(op);
     if operands.len() < least || operands.len() > most {
-        return Err(format!(
-            "{} operands where {least} to {most} are expected",
-            operands.len()
-        ));
+        return Err(format!("{} operands where {least} to {most} are expected", operands.len()));
     }
     let out = match op {
-        Op::Gemm {
-            trans_a, trans_b, ..
-        } => {
+        Op::Gemm { trans_a, trans_b, .. } => {
             let c = operands.get(2).copied();
             gemm(operands[0], operands[1], c, *trans_a, *trans_b).map(|[m, _, n]| vec![m, n])?
         }
@@ -276,9 +158,8 @@ pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape
 
 /// The error for a node whose operands do not fit.
 pub(super) fn misfit(name: &str, op: &str, why: &str) -> Error {
-    Error::bad_input(format!("node '{name}' ({op}): {why}")).with_help(
-        "check the shapes of the tensors named above; the file may be damaged or exported wrongly",
-    )
+    Error::bad_input(format!("node '{name}' ({op}): {why}"))
+        .with_help("check the shapes of the tensors named above; the file may be damaged or exported wrongly")
 }
 
 impl Graph {
@@ -313,13 +194,9 @@ impl Graph {
 
     fn check_node(&self, node: &Node, known: &[bool]) -> Result<()> {
         let at = |id: ValueId| {
-            self.values.get(id.0).ok_or_else(|| {
-                misfit(
-                    &node.name,
-                    node.op.name(),
-                    &format!("there is no value {}", id.0),
-                )
-            })
+            self.values
+                .get(id.0)
+                .ok_or_else(|| misfit(&node.name, node.op.name(), &format!("there is no value {}", id.0)))
         };
         let mut operands = Vec::with_capacity(node.inputs.len());
         for &id in &node.inputs {
@@ -335,15 +212,12 @@ impl Graph {
             let why = format!("its output '{}' is known already", output.name);
             return Err(misfit(&node.name, node.op.name(), &why));
         }
-        let shape = infer(&node.op, &operands, &output.shape)
-            .map_err(|why| misfit(&node.name, node.op.name(), &why))?;
+        let shape =
+            infer(&node.op, &operands, &output.shape).map_err(|why| misfit(&node.name, node.op.name(), &why))?;
         if shape == output.shape {
             return Ok(());
         }
-        let why = format!(
-            "makes shape {shape:?}, but '{}' has {:?}",
-            output.name, output.shape
-        );
+        let why = format!("makes shape {shape:?}, but '{}' has {:?}", output.name, output.shape);
         Err(misfit(&node.name, node.op.name(), &why))
     }
 }
@@ -357,9 +231,7 @@ fn check_value(value: &Value) -> Result<bool> {
     };
     if constant.shape() != value.shape {
         let (data, shape) = (constant.shape(), &value.shape);
-        return Err(bad(format!(
-            "data of shape {data:?} where {shape:?} is declared"
-        )));
+        return Err(bad(format!("data of shape {data:?} where {shape:?} is declared")));
     }
     match constant.iter().position(|x| !x.is_finite()) {
         Some(i) => Err(bad(format!("element {i} is NaN or infinite"))),
@@ -377,10 +249,7 @@ mod tests {
         assert_eq!(broadcast(&[], &[2, 3]), Ok(vec![2, 3]));
         assert_eq!(broadcast(&[1, 5], &[7, 1]), Ok(vec![7, 5]));
         let refused = broadcast(&[2, 3], &[2]).unwrap_err();
-        assert!(
-            refused.contains("[2, 3]") && refused.contains("[2]"),
-            "{refused}"
-        );
+        assert!(refused.contains("[2, 3]") && refused.contains("[2]"), "{refused}");
     }
 
     #[test]
@@ -403,10 +272,7 @@ mod tests {
 
     #[test]
     fn gemm_checks_all_three_operands() {
-        assert_eq!(
-            gemm(&[1, 4], &[3, 4], Some(&[3]), false, true),
-            Ok([1, 4, 3])
-        );
+        assert_eq!(gemm(&[1, 4], &[3, 4], Some(&[3]), false, true), Ok([1, 4, 3]));
         assert_eq!(gemm(&[4, 1], &[4, 3], None, true, false), Ok([1, 4, 3]));
         assert!(gemm(&[1, 4], &[3, 4], None, false, false).is_err());
         assert!(gemm(&[1, 4], &[4, 3], Some(&[2, 3]), false, false).is_err());
@@ -414,42 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn reshape_resolves_zero_and_minus_one() {
-        assert_eq!(reshape(&[1, 2, 6], &[0, -1], false), Ok(vec![1, 12]));
-        assert_eq!(reshape(&[1], &[], false), Ok(vec![]));
-        assert_eq!(reshape(&[2, 3], &[-1, 2], false), Ok(vec![3, 2]));
-        for bad in [
-            &[-1, -1][..],
-            &[4, -1],
-            &[5],
-            &[0, 0, 0],
-            &[-2, 3],
-            &[i64::MAX, 2],
-        ] {
-            assert!(reshape(&[2, 3], bad, false).is_err(), "{bad:?}");
-        }
-        assert!(reshape(&[2, 3], &[0, 3], true).is_err());
-    }
-
-    #[test]
-    fn flatten_squeeze_and_unsqueeze_take_negative_axes() {
-        assert_eq!(flatten(&[2, 3, 4], 1), Ok(vec![2, 12]));
-        assert_eq!(flatten(&[2, 3, 4], -1), Ok(vec![6, 4]));
-        assert_eq!(flatten(&[2, 3], 0), Ok(vec![1, 6]));
-        assert!(flatten(&[2, 3], 3).is_err());
-        assert_eq!(squeeze(&[1, 3, 1], None), Ok(vec![3]));
-        assert_eq!(squeeze(&[1, 3, 1], Some(&[-1])), Ok(vec![1, 3]));
-        assert!(squeeze(&[1, 3, 1], Some(&[1])).is_err());
-        assert_eq!(unsqueeze(&[3], &[0, -1]), Ok(vec![1, 3, 1]));
-        assert!(unsqueeze(&[3], &[0, 0]).is_err());
-        assert!(unsqueeze(&[3], &[i64::MIN]).is_err());
-    }
-
-    #[test]
     fn sizes_cannot_overflow() {
         assert!(elements(&[usize::MAX, 2]).is_err());
         assert!(elements(&[MAX_ELEMENTS, 2]).is_err());
-        assert!(flatten(&[usize::MAX, 2], 1).is_err());
         assert!(infer(&Op::Add, &[&[1 << 20, 1], &[1, 1 << 20]], &[]).is_err());
     }
 }

@@ -40,30 +40,16 @@ pub(super) struct Sketch {
 
 impl Sketch {
     pub(super) fn new(input: &[usize]) -> Self {
-        let value = Value {
-            name: "x".into(),
-            shape: input.to_vec(),
-            constant: None,
-        };
-        let graph = Graph {
-            name: "sketch".into(),
-            values: vec![value],
-            nodes: vec![],
-            input: ValueId(0),
-            output: ValueId(0),
-        };
+        let value = Value { name: "x".into(), shape: input.to_vec(), constant: None };
+        let graph =
+            Graph { name: "sketch".into(), values: vec![value], nodes: vec![], input: ValueId(0), output: ValueId(0) };
         Self { graph }
     }
 
     fn push(&mut self, shape: Vec<usize>, constant: Option<Vec<f32>>) -> ValueId {
-        let constant =
-            constant.map(|data| Arc::new(ArrayD::from_shape_vec(IxDyn(&shape), data).unwrap()));
+        let constant = constant.map(|data| Arc::new(ArrayD::from_shape_vec(IxDyn(&shape), data).unwrap()));
         let name = format!("v{}", self.graph.values.len());
-        self.graph.values.push(Value {
-            name,
-            shape,
-            constant,
-        });
+        self.graph.values.push(Value { name, shape, constant });
         ValueId(self.graph.values.len() - 1)
     }
 
@@ -72,18 +58,13 @@ impl Sketch {
     }
 
     pub(super) fn random(&mut self, shape: &[usize], random: &mut Random) -> ValueId {
-        let data: Vec<f32> = (0..shape.iter().product())
-            .map(|_| random.unit() as f32)
-            .collect();
+        let data: Vec<f32> = (0..shape.iter().product()).map(|_| random.unit() as f32).collect();
         self.constant(shape, &data)
     }
 
     /// Adds a node; its result becomes the graph's output.
     pub(super) fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
-        let shapes: Vec<&[usize]> = inputs
-            .iter()
-            .map(|&id| self.graph.value(id).shape.as_slice())
-            .collect();
+        let shapes: Vec<&[usize]> = inputs.iter().map(|&id| self.graph.value(id).shape.as_slice()).collect();
         let shape = shape::infer(&op, &shapes, &[]).unwrap();
         self.finish_node(op, inputs, shape)
     }
@@ -95,12 +76,7 @@ impl Sketch {
     fn finish_node(&mut self, op: Op, inputs: &[ValueId], shape: Vec<usize>) -> ValueId {
         let output = self.push(shape, None);
         let name = format!("n{}", self.graph.nodes.len());
-        self.graph.nodes.push(Node {
-            name,
-            op,
-            inputs: inputs.to_vec(),
-            output,
-        });
+        self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
         self.graph.output = output;
         output
     }
@@ -108,10 +84,5 @@ impl Sketch {
 
 /// Gemm without scaling.
 pub(super) fn gemm(trans_a: bool, trans_b: bool) -> Op {
-    Op::Gemm {
-        alpha: 1.0,
-        beta: 1.0,
-        trans_a,
-        trans_b,
-    }
+    Op::Gemm { alpha: 1.0, beta: 1.0, trans_a, trans_b }
 }

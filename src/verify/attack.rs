@@ -61,14 +61,13 @@ pub(super) struct Find {
     pub x: Vec<f32>,
 }
 
-/// Attacks all aims; the finds have at most a loss of `report` and come in the order of the aims, best start first.
+/// Attacks all aims; one find each, that of its best start, in order.
 pub(super) async fn attack(
     gpu: &Gpu,
     net: &DeviceChain,
     ground: &Ground<'_>,
     aims: &[Aim],
     effort: Effort,
-    report: f32,
     control: &Control,
 ) -> Result<Vec<Find>> {
     let mut finds = Vec::new();
@@ -76,9 +75,8 @@ pub(super) async fn attack(
     for (index, part) in aims.chunks(per_run).enumerate() {
         control.report("attack", (index * per_run) as u64, aims.len() as u64, "conditions");
         let run = Run::new(gpu, net, ground, part, effort).await?;
-        finds.extend(run.execute(gpu, net, index * per_run, effort, report, control).await?);
+        finds.extend(run.execute(gpu, net, index * per_run, effort, control).await?);
     }
-    finds.sort_by(|a, b| a.aim.cmp(&b.aim).then(a.loss.total_cmp(&b.loss)));
     Ok(finds)
 }
 
@@ -154,7 +152,6 @@ impl Run {
         net: &DeviceChain,
         first_aim: usize,
         effort: Effort,
-        report: f32,
         control: &Control,
     ) -> Result<Vec<Find>> {
         let mut recording = Recording::new();
@@ -169,11 +166,12 @@ impl Run {
         let (best, best_x) = (self.best.record_read(&mut recording), self.best_x.record_read(&mut recording));
         let mut output = gpu.run_async(&recording, control).await?;
         let (best, best_x) = (self.best.take(&mut output, best), self.best_x.take(&mut output, best_x));
-        let finds = best.iter().zip(best_x.chunks(net.n_in().max(1))).enumerate();
-        Ok(finds
-            .filter(|(_, (loss, _))| **loss <= report)
-            .map(|(i, (&loss, x))| Find { aim: first_aim + i / effort.starts, loss, x: x.to_vec() })
-            .collect())
+        let points: Vec<&[f32]> = best_x.chunks(net.n_in().max(1)).collect();
+        let of_aim = |(i, losses): (usize, &[f32])| {
+            let (start, &loss) = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?;
+            Some(Find { aim: first_aim + i, loss, x: points[i * effort.starts + start].to_vec() })
+        };
+        Ok(best.chunks(effort.starts.max(1)).enumerate().filter_map(of_aim).collect())
     }
 
     /// The network's outputs, every candidate's loss and its gradient on them.

@@ -82,7 +82,8 @@ pub struct Finished {
 }
 
 impl InstanceReport {
-    fn new(instance: &Instance, options: &VerifyOptions, outcome: &Result<Outcome>) -> Self {
+    /// The report of one instance.
+    pub fn new(instance: &Instance, options: &VerifyOptions, outcome: &Result<Outcome>) -> Self {
         let (result, reason, seconds, margin) = match outcome {
             Ok(o) => {
                 let (result, reason) = match &o.verdict {

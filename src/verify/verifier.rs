@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu, Recording};
 use crate::graph::{Chain, Graph};
 
+/// Conditions of a query that the second attack concentrates on.
+const PROMISING: usize = 3;
+
 /// How to verify.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
@@ -106,6 +109,8 @@ struct Open<'a> {
     index: usize,
     query: &'a Query,
     bounds: Vec<Option<Claim>>,
+    /// How near the first attack came to each condition.
+    losses: Vec<f32>,
     state: State,
     proof: Option<QueryProof>,
     overflow: bool,
@@ -158,6 +163,7 @@ impl Verifier {
                 index,
                 query,
                 bounds: vec![None; query.unsafe_if.len()],
+                losses: vec![0.0; query.unsafe_if.len()],
                 state: if query.unsafe_if.is_empty() { State::Holds } else { State::Undecided },
                 proof: None,
                 overflow: false,
@@ -170,6 +176,7 @@ impl Verifier {
             ("bounds", true),
             ("attack", self.options.attack),
         ];
+        let effort = Effort { starts: 1, steps: 15, seed: self.options.seed };
         let mut late = false;
         for (number, (name, on)) in stages.into_iter().enumerate() {
             late = late || self.options.timeout.is_some_and(|limit| start.elapsed() >= limit);
@@ -178,13 +185,10 @@ impl Verifier {
             }
             log::debug!("stage {name}: {} queries open", open.iter().filter(|q| q.state == State::Undecided).count());
             match number {
-                0 => self.attack_open(&mut open, Effort { starts: 2, steps: 20, seed: self.options.seed }, control).await?,
+                0 => self.attack_open(&mut open, usize::MAX, Effort { starts: 1, ..effort }, control).await?,
                 1 => self.bound_open(&mut open, false, control).await?,
                 2 => self.bound_open(&mut open, true, control).await?,
-                _ => {
-                    let effort = Effort { starts: 12, steps: 60, seed: self.options.seed ^ 0x5EED };
-                    self.attack_open(&mut open, effort, control).await?;
-                }
+                _ => self.attack_open(&mut open, PROMISING, Effort { starts: 24, steps: 50, ..effort }, control).await?,
             }
             for q in &open {
                 let done = settled(&open, q.property);
@@ -333,8 +337,8 @@ impl Verifier {
         Ok(())
     }
 
-    /// Attacks every condition of every undecided query that no bound excludes.
-    async fn attack_open(&self, open: &mut [Open<'_>], effort: Effort, control: &Control) -> Result<()> {
+    /// Attacks the `most` nearest conditions of every undecided query, of those that no bound excludes.
+    async fn attack_open(&self, open: &mut [Open<'_>], most: usize, effort: Effort, control: &Control) -> Result<()> {
         let todo = undecided(open);
         let queries: Vec<&Query> = todo.iter().map(|&i| open[i].query).collect();
         let ends = |i: usize| queries[i].input.lo.iter().zip(&queries[i].input.hi).map(|(&l, &h)| inward(l, h));
@@ -346,24 +350,22 @@ impl Verifier {
         let mut aims = Vec::new();
         let mut meaning = Vec::new();
         for (place, &i) in todo.iter().enumerate() {
-            let mut row = place * rows;
-            for (conjunction, condition) in open[i].query.unsafe_if.iter().enumerate() {
-                let excluded = open[i].bounds[conjunction].as_ref().is_some_and(|c| c.bound > 0.0);
-                if !excluded {
-                    aims.push(Aim { query: place, first_row: row, rows: condition.len() });
-                    meaning.push((i, conjunction));
-                }
-                row += condition.len();
+            for conjunction in nearest(&open[i], most) {
+                let conditions = &open[i].query.unsafe_if;
+                let before: usize = conditions[..conjunction].iter().map(Conjunction::len).sum();
+                aims.push(Aim { query: place, first_row: place * rows + before, rows: conditions[conjunction].len() });
+                meaning.push((i, conjunction));
             }
         }
         let ground = Ground { lower: &lower, upper: &upper, coefficients: &spec.coefficients, constants: &constants };
-        // f32 may put a loss on the wrong side of 0 by rounding; f64 decides.
-        let finds = attack(&self.gpu, &self.net, &ground, &aims, effort, 1e-4, control).await?;
-        let mut best: Vec<_> = finds.iter().collect();
-        best.sort_by(|a, b| a.loss.total_cmp(&b.loss));
-        for find in best {
+        let mut finds = attack(&self.gpu, &self.net, &ground, &aims, effort, control).await?;
+        finds.sort_by(|a, b| a.loss.total_cmp(&b.loss));
+        for find in finds {
             let (i, conjunction) = meaning[find.aim];
-            if open[i].state == State::Undecided
+            open[i].losses[conjunction] = find.loss;
+            // f32 may put a loss on the wrong side of 0 by rounding; f64 decides.
+            if find.loss <= 1e-4
+                && open[i].state == State::Undecided
                 && let Some(found) = self.confirm(&open[i], conjunction, &find.x)?
             {
                 open[i].state = State::Violated(Box::new(found));
@@ -415,6 +417,15 @@ fn undecided(open: &[Open<'_>]) -> Vec<usize> {
 
 fn row_count(query: &Query) -> usize {
     query.unsafe_if.iter().map(Conjunction::len).sum()
+}
+
+/// The conditions that no bound excludes, those first to which the attack came nearest.
+fn nearest(open: &Open<'_>, most: usize) -> Vec<usize> {
+    let excluded = |c: &usize| open.bounds[*c].as_ref().is_some_and(|claim| claim.bound > 0.0);
+    let mut all: Vec<usize> = (0..open.bounds.len()).filter(|c| !excluded(c)).collect();
+    all.sort_by(|&a, &b| open.losses[a].total_cmp(&open.losses[b]));
+    all.truncate(most);
+    all
 }
 
 /// The largest box of f32 values inside `[l, h]`, or the value nearest to it where there is none.

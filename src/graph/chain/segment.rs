@@ -27,12 +27,7 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn identity(len: usize) -> Self {
-        Self {
-            matrix: None,
-            columns: None,
-            rows: None,
-            bias: vec![Bounded::ZERO; len],
-        }
+        Self { matrix: None, columns: None, rows: None, bias: vec![Bounded::ZERO; len] }
     }
 
     /// Number of outputs.
@@ -72,11 +67,7 @@ impl Segment {
             Some(rows) => apply(rows),
             None => apply(&vec![Bounded::ONE; self.len()]),
         };
-        Self {
-            rows: Some(rows),
-            bias: apply(&self.bias),
-            ..self.clone()
-        }
+        Self { rows: Some(rows), bias: apply(&self.bias), ..self.clone() }
     }
 
     /// Whether every weight can be stored with a small relative error. True for elementwise segments: only their
@@ -88,20 +79,14 @@ impl Segment {
         if self.rows.is_none() && self.columns.is_none() {
             return true;
         }
-        matrix
-            .indexed_iter()
-            .all(|((i, j), &w)| stored(self.weight(i, j, w)).is_some())
+        matrix.indexed_iter().all(|((i, j), &w)| stored(self.weight(i, j, w)).is_some())
     }
 
     /// Puts a matrix behind the segment, which must not hold one yet. Gives the matrix back, and leaves the segment
     /// as it was, if a weight would underflow.
     pub(super) fn dense(&mut self, matrix: Array2<f32>) -> Option<Array2<f32>> {
-        let dense = Self {
-            bias: product(&matrix, &self.bias),
-            matrix: Some(matrix),
-            columns: self.rows.take(),
-            rows: None,
-        };
+        let dense =
+            Self { bias: product(&matrix, &self.bias), matrix: Some(matrix), columns: self.rows.take(), rows: None };
         if dense.folds() {
             *self = dense;
             return None;
@@ -152,13 +137,7 @@ impl Segment {
             }
         };
         let (bias, bias_abs) = biases(&self.bias, node)?;
-        Ok(Affine {
-            weight,
-            bias,
-            weight_rel: round_up(rel),
-            bias_abs,
-            relu,
-        })
+        Ok(Affine { weight, bias, weight_rel: round_up(rel), bias_abs, relu })
     }
 }
 
@@ -201,47 +180,29 @@ fn round_up(x: f64) -> f32 {
         return 0.0;
     }
     let narrow = x as f32;
-    let up = if f64::from(narrow) < x {
-        narrow.next_up()
-    } else {
-        narrow
-    };
+    let up = if f64::from(narrow) < x { narrow.next_up() } else { narrow };
     up.max(f32::MIN_POSITIVE)
 }
 
 /// M y, with zeros of y left out (most segments have no shift).
 fn product(matrix: &Array2<f32>, y: &[Bounded]) -> Vec<Bounded> {
-    let terms: Vec<(usize, Bounded)> = y
-        .iter()
-        .copied()
-        .enumerate()
-        .filter(|(_, y)| !y.is_exact_zero())
-        .collect();
+    let terms: Vec<(usize, Bounded)> = y.iter().copied().enumerate().filter(|(_, y)| !y.is_exact_zero()).collect();
     let row = |row: ndarray::ArrayView1<'_, f32>| {
         let weight = |j: usize| Bounded::exact(f64::from(row[j]));
-        terms
-            .iter()
-            .fold(Bounded::ZERO, |sum, &(j, y)| sum.add(weight(j).mul(y)))
+        terms.iter().fold(Bounded::ZERO, |sum, &(j, y)| sum.add(weight(j).mul(y)))
     };
     matrix.outer_iter().map(row).collect()
 }
 
 fn out_of_range(node: &str, x: Bounded) -> Error {
-    Error::unsupported(format!(
-        "a weight or bias of about {:e} up to node '{node}' leaves the range of f32",
-        x.value
-    ))
-    .with_help("rescale the network's normalisation so that its constants are of moderate size")
+    Error::unsupported(format!("a weight or bias of about {:e} up to node '{node}' leaves the range of f32", x.value))
+        .with_help("rescale the network's normalisation so that its constants are of moderate size")
 }
 
 fn too_wide(node: &str, len: usize) -> Error {
     Error::new(
         ErrorKind::TooBig,
-        format!(
-            "elementwise arithmetic on {len} values up to node '{node}' would need a dense layer"
-        ),
+        format!("elementwise arithmetic on {len} values up to node '{node}' would need a dense layer"),
     )
-    .with_help(format!(
-        "at most {MAX_DIAGONAL} values can stand in front of a ReLU without weights"
-    ))
+    .with_help(format!("at most {MAX_DIAGONAL} values can stand in front of a ReLU without weights"))
 }

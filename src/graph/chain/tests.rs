@@ -16,22 +16,14 @@ const ROUNDING: f64 = 1e-13;
 
 /// Interval evaluation of a chain that believes nothing but its declared errors.
 fn intervals(chain: &Chain, input: &[f64]) -> Vec<Interval> {
-    let point = |&x: &f64| Interval {
-        lo: x,
-        hi: x,
-        magnitude: x.abs(),
-    };
+    let point = |&x: &f64| Interval { lo: x, hi: x, magnitude: x.abs() };
     let mut state: Vec<Interval> = input.iter().map(point).collect();
     for layer in &chain.layers {
         let rel = f64::from(layer.weight_rel);
         let row = |(i, row): (usize, ndarray::ArrayView1<'_, f32>)| {
             let bias = f64::from(layer.bias[i]);
             let error = f64::from(layer.bias_abs[i]);
-            let mut out = Interval {
-                lo: bias - error,
-                hi: bias + error,
-                magnitude: bias.abs(),
-            };
+            let mut out = Interval { lo: bias - error, hi: bias + error, magnitude: bias.abs() };
             for (&w, y) in row.iter().zip(&state) {
                 let w = f64::from(w);
                 let ends = [w - rel * w.abs(), w + rel * w.abs()];
@@ -73,10 +65,7 @@ fn assert_encloses(graph: &Graph, chain: &Chain, random: &mut Random) {
     for _ in 0..4 {
         let input = random.numbers(graph.input_len());
         let (outside, width) = miss(graph, chain, &input);
-        assert!(
-            outside <= 0.0,
-            "the network lies {outside:e} outside its chain"
-        );
+        assert!(outside <= 0.0, "the network lies {outside:e} outside its chain");
         assert!(width < 1e-4, "intervals as wide as {width} say nothing");
     }
 }
@@ -137,19 +126,10 @@ fn dense(sketch: &mut Sketch, value: ValueId, random: &mut Random) -> ValueId {
         kind => {
             let (trans_a, trans_b) = (random.below(2) == 1, random.below(2) == 1);
             let dims = |rows, columns, transposed: bool| {
-                if transposed {
-                    [columns, rows]
-                } else {
-                    [rows, columns]
-                }
+                if transposed { [columns, rows] } else { [rows, columns] }
             };
             let alpha = [1.0, 0.7][random.below(2)];
-            let op = Op::Gemm {
-                alpha,
-                beta: 1.3,
-                trans_a,
-                trans_b,
-            };
+            let op = Op::Gemm { alpha, beta: 1.3, trans_a, trans_b };
             let (x, constant, out) = if kind == 3 {
                 (dims(k, m, trans_b), dims(n, k, trans_a), [n, m])
             } else {
@@ -158,11 +138,7 @@ fn dense(sketch: &mut Sketch, value: ValueId, random: &mut Random) -> ValueId {
             let x = sketch.reshape(value, &x);
             let constant = sketch.random(&constant, random);
             let c = sketch.random(&out[1..], random);
-            let operands = if kind == 3 {
-                [constant, x, c]
-            } else {
-                [x, constant, c]
-            };
+            let operands = if kind == 3 { [constant, x, c] } else { [x, constant, c] };
             sketch.node(op, &operands)
         }
     }
@@ -215,31 +191,19 @@ fn normalisation_folds_into_the_first_layer() {
     let mut random = Random::new(5);
     let graph = normalised(&mut random);
     let chain = Chain::from_graph(&graph).unwrap();
-    let [first, second] = &chain.layers[..] else {
-        panic!("{} layers", chain.layers.len())
-    };
+    let [first, second] = &chain.layers[..] else { panic!("{} layers", chain.layers.len()) };
     assert!(first.relu && !second.relu);
     assert!(first.weight_rel > 2f32.powi(-26) && first.weight_rel < 2f32.powi(-24) * 1.001);
     assert!(first.bias_abs.iter().all(|&e| e > 0.0 && e < 1e-6));
     assert!(second.weight_rel == 0.0 && second.bias_abs.iter().all(|&e| e == 0.0));
     assert_encloses(&graph, &chain, &mut random);
     // Exact check: the products below have at most 48 bits, and their differences fewer.
-    let file = graph
-        .values
-        .iter()
-        .find(|v| v.shape == [7, 9])
-        .unwrap()
-        .constant
-        .as_ref()
-        .unwrap();
+    let file = graph.values.iter().find(|v| v.shape == [7, 9]).unwrap().constant.as_ref().unwrap();
     let std = f64::from(0.3081f32);
     for (&w, &real) in first.weight.iter().zip(file.iter()) {
         let distance = (f64::from(w) * std - f64::from(real)).abs();
         let allowed = f64::from(first.weight_rel) * (f64::from(w) * std).abs();
-        assert!(
-            distance <= allowed,
-            "{w} is {distance:e} off, {allowed:e} declared"
-        );
+        assert!(distance <= allowed, "{w} is {distance:e} off, {allowed:e} declared");
     }
 }
 
@@ -259,10 +223,7 @@ fn without_the_declared_errors_the_network_lies_outside() {
         let far: Vec<f64> = input.iter().map(|x| x * 1e4).collect();
         outside[1] += usize::from(miss(&graph, &chain, &far).0 > 0.0);
     }
-    assert!(
-        outside.iter().all(|&n| n >= 10),
-        "seen {outside:?} times in 20"
-    );
+    assert!(outside.iter().all(|&n| n >= 10), "seen {outside:?} times in 20");
 }
 
 #[test]
@@ -273,10 +234,7 @@ fn plain_networks_keep_the_numbers_of_the_file() {
     let zeros = sketch.constant(&[1, 1, 1, 5], &[0.0; 5]);
     let shifted = sketch.node(Op::Sub, &[input, zeros]);
     let flat = sketch.reshape(shifted, &[1, 5]);
-    let (w1, b1) = (
-        sketch.random(&[5, 4], &mut random),
-        sketch.random(&[4], &mut random),
-    );
+    let (w1, b1) = (sketch.random(&[5, 4], &mut random), sketch.random(&[4], &mut random));
     let product = sketch.node(Op::MatMul, &[flat, w1]);
     let sum = sketch.node(Op::Add, &[b1, product]);
     let hidden = sketch.node(Op::Relu, &[sum]);
@@ -286,9 +244,7 @@ fn plain_networks_keep_the_numbers_of_the_file() {
     let chain = Chain::from_graph(&sketch.graph).unwrap();
     assert!(is_exact(&chain));
     let constant = |id: ValueId| sketch.graph.value(id).constant.clone().unwrap();
-    let [first, second] = &chain.layers[..] else {
-        panic!("{} layers", chain.layers.len())
-    };
+    let [first, second] = &chain.layers[..] else { panic!("{} layers", chain.layers.len()) };
     assert_eq!(first.weight.t().into_dyn(), constant(w1).view());
     assert_eq!(first.bias.view().into_dyn(), constant(b1).view());
     assert_eq!(second.weight.view().into_dyn(), constant(w2).view());
@@ -339,10 +295,7 @@ fn exact_scalings_stay_exact() {
     sketch.node(Op::Sub, &[half, rows]);
     let chain = Chain::from_graph(&sketch.graph).unwrap();
     assert!(is_exact(&chain));
-    assert_eq!(
-        chain.layers[0].weight,
-        ndarray::arr2(&[[-0.2, -0.6], [0.0, 0.0]])
-    );
+    assert_eq!(chain.layers[0].weight, ndarray::arr2(&[[-0.2, -0.6], [0.0, 0.0]]));
     assert_eq!(chain.layers[0].bias, ndarray::arr1(&[0.5, 0.5]));
 }
 
@@ -351,20 +304,12 @@ fn constants_computed_without_rounding_to_f32_are_shifts_with_errors() {
     let mut random = Random::new(8);
     let mut sketch = Sketch::new(&[2]);
     let input = sketch.graph.input;
-    let (a, b) = (
-        sketch.constant(&[2], &[1.0, 2.0]),
-        sketch.constant(&[1], &[3.0]),
-    );
+    let (a, b) = (sketch.constant(&[2], &[1.0, 2.0]), sketch.constant(&[1], &[3.0]));
     let third = sketch.node(Op::Div, &[a, b]);
     sketch.node(Op::Add, &[input, third]);
     let chain = Chain::from_graph(&sketch.graph).unwrap();
     assert_eq!(chain.layers[0].weight_rel, 0.0);
-    assert!(
-        chain.layers[0]
-            .bias_abs
-            .iter()
-            .all(|&e| e > 0.0 && e < 1e-7)
-    );
+    assert!(chain.layers[0].bias_abs.iter().all(|&e| e > 0.0 && e < 1e-7));
     assert_encloses(&sketch.graph, &chain, &mut random);
     sketch.node(Op::MatMul, &[input, third]);
     let refused = Chain::from_graph(&sketch.graph).unwrap_err().to_string();
@@ -381,17 +326,9 @@ fn weights_that_would_underflow_leave_the_scaling_apart() {
         // Subnormal numbers of f32, as weight decay leaves them.
         let w = sketch.constant(&[2, 2], &[1e-40, 0.5, 3e-45, -0.25]);
         let b = sketch.constant(&[2], &[1.0, -0.5]);
-        let x = if before {
-            sketch.node(Op::Div, &[input, std])
-        } else {
-            input
-        };
+        let x = if before { sketch.node(Op::Div, &[input, std]) } else { input };
         let product = sketch.node(Op::MatMul, &[x, w]);
-        let y = if before {
-            product
-        } else {
-            sketch.node(Op::Div, &[product, std])
-        };
+        let y = if before { product } else { sketch.node(Op::Div, &[product, std]) };
         let sum = sketch.node(Op::Add, &[y, b]);
         sketch.node(Op::Relu, &[sum]);
         let chain = Chain::from_graph(&sketch.graph).unwrap();
@@ -412,11 +349,7 @@ fn biases_that_underflow_are_paid_for() {
     sketch.node(Op::MatMul, &[shifted, w]);
     let chain = Chain::from_graph(&sketch.graph).unwrap();
     assert_eq!(chain.layers[0].bias[0], 0.0);
-    assert_eq!(
-        chain.layers[0].bias_abs[0],
-        f32::MIN_POSITIVE,
-        "1e-60 is not 0"
-    );
+    assert_eq!(chain.layers[0].bias_abs[0], f32::MIN_POSITIVE, "1e-60 is not 0");
 }
 
 fn refusal(sketch: &Sketch) -> String {
@@ -472,8 +405,5 @@ fn sizes_that_cannot_be_dense_are_refused() {
     let mut rows = Sketch::new(&[1 << 14, 2]);
     let w = rows.constant(&[2, 2], &[1.0; 4]);
     rows.node(Op::MatMul, &[input, w]);
-    assert_eq!(
-        Chain::from_graph(&rows.graph).unwrap_err().kind(),
-        ErrorKind::TooBig
-    );
+    assert_eq!(Chain::from_graph(&rows.graph).unwrap_err().kind(), ErrorKind::TooBig);
 }

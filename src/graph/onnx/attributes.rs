@@ -15,28 +15,20 @@ impl<'a> Attributes<'a> {
     /// node computes.
     pub(super) fn new(node: &'a NodeProto, at: usize, known: &[&str]) -> Result<Self> {
         let name = node_name(node, at);
-        let names = node
-            .attribute
-            .iter()
-            .map(|a| a.name.as_deref().unwrap_or_default());
+        let names = node.attribute.iter().map(|a| a.name.as_deref().unwrap_or_default());
         // A hint about memory in files of 2017, without a meaning.
         let mut unknown = names.filter(|n| !known.contains(n) && *n != "consumed_inputs");
         if let Some(attribute) = unknown.next() {
             let op = node.op_type.as_deref().unwrap_or_default();
-            return Err(Error::unsupported(format!(
-                "node '{name}' ({op}) has the attribute '{attribute}'"
-            ))
-            .with_help(format!("attributes supported for {op} are {known:?}")));
+            return Err(Error::unsupported(format!("node '{name}' ({op}) has the attribute '{attribute}'"))
+                .with_help(format!("attributes supported for {op} are {known:?}")));
         }
         Ok(Self { node, name })
     }
 
     /// An attribute, if the node has it.
     pub(super) fn get(&self, name: &str) -> Option<&'a AttributeProto> {
-        self.node
-            .attribute
-            .iter()
-            .find(|a| a.name.as_deref() == Some(name))
+        self.node.attribute.iter().find(|a| a.name.as_deref() == Some(name))
     }
 
     /// Finds an attribute that must have the type `kind`. Old files leave the type out.
@@ -79,9 +71,6 @@ impl<'a> Attributes<'a> {
         if value.is_finite() {
             return Ok(value);
         }
-        Err(Error::bad_input(format!(
-            "node '{}': attribute '{name}' is NaN or infinite",
-            self.name
-        )))
+        Err(Error::bad_input(format!("node '{}': attribute '{name}' is NaN or infinite", self.name)))
     }
 }

@@ -3,7 +3,7 @@
 use super::attributes::Attributes;
 use super::order::{self, value_name};
 use super::tensor::{self, Constant};
-use super::{fold, node_name};
+use super::{fold, node_name, reshape};
 use crate::error::{Error, Result};
 use crate::graph::shape::{self, elements, misfit};
 use crate::graph::{Graph, Node, Op, Value, ValueId};
@@ -20,9 +20,7 @@ pub(super) fn graph(source: &GraphProto, name: String) -> Result<Graph> {
     let order = order::execution_order(source, value_name(input), output)?;
     let initializers = source.initializer.iter();
     let mut builder = Builder {
-        initializers: initializers
-            .map(|t| (t.name.as_deref().unwrap_or_default(), t))
-            .collect(),
+        initializers: initializers.map(|t| (t.name.as_deref().unwrap_or_default(), t)).collect(),
         slots: HashMap::new(),
         values: Vec::new(),
         nodes: Vec::new(),
@@ -33,13 +31,7 @@ pub(super) fn graph(source: &GraphProto, name: String) -> Result<Graph> {
         builder.node(&Site::new(&source.node[at], at))?;
     }
     let output = builder.float(output, "the network's output")?;
-    let graph = Graph {
-        name,
-        values: builder.values,
-        nodes: builder.nodes,
-        input: input_id,
-        output,
-    };
+    let graph = Graph { name, values: builder.values, nodes: builder.nodes, input: input_id, output };
     graph.check()?;
     Ok(graph)
 }
@@ -55,12 +47,7 @@ struct Site<'a> {
 impl<'a> Site<'a> {
     fn new(node: &'a NodeProto, at: usize) -> Self {
         let op = node.op_type.as_deref().unwrap_or_default();
-        Self {
-            node,
-            at,
-            name: node_name(node, at),
-            op,
-        }
+        Self { node, at, name: node_name(node, at), op }
     }
 
     fn attributes(&self, known: &[&str]) -> Result<Attributes<'a>> {
@@ -69,22 +56,16 @@ impl<'a> Site<'a> {
 
     /// The name of an operand; empty and missing ones are `None`.
     fn operand(&self, i: usize) -> Option<&'a str> {
-        self.node
-            .input
-            .get(i)
-            .map(String::as_str)
-            .filter(|name| !name.is_empty())
+        self.node.input.get(i).map(String::as_str).filter(|name| !name.is_empty())
     }
 
     fn required(&self, i: usize) -> Result<&'a str> {
-        self.operand(i)
-            .ok_or_else(|| self.bad(&format!("operand {i} is missing")))
+        self.operand(i).ok_or_else(|| self.bad(&format!("operand {i} is missing")))
     }
 
     fn output(&self) -> Result<&'a str> {
         let name = self.node.output.first().map(String::as_str);
-        name.filter(|name| !name.is_empty())
-            .ok_or_else(|| self.bad("it has no output"))
+        name.filter(|name| !name.is_empty()).ok_or_else(|| self.bad("it has no output"))
     }
 
     fn bad(&self, why: &str) -> Error {
@@ -116,11 +97,7 @@ impl<'a> Builder<'a> {
     fn input(&mut self, info: &'a ValueInfoProto) -> Result<ValueId> {
         let name = value_name(info);
         let shape = input_shape(info)?;
-        let id = self.push(Value {
-            name: name.to_owned(),
-            shape,
-            constant: None,
-        });
+        let id = self.push(Value { name: name.to_owned(), shape, constant: None });
         self.slots.insert(name, Slot::Float(id));
         Ok(id)
     }
@@ -165,18 +142,13 @@ impl<'a> Builder<'a> {
             Slot::Int(_) => Err(Error::unsupported(format!(
                 "{reader} reads the integers of tensor '{name}' where numbers are expected"
             ))
-            .with_help(
-                "arithmetic on integer tensors is not supported; export with constant shapes",
-            )),
+            .with_help("arithmetic on integer tensors is not supported; export with constant shapes")),
         }
     }
 
     /// The numbers that operand `i` of a node stands for.
     fn operand(&mut self, site: &Site<'a>, i: usize) -> Result<ValueId> {
-        self.float(
-            site.required(i)?,
-            &format!("node '{}' ({})", site.name, site.op),
-        )
+        self.float(site.required(i)?, &format!("node '{}' ({})", site.name, site.op))
     }
 
     /// A list of integers, from an attribute or (in newer operator sets) from a constant operand.
@@ -196,9 +168,7 @@ impl<'a> Builder<'a> {
         match self.slot(name, &format!("node '{}' ({})", site.name, site.op))? {
             Slot::Int(list) => Ok(Some(list)),
             Slot::Float(_) => Err(site
-                .unsupported(&format!(
-                    "its {what} '{name}' is not a constant list of integers"
-                ))
+                .unsupported(&format!("its {what} '{name}' is not a constant list of integers"))
                 .with_help("export with constant shapes, for example after onnx-simplifier")),
         }
     }
@@ -272,19 +242,10 @@ impl<'a> Builder<'a> {
         let behind = usize::try_from(axis)
             .ok()
             .and_then(|axis| shape_a.len().checked_sub(axis)?.checked_sub(shape_b.len()))
-            .ok_or_else(|| {
-                site.bad(&format!(
-                    "shape {shape_b:?} does not fit {shape_a:?} from axis {axis}"
-                ))
-            })?;
+            .ok_or_else(|| site.bad(&format!("shape {shape_b:?} does not fit {shape_a:?} from axis {axis}")))?;
         let mut shape = shape_b.to_vec();
         shape.resize(shape_b.len() + behind, 1);
-        let node = Node {
-            name: format!("{}_axis", site.name),
-            op: Op::Reshape,
-            inputs: vec![b],
-            output: ValueId(0),
-        };
+        let node = Node { name: format!("{}_axis", site.name), op: Op::Reshape, inputs: vec![b], output: ValueId(0) };
         Ok(self.add(node, format!("{}_axis", self.values[b.0].name), shape))
     }
 
@@ -297,16 +258,14 @@ impl<'a> Builder<'a> {
         };
         let attributes = site.attributes(known)?;
         let shape = if site.op == "Flatten" {
-            shape::flatten(self.shape(x), attributes.int("axis", 1)?)
+            reshape::flatten(self.shape(x), attributes.int("axis", 1)?)
         } else {
             let name = known[0];
             let list = self.integers(site, attributes.ints(name)?, 1, name)?;
             match (site.op, list) {
-                ("Squeeze", list) => shape::squeeze(self.shape(x), list.as_deref()),
-                ("Unsqueeze", Some(axes)) => shape::unsqueeze(self.shape(x), &axes),
-                ("Reshape", Some(spec)) => {
-                    shape::reshape(self.shape(x), &spec, attributes.flag("allowzero")?)
-                }
+                ("Squeeze", list) => reshape::squeeze(self.shape(x), list.as_deref()),
+                ("Unsqueeze", Some(axes)) => reshape::unsqueeze(self.shape(x), &axes),
+                ("Reshape", Some(spec)) => reshape::reshape(self.shape(x), &spec, attributes.flag("allowzero")?),
                 _ => Err(format!("it has no {name}")),
             }
         };
@@ -315,26 +274,16 @@ impl<'a> Builder<'a> {
     }
 
     fn constant_node(&mut self, site: &Site<'a>) -> Result<()> {
-        let known = [
-            "value",
-            "value_float",
-            "value_floats",
-            "value_int",
-            "value_ints",
-        ];
+        let known = ["value", "value_float", "value_floats", "value_int", "value_ints"];
         let attributes = site.attributes(&known)?;
         let name = site.output()?;
-        let found = known
-            .iter()
-            .find_map(|known| Some((*known, attributes.get(known)?)));
+        let found = known.iter().find_map(|known| Some((*known, attributes.get(known)?)));
         let constant = match found {
             Some(("value", attribute)) => match &attribute.t {
                 Some(tensor) => tensor::decode(tensor, name)?,
                 None => return Err(site.bad("its value holds no tensor")),
             },
-            Some(("value_float", _)) => {
-                tensor::float(name, &[], vec![attributes.float("value_float", 0.0)?])?
-            }
+            Some(("value_float", _)) => tensor::float(name, &[], vec![attributes.float("value_float", 0.0)?])?,
             Some(("value_floats", a)) => tensor::float(name, &[a.floats.len()], a.floats.clone())?,
             Some(("value_int", _)) => Constant::Int(vec![attributes.int("value_int", 0)?]),
             Some((_, a)) => Constant::Int(a.ints.clone()),
@@ -365,22 +314,11 @@ impl<'a> Builder<'a> {
 
     /// Adds a node of the file, or its value where that is constant and exact. `declared` is the output's shape where
     /// the operands do not decide it.
-    fn emit(
-        &mut self,
-        site: &Site<'a>,
-        op: Op,
-        inputs: Vec<ValueId>,
-        declared: Vec<usize>,
-    ) -> Result<()> {
+    fn emit(&mut self, site: &Site<'a>, op: Op, inputs: Vec<ValueId>, declared: Vec<usize>) -> Result<()> {
         let shapes: Vec<&[usize]> = inputs.iter().map(|&id| self.shape(id)).collect();
         let shape = shape::infer(&op, &shapes, &declared).map_err(|why| site.bad(&why))?;
         let name = site.output()?;
-        let node = Node {
-            name: site.name.clone(),
-            op,
-            inputs,
-            output: ValueId(0),
-        };
+        let node = Node { name: site.name.clone(), op, inputs, output: ValueId(0) };
         let id = self.add(node, name.to_owned(), shape);
         self.slots.insert(name, Slot::Float(id));
         Ok(())
@@ -390,11 +328,7 @@ impl<'a> Builder<'a> {
     fn add(&mut self, mut node: Node, name: String, shape: Vec<usize>) -> ValueId {
         let constant = fold::fold(&node, &self.values, &shape, &mut self.folded);
         let fixed = constant.is_some();
-        node.output = self.push(Value {
-            name,
-            shape,
-            constant,
-        });
+        node.output = self.push(Value { name, shape, constant });
         let id = node.output;
         if !fixed {
             self.nodes.push(node);
@@ -404,11 +338,8 @@ impl<'a> Builder<'a> {
 }
 
 fn unknown(site: &Site<'_>, op: &str) -> Error {
-    Error::unsupported(format!(
-        "node '{}' uses the operator {op}, which is not supported",
-        site.name
-    ))
-    .with_help(format!("supported operators are {SUPPORTED}"))
+    Error::unsupported(format!("node '{}' uses the operator {op}, which is not supported", site.name))
+        .with_help(format!("supported operators are {SUPPORTED}"))
 }
 
 /// The shape of the network's input for one sample.
@@ -422,17 +353,12 @@ fn input_shape(info: &ValueInfoProto) -> Result<Vec<usize>> {
             .with_help("inputs must be FLOAT or DOUBLE tensors"));
     }
     let Some(declared) = tensor.and_then(|t| t.shape.as_ref()) else {
-        return Err(
-            Error::bad_input(format!("the input '{name}' declares no shape"))
-                .with_help("export the network with a fixed input shape"),
-        );
+        return Err(Error::bad_input(format!("the input '{name}' declares no shape"))
+            .with_help("export the network with a fixed input shape"));
     };
     let mut shape = Vec::with_capacity(declared.dim.len());
     for (i, dim) in declared.dim.iter().enumerate() {
-        let fixed = dim
-            .dim_value
-            .filter(|&d| d > 0)
-            .and_then(|d| usize::try_from(d).ok());
+        let fixed = dim.dim_value.filter(|&d| d > 0).and_then(|d| usize::try_from(d).ok());
         match fixed {
             Some(fixed) => shape.push(fixed),
             // The batch.

@@ -16,20 +16,11 @@ const MAX_FOLDED: usize = 1 << 26;
 
 /// The value of a node whose operands are all constant, if `f32` holds it exactly and it is cheap to find. `shape` is
 /// the result's, `folded` counts the elements made so far.
-pub(super) fn fold(
-    node: &Node,
-    values: &[Value],
-    shape: &[usize],
-    folded: &mut usize,
-) -> Option<Arc<ArrayD<f32>>> {
+pub(super) fn fold(node: &Node, values: &[Value], shape: &[usize], folded: &mut usize) -> Option<Arc<ArrayD<f32>>> {
     if matches!(node.op, Op::MatMul | Op::Gemm { .. }) {
         return None;
     }
-    let operands: Option<Vec<&ArrayD<f32>>> = node
-        .inputs
-        .iter()
-        .map(|id| values[id.0].constant.as_deref())
-        .collect();
+    let operands: Option<Vec<&ArrayD<f32>>> = node.inputs.iter().map(|id| values[id.0].constant.as_deref()).collect();
     let operands = operands?;
     let total = folded.checked_add(elements(shape).ok()?)?;
     if total > MAX_FOLDED {
@@ -40,16 +31,11 @@ pub(super) fn fold(
         _ => arithmetic(node, &operands, shape)?,
     };
     *folded = total;
-    ArrayD::from_shape_vec(IxDyn(shape), data)
-        .ok()
-        .map(Arc::new)
+    ArrayD::from_shape_vec(IxDyn(shape), data).ok().map(Arc::new)
 }
 
 fn arithmetic(node: &Node, operands: &[&ArrayD<f32>], shape: &[usize]) -> Option<Vec<f32>> {
-    let operands: Vec<_> = operands
-        .iter()
-        .map(|x| Cow::Owned(Tensor::<Bounded>::constant(x)))
-        .collect();
+    let operands: Vec<_> = operands.iter().map(|x| Cow::Owned(Tensor::<Bounded>::constant(x))).collect();
     let result = apply(node, &operands, shape).ok()?;
     result.data.into_iter().map(exact).collect()
 }

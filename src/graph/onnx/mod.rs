@@ -13,6 +13,7 @@ mod attributes;
 mod build;
 mod fold;
 mod order;
+mod reshape;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -57,9 +58,7 @@ pub fn parse(bytes: &[u8]) -> Result<Graph> {
     })?;
     match &model.graph {
         Some(graph) => build::graph(graph, outline.name),
-        None => Err(Error::bad_input(
-            "not an ONNX file: there is no network in it",
-        )),
+        None => Err(Error::bad_input("not an ONNX file: there is no network in it")),
     }
 }
 
@@ -68,19 +67,11 @@ fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let mut unpacked = Vec::new();
-    MultiGzDecoder::new(&bytes[..])
-        .take(MAX_UNPACKED + 1)
-        .read_to_end(&mut unpacked)
-        .map_err(|e| {
-            Error::bad_input(format!("the gzip data is damaged: {e}"))
-                .with_help("download the file again")
-                .with_source(e)
-        })?;
+    MultiGzDecoder::new(&bytes[..]).take(MAX_UNPACKED + 1).read_to_end(&mut unpacked).map_err(|e| {
+        Error::bad_input(format!("the gzip data is damaged: {e}")).with_help("download the file again").with_source(e)
+    })?;
     if unpacked.len() as u64 > MAX_UNPACKED {
-        return Err(Error::new(
-            ErrorKind::TooBig,
-            "the file unpacks to more than 2 GiB",
-        ));
+        return Err(Error::new(ErrorKind::TooBig, "the file unpacks to more than 2 GiB"));
     }
     Ok(unpacked)
 }

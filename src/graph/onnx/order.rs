@@ -13,15 +13,8 @@ pub(super) fn value_name(info: &ValueInfoProto) -> &str {
 
 /// The one input that is not an initializer (files of IR version 3 list those as inputs, too).
 pub(super) fn input(graph: &GraphProto) -> Result<&ValueInfoProto> {
-    let constants: HashSet<&str> = graph
-        .initializer
-        .iter()
-        .filter_map(|t| t.name.as_deref())
-        .collect();
-    let inputs = graph
-        .input
-        .iter()
-        .filter(|info| !constants.contains(value_name(info)));
+    let constants: HashSet<&str> = graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
+    let inputs = graph.input.iter().filter(|info| !constants.contains(value_name(info)));
     single(inputs.collect(), "input")
 }
 
@@ -37,11 +30,8 @@ fn single<'a>(infos: Vec<&'a ValueInfoProto>, what: &str) -> Result<&'a ValueInf
         [info] => Ok(info),
         _ => {
             let names: Vec<&str> = infos.iter().map(|info| value_name(info)).collect();
-            Err(Error::unsupported(format!(
-                "the network has {} {what}s: {names:?}",
-                names.len()
-            ))
-            .with_help(format!("export a network with exactly one {what}")))
+            Err(Error::unsupported(format!("the network has {} {what}s: {names:?}", names.len()))
+                .with_help(format!("export a network with exactly one {what}")))
         }
     }
 }
@@ -61,12 +51,8 @@ pub(super) fn execution_order(graph: &GraphProto, input: &str, output: &str) -> 
             consumers[producer].push(at);
         }
     }
-    let mut ready: BinaryHeap<Reverse<usize>> = needed
-        .iter()
-        .copied()
-        .filter(|&at| waiting[at] == 0)
-        .map(Reverse)
-        .collect();
+    let mut ready: BinaryHeap<Reverse<usize>> =
+        needed.iter().copied().filter(|&at| waiting[at] == 0).map(Reverse).collect();
     let mut order = Vec::with_capacity(needed.len());
     while let Some(Reverse(at)) = ready.pop() {
         order.push(at);
@@ -108,10 +94,7 @@ fn producers<'a>(graph: &'a GraphProto, input: &'a str) -> Result<Producers<'a>>
                 Some(Producer::Node(other)) => {
                     let other = node_name(&graph.node[other], other);
                     let this = node_name(node, at);
-                    return Err(twice(
-                        name,
-                        &format!("nodes '{other}' and '{this}' write it"),
-                    ));
+                    return Err(twice(name, &format!("nodes '{other}' and '{this}' write it")));
                 }
                 Some(_) => {
                     let this = node_name(node, at);
@@ -146,20 +129,16 @@ fn needed(graph: &GraphProto, producers: &Producers<'_>, output: &str) -> Result
         let mut names = node.input.iter().filter(|name| !name.is_empty());
         if let Some(name) = names.find(|name| !producers.contains_key(name.as_str())) {
             let node = node_name(node, at);
-            return Err(Error::bad_input(format!(
-                "node '{node}' reads tensor '{name}', which nothing produces"
-            ))
-            .with_help("the file may be incomplete; export it again"));
+            return Err(Error::bad_input(format!("node '{node}' reads tensor '{name}', which nothing produces"))
+                .with_help("the file may be incomplete; export it again"));
         }
     }
     let mut stack = match producers.get(output) {
         Some(&Producer::Node(at)) => vec![at],
         Some(Producer::Input | Producer::Constant) => vec![],
         None => {
-            return Err(
-                Error::bad_input(format!("nothing produces the output '{output}'"))
-                    .with_help("the file may be incomplete; export it again"),
-            );
+            return Err(Error::bad_input(format!("nothing produces the output '{output}'"))
+                .with_help("the file may be incomplete; export it again"));
         }
     };
     let mut seen = vec![false; graph.node.len()];
@@ -178,14 +157,9 @@ fn cycle(graph: &GraphProto, producers: &Producers<'_>, waiting: &[usize], stuck
     let mut at = stuck;
     while seen.insert(at) {
         let back = producing_nodes(&graph.node[at], producers);
-        at = back
-            .into_iter()
-            .find(|&producer| waiting[producer] > 0)
-            .unwrap_or(at);
+        at = back.into_iter().find(|&producer| waiting[producer] > 0).unwrap_or(at);
     }
     let name = node_name(&graph.node[at], at);
-    Error::bad_input(format!(
-        "the network is cyclic: node '{name}' depends on its own output"
-    ))
-    .with_help("only feed-forward networks can be evaluated; unroll loops before exporting")
+    Error::bad_input(format!("the network is cyclic: node '{name}' depends on its own output"))
+        .with_help("only feed-forward networks can be evaluated; unroll loops before exporting")
 }

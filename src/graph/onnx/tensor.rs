@@ -20,17 +20,13 @@ pub(super) fn decode(tensor: &TensorProto, name: &str) -> Result<Constant> {
     let external = tensor.data_location == Some(DataLocation::EXTERNAL);
     if external || !tensor.external_data.is_empty() {
         return Err(Error::unsupported(format!("tensor '{name}' keeps its data in another file"))
-            .with_help(
-                "put all into one file: onnx.save(onnx.load(file), new, save_as_external_data=False)",
-            ));
+            .with_help("put all into one file: onnx.save(onnx.load(file), new, save_as_external_data=False)"));
     }
     let (dims, len) = dims(&tensor.dims, name)?;
     match tensor.data_type {
         Some(DataType::FLOAT) => float(name, &dims, floats(tensor, name, len)?),
         Some(DataType::DOUBLE) => float(name, &dims, doubles(tensor, name, len)?),
-        Some(DataType::INT64) => {
-            integers(tensor, name, len, &tensor.int64_data, i64::from_le_bytes).map(Constant::Int)
-        }
+        Some(DataType::INT64) => integers(tensor, name, len, &tensor.int64_data, i64::from_le_bytes).map(Constant::Int),
         Some(DataType::INT32) => {
             let typed: Vec<i64> = tensor.int32_data.iter().copied().map(i64::from).collect();
             let number = |bytes| i64::from(i32::from_le_bytes(bytes));
@@ -42,11 +38,8 @@ pub(super) fn decode(tensor: &TensorProto, name: &str) -> Result<Constant> {
         }
         other => {
             let kind = other.map_or("no type".to_owned(), |kind| kind.to_string());
-            Err(
-                Error::unsupported(format!("tensor '{name}' has element type {kind}")).with_help(
-                    "weights must be FLOAT (or DOUBLE with values that f32 holds exactly)",
-                ),
-            )
+            Err(Error::unsupported(format!("tensor '{name}' has element type {kind}"))
+                .with_help("weights must be FLOAT (or DOUBLE with values that f32 holds exactly)"))
         }
     }
 }
@@ -54,22 +47,13 @@ pub(super) fn decode(tensor: &TensorProto, name: &str) -> Result<Constant> {
 /// A constant of `f32` numbers, all of them finite.
 pub(super) fn float(name: &str, dims: &[usize], data: Vec<f32>) -> Result<Constant> {
     if data.is_empty() {
-        return Err(Error::unsupported(format!(
-            "tensor '{name}' is empty (shape {dims:?})"
-        )));
+        return Err(Error::unsupported(format!("tensor '{name}' is empty (shape {dims:?})")));
     }
     if let Some(i) = data.iter().position(|x| !x.is_finite()) {
-        let what = if data[i].is_nan() {
-            "NaN"
-        } else {
-            "an infinity"
-        };
+        let what = if data[i].is_nan() { "NaN" } else { "an infinity" };
         let at = place(i, dims);
-        return Err(
-            Error::bad_input(format!("tensor '{name}' holds {what} at {at:?}")).with_help(
-                "the training probably diverged; export the network from a sound checkpoint",
-            ),
-        );
+        return Err(Error::bad_input(format!("tensor '{name}' holds {what} at {at:?}"))
+            .with_help("the training probably diverged; export the network from a sound checkpoint"));
     }
     ArrayD::from_shape_vec(IxDyn(dims), data)
         .map(|array| Constant::Float(Arc::new(array)))
@@ -117,33 +101,21 @@ fn raw<T, const N: usize>(
     let (chunks, rest) = raw.as_chunks::<N>();
     if chunks.len() != len || !rest.is_empty() {
         let have = raw.len();
-        return Err(wrong_length(
-            tensor,
-            name,
-            &format!("{have} bytes, not {} ", len * N),
-        ));
+        return Err(wrong_length(tensor, name, &format!("{have} bytes, not {} ", len * N)));
     }
     Ok(Some(chunks.iter().map(|&chunk| number(chunk)).collect()))
 }
 
 fn wrong_length(tensor: &TensorProto, name: &str, why: &str) -> Error {
-    Error::bad_input(format!(
-        "tensor '{name}' of shape {:?} has {}",
-        tensor.dims,
-        why.trim_end()
-    ))
-    .with_help("the file is damaged or was written wrongly; export it again")
+    Error::bad_input(format!("tensor '{name}' of shape {:?} has {}", tensor.dims, why.trim_end()))
+        .with_help("the file is damaged or was written wrongly; export it again")
 }
 
 fn typed<T: Clone>(tensor: &TensorProto, name: &str, len: usize, data: &[T]) -> Result<Vec<T>> {
     if data.len() == len {
         return Ok(data.to_vec());
     }
-    Err(wrong_length(
-        tensor,
-        name,
-        &format!("{} numbers, not {len}", data.len()),
-    ))
+    Err(wrong_length(tensor, name, &format!("{} numbers, not {len}", data.len())))
 }
 
 fn floats(tensor: &TensorProto, name: &str, len: usize) -> Result<Vec<f32>> {
@@ -164,14 +136,7 @@ fn doubles(tensor: &TensorProto, name: &str, len: usize) -> Result<Vec<f32>> {
         if x.is_nan() || f64::from(narrow) == x {
             return Ok(narrow);
         }
-        let at = place(
-            i,
-            &tensor
-                .dims
-                .iter()
-                .map(|&d| d.unsigned_abs() as usize)
-                .collect::<Vec<_>>(),
-        );
+        let at = place(i, &tensor.dims.iter().map(|&d| d.unsigned_abs() as usize).collect::<Vec<_>>());
         Err(Error::unsupported(format!(
             "tensor '{name}' holds the f64 number {x:e} at {at:?}, which f32 cannot hold exactly"
         ))

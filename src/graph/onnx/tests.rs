@@ -2,8 +2,8 @@ mod round_trip;
 
 use super::*;
 use rten_onnx::onnx::{
-    AttributeProto, AttributeType, DataLocation, DataType, Dimension, GraphProto,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
+    AttributeProto, AttributeType, DataLocation, DataType, Dimension, GraphProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 use std::cell::RefCell;
 
@@ -17,27 +17,16 @@ fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
 }
 
 fn attribute(name: &str) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        ..AttributeProto::default()
-    }
+    AttributeProto { name: Some(name.into()), ..AttributeProto::default() }
 }
 
 fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     let r#type = Some(AttributeType::INTS);
-    AttributeProto {
-        ints: ints.to_vec(),
-        r#type,
-        ..attribute(name)
-    }
+    AttributeProto { ints: ints.to_vec(), r#type, ..attribute(name) }
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto {
-        i: Some(i),
-        r#type: Some(AttributeType::INT),
-        ..attribute(name)
-    }
+    AttributeProto { i: Some(i), r#type: Some(AttributeType::INT), ..attribute(name) }
 }
 
 fn with(mut node: NodeProto, attributes: &[AttributeProto]) -> NodeProto {
@@ -68,28 +57,14 @@ fn int64s(name: &str, data: &[i64]) -> TensorProto {
 /// A value of FLOAT; 0 stands for a dimension that is named `N`.
 fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = |&d: &i64| match d {
-        0 => Dimension {
-            dim_value: None,
-            dim_param: Some("N".into()),
-        },
-        d => Dimension {
-            dim_value: Some(d),
-            dim_param: None,
-        },
+        0 => Dimension { dim_value: None, dim_param: Some("N".into()) },
+        d => Dimension { dim_value: Some(d), dim_param: None },
     };
     let tensor = TypeProtoTensor {
         elem_type: Some(DataType::FLOAT),
-        shape: Some(TensorShapeProto {
-            dim: dims.iter().map(dim).collect(),
-        }),
+        shape: Some(TensorShapeProto { dim: dims.iter().map(dim).collect() }),
     };
-    ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(TypeProto {
-            tensor_type: Some(tensor),
-            sequence: None,
-        }),
-    }
+    ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { tensor_type: Some(tensor), sequence: None }) }
 }
 
 /// A network from `x` to `y`.
@@ -104,18 +79,10 @@ fn network(input: &[i64], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) 
 }
 
 fn bytes(graph: GraphProto) -> Vec<u8> {
-    let opset = OperatorSetIdProto {
-        domain: None,
-        version: Some(9),
-    };
-    ModelProto {
-        ir_version: Some(4),
-        graph: Some(graph),
-        opset_import: vec![opset],
-        ..ModelProto::default()
-    }
-    .write_buf()
-    .unwrap()
+    let opset = OperatorSetIdProto { domain: None, version: Some(9) };
+    ModelProto { ir_version: Some(4), graph: Some(graph), opset_import: vec![opset], ..ModelProto::default() }
+        .write_buf()
+        .unwrap()
 }
 
 /// A small valid model with most kinds of fields.
@@ -128,16 +95,9 @@ fn sample() -> GraphProto {
         node("MatMul", &["s", "v"], "y"),
     ];
     let raw = [0.5f32, 1.5].iter().flat_map(|x| x.to_le_bytes()).collect();
-    let v = TensorProto {
-        raw_data: Some(RefCell::new(raw)),
-        ..floats("v", &[2, 1], &[])
-    };
+    let v = TensorProto { raw_data: Some(RefCell::new(raw)), ..floats("v", &[2, 1], &[]) };
     let w = floats("w", &[2, 4], &[1.0, -2.0, 3.0, 0.5, 0.25, 1.0, -1.0, 2.0]);
-    network(
-        &[0, 2, 2],
-        nodes,
-        vec![w, floats("b", &[2], &[0.5, -0.5]), v],
-    )
+    network(&[0, 2, 2], nodes, vec![w, floats("b", &[2], &[0.5, -0.5]), v])
 }
 
 fn evaluate(graph: GraphProto, input: &[f64]) -> Vec<f64> {
@@ -164,15 +124,8 @@ use ErrorKind::{BadInput, Unsupported};
 
 #[test]
 fn a_symbolic_batch_is_one_and_a_fixed_one_stays() {
-    assert_eq!(
-        evaluate(sample(), &[1.0, 2.0, 3.0, 4.0]),
-        [0.5 * 8.5 + 1.5 * 6.75]
-    );
-    for (declared, shape) in [
-        ([0, 2], vec![1, 2]),
-        ([-1, 2], vec![1, 2]),
-        ([3, 2], vec![3, 2]),
-    ] {
+    assert_eq!(evaluate(sample(), &[1.0, 2.0, 3.0, 4.0]), [0.5 * 8.5 + 1.5 * 6.75]);
+    for (declared, shape) in [([0, 2], vec![1, 2]), ([-1, 2], vec![1, 2]), ([3, 2], vec![3, 2])] {
         let graph = network(&declared, vec![node("Relu", &["x"], "y")], vec![]);
         let graph = parse(&bytes(graph)).unwrap();
         assert_eq!(graph.value(graph.input).shape, shape);
@@ -199,10 +152,7 @@ fn nodes_are_sorted_and_unneeded_ones_left_out() {
     let ops: Vec<&str> = parsed.nodes.iter().map(|n| n.op.name()).collect();
     assert_eq!(ops, ["Reshape", "Gemm", "Relu", "Reshape", "MatMul"]);
     assert_eq!(parsed.nodes[1].name, "Gemm_3");
-    assert_eq!(
-        parsed.eval_f64(&[1.0, 2.0, 3.0, 4.0]).unwrap(),
-        [0.5 * 8.5 + 1.5 * 6.75]
-    );
+    assert_eq!(parsed.eval_f64(&[1.0, 2.0, 3.0, 4.0]).unwrap(), [0.5 * 8.5 + 1.5 * 6.75]);
 }
 
 #[test]
@@ -218,70 +168,32 @@ fn shapes_come_from_attributes_or_operands() {
         node("Identity", &["target"], "same"),
         node("Reshape", &["b", "same"], "y"),
     ];
-    let lists = [
-        ("outer", &[0, -1][..]),
-        ("first", &[0]),
-        ("target", &[3, -1]),
-    ];
+    let lists = [("outer", &[0, -1][..]), ("first", &[0]), ("target", &[3, -1])];
     let lists = lists.map(|(name, list)| int64s(name, list)).to_vec();
     for graph in [network(&[2, 3], old, vec![]), network(&[2, 3], new, lists)] {
         let graph = parse(&bytes(graph)).unwrap();
-        let shapes: Vec<&[usize]> = graph
-            .nodes
-            .iter()
-            .map(|n| graph.value(n.output).shape.as_slice())
-            .collect();
+        let shapes: Vec<&[usize]> = graph.nodes.iter().map(|n| graph.value(n.output).shape.as_slice()).collect();
         assert_eq!(shapes, [&[1, 2, 3, 1][..], &[2, 3, 1], &[3, 2]]);
     }
     let dynamic = network(&[1, 2], vec![node("Reshape", &["x", "x"], "y")], vec![]);
-    assert_refused(
-        dynamic,
-        Unsupported,
-        &["'Reshape_0'", "not a constant list of integers"],
-    );
+    assert_refused(dynamic, Unsupported, &["'Reshape_0'", "not a constant list of integers"]);
 }
 
 #[test]
 fn old_broadcasting_aligns_at_its_axis() {
-    let add = with(
-        node("Add", &["x", "c"], "y"),
-        &[int("broadcast", 1), int("axis", 1)],
-    );
-    let graph = network(
-        &[1, 2, 2],
-        vec![add],
-        vec![floats("c", &[2], &[10.0, 20.0])],
-    );
-    assert_eq!(
-        evaluate(graph, &[1.0, 2.0, 3.0, 4.0]),
-        [11.0, 12.0, 23.0, 24.0]
-    );
-    let add = with(
-        node("Add", &["x", "c"], "y"),
-        &[int("broadcast", 1), int("axis", 3)],
-    );
-    let graph = network(
-        &[1, 2, 2],
-        vec![add],
-        vec![floats("c", &[2], &[10.0, 20.0])],
-    );
+    let add = with(node("Add", &["x", "c"], "y"), &[int("broadcast", 1), int("axis", 1)]);
+    let graph = network(&[1, 2, 2], vec![add], vec![floats("c", &[2], &[10.0, 20.0])]);
+    assert_eq!(evaluate(graph, &[1.0, 2.0, 3.0, 4.0]), [11.0, 12.0, 23.0, 24.0]);
+    let add = with(node("Add", &["x", "c"], "y"), &[int("broadcast", 1), int("axis", 3)]);
+    let graph = network(&[1, 2, 2], vec![add], vec![floats("c", &[2], &[10.0, 20.0])]);
     assert_refused(graph, BadInput, &["[2]", "[1, 2, 2]", "axis 3"]);
 }
 
 #[test]
 fn dropout_and_constants_are_read_in_all_forms() {
-    let tensor = AttributeProto {
-        t: Some(floats("", &[1], &[3.0])),
-        ..attribute("value")
-    };
-    let scalar = AttributeProto {
-        f: Some(0.5),
-        ..attribute("value_float")
-    };
-    let list = AttributeProto {
-        floats: vec![1.0, 2.0],
-        ..attribute("value_floats")
-    };
+    let tensor = AttributeProto { t: Some(floats("", &[1], &[3.0])), ..attribute("value") };
+    let scalar = AttributeProto { f: Some(0.5), ..attribute("value_float") };
+    let list = AttributeProto { floats: vec![1.0, 2.0], ..attribute("value_floats") };
     let nodes = vec![
         with(node("Constant", &[], "three"), &[tensor]),
         with(node("Constant", &[], "half"), &[scalar]),
@@ -297,19 +209,12 @@ fn dropout_and_constants_are_read_in_all_forms() {
     assert_eq!(graph.eval_f64(&[1.0, 1.0]).unwrap(), [1.5, 0.5]);
     let training = vec![node("Dropout", &["x", "", "yes"], "y")];
     let graph = network(&[0, 2], training, vec![int64s("yes", &[1])]);
-    assert_refused(
-        graph,
-        Unsupported,
-        &["'Dropout_0'", "training mode", "model.eval()"],
-    );
+    assert_refused(graph, Unsupported, &["'Dropout_0'", "training mode", "model.eval()"]);
 }
 
 #[test]
 fn inexact_constant_arithmetic_stays_in_the_graph() {
-    let nodes = vec![
-        node("Div", &["one", "three"], "third"),
-        node("Add", &["x", "third"], "y"),
-    ];
+    let nodes = vec![node("Div", &["one", "three"], "third"), node("Add", &["x", "third"], "y")];
     let constants = vec![floats("one", &[1], &[1.0]), floats("three", &[1], &[3.0])];
     let graph = parse(&bytes(network(&[0, 1], nodes, constants))).unwrap();
     assert_eq!(graph.nodes.len(), 2);
@@ -331,30 +236,17 @@ fn doubles_are_read_if_f32_holds_them() {
 
 #[test]
 fn unknown_operators_and_attributes_name_the_node() {
-    let conv = NodeProto {
-        name: Some("Conv_3".into()),
-        ..node("Conv", &["x"], "y")
-    };
-    let parts = [
-        "node 'Conv_3' uses the operator Conv",
-        "supported operators are Gemm",
-    ];
+    let conv = NodeProto { name: Some("Conv_3".into()), ..node("Conv", &["x"], "y") };
+    let parts = ["node 'Conv_3' uses the operator Conv", "supported operators are Gemm"];
     assert_refused(network(&[1, 2], vec![conv], vec![]), Unsupported, &parts);
-    let foreign = NodeProto {
-        domain: Some("com.microsoft".into()),
-        ..node("Gemm", &["x"], "y")
-    };
+    let foreign = NodeProto { domain: Some("com.microsoft".into()), ..node("Gemm", &["x"], "y") };
     let parts = ["'Gemm_0'", "com.microsoft.Gemm"];
     assert_refused(network(&[1, 2], vec![foreign], vec![]), Unsupported, &parts);
     let odd = with(node("Relu", &["x"], "y"), &[int("slope", 1)]);
     let parts = ["'Relu_0'", "'slope'"];
     assert_refused(network(&[1, 2], vec![odd], vec![]), Unsupported, &parts);
     let mistyped = with(node("Flatten", &["x"], "y"), &[ints("axis", &[1])]);
-    assert_refused(
-        network(&[1, 2], vec![mistyped], vec![]),
-        BadInput,
-        &["'axis'", "type 7"],
-    );
+    assert_refused(network(&[1, 2], vec![mistyped], vec![]), BadInput, &["'axis'", "type 7"]);
 }
 
 #[test]
@@ -380,11 +272,7 @@ fn names_must_form_a_feed_forward_graph() {
     let mut second = node("Dropout", &["x"], "d");
     second.output.push("mask".into());
     let nodes = vec![second, node("Relu", &["mask"], "y")];
-    assert_refused(
-        network(&[1, 2], nodes, vec![]),
-        Unsupported,
-        &["'mask'", "first output"],
-    );
+    assert_refused(network(&[1, 2], nodes, vec![]), Unsupported, &["'mask'", "first output"]);
 }
 
 #[test]
@@ -404,19 +292,11 @@ fn one_input_and_one_output() {
 #[test]
 fn shapes_that_do_not_fit_are_both_named() {
     let graph = |op, dims: &[i64], data: &[f32]| {
-        network(
-            &[1, 3],
-            vec![node(op, &["x", "w"], "y")],
-            vec![floats("w", dims, data)],
-        )
+        network(&[1, 3], vec![node(op, &["x", "w"], "y")], vec![floats("w", dims, data)])
     };
     let parts = ["'MatMul_0'", "[1, 3]", "[2, 2]"];
     assert_refused(graph("MatMul", &[2, 2], &[0.0; 4]), BadInput, &parts);
-    assert_refused(
-        graph("Add", &[2], &[0.0; 2]),
-        BadInput,
-        &["'Add_0'", "[1, 3]", "[2]"],
-    );
+    assert_refused(graph("Add", &[2], &[0.0; 2]), BadInput, &["'Add_0'", "[1, 3]", "[2]"]);
     let reshape = with(node("Reshape", &["x"], "y"), &[ints("shape", &[2, 2])]);
     let parts = ["'Reshape_0'", "[1, 3]", "[2, 2]"];
     assert_refused(network(&[1, 3], vec![reshape], vec![]), BadInput, &parts);
@@ -430,48 +310,21 @@ fn tensors_must_be_whole_and_finite() {
     let infinite = floats("c", &[1, 3], &[0.0, 0.0, f32::NEG_INFINITY]);
     assert_refused(graph(infinite), BadInput, &["'c'", "infinity at [0, 2]"]);
     let short = floats("c", &[1, 3], &[0.0, 0.0]);
-    assert_refused(
-        graph(short),
-        BadInput,
-        &["'c'", "[1, 3]", "2 numbers, not 3"],
-    );
+    assert_refused(graph(short), BadInput, &["'c'", "[1, 3]", "2 numbers, not 3"]);
     let raw = Some(RefCell::new(vec![0; 11]));
-    let ragged = TensorProto {
-        raw_data: raw,
-        ..floats("c", &[1, 3], &[])
-    };
+    let ragged = TensorProto { raw_data: raw, ..floats("c", &[1, 3], &[]) };
     assert_refused(graph(ragged), BadInput, &["'c'", "11 bytes, not 12"]);
-    let external = TensorProto {
-        data_location: Some(DataLocation::EXTERNAL),
-        ..floats("c", &[1, 3], &[])
-    };
-    assert_refused(
-        graph(external),
-        Unsupported,
-        &["'c'", "another file", "save_as_external_data"],
-    );
-    let half = TensorProto {
-        data_type: Some(DataType::FLOAT16),
-        ..floats("c", &[3], &[])
-    };
+    let external = TensorProto { data_location: Some(DataLocation::EXTERNAL), ..floats("c", &[1, 3], &[]) };
+    assert_refused(graph(external), Unsupported, &["'c'", "another file", "save_as_external_data"]);
+    let half = TensorProto { data_type: Some(DataType::FLOAT16), ..floats("c", &[3], &[]) };
     assert_refused(graph(half), Unsupported, &["'c'", "FLOAT16"]);
     let integers = int64s("c", &[1, 2, 3]);
-    assert_refused(
-        graph(integers),
-        Unsupported,
-        &["'Add_0'", "'c'", "integers"],
-    );
+    assert_refused(graph(integers), Unsupported, &["'Add_0'", "'c'", "integers"]);
 }
 
 #[test]
 fn huge_dimensions_are_errors_and_not_allocations() {
-    let graph = |dims: &[i64]| {
-        network(
-            &[1, 3],
-            vec![node("Add", &["x", "c"], "y")],
-            vec![floats("c", dims, &[0.0])],
-        )
-    };
+    let graph = |dims: &[i64]| network(&[1, 3], vec![node("Add", &["x", "c"], "y")], vec![floats("c", dims, &[0.0])]);
     for dims in [&[i64::MAX, i64::MAX][..], &[-1, 3], &[1 << 40]] {
         let error = parse(&bytes(graph(dims))).unwrap_err();
         assert!(error.to_string().contains("'c'"), "{error}");
@@ -483,12 +336,7 @@ fn huge_dimensions_are_errors_and_not_allocations() {
 #[test]
 fn bytes_that_are_no_network_are_refused() {
     let whole = bytes(sample());
-    for damaged in [
-        &b"hello, this is no network"[..],
-        b"",
-        &whole[..whole.len() / 2],
-        &[0x80; 40],
-    ] {
+    for damaged in [&b"hello, this is no network"[..], b"", &whole[..whole.len() / 2], &[0x80; 40]] {
         let error = parse(damaged).unwrap_err();
         assert_eq!(error.kind(), BadInput);
         assert!(error.to_string().contains("ONNX file"), "{error}");

@@ -82,8 +82,9 @@ pub(super) fn check(bytes: &[u8]) -> Result<Outline> {
     Walker { bytes, at: 0 }.message(Message::Model, bytes.len(), 0, &mut outline)?;
     match outline.graphs {
         0 => Err(damaged(0, "there is no network in it")),
-        1 if outline.sparse => Err(Error::unsupported("the network has sparse weights")
-            .with_help("export it with dense initializers")),
+        1 if outline.sparse => {
+            Err(Error::unsupported("the network has sparse weights").with_help("export it with dense initializers"))
+        }
         1 => Ok(outline),
         _ => Err(damaged(0, "there is more than one network in it")),
     }
@@ -100,13 +101,7 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn message(
-        &mut self,
-        message: Message,
-        end: usize,
-        depth: usize,
-        outline: &mut Outline,
-    ) -> Result<()> {
+    fn message(&mut self, message: Message, end: usize, depth: usize, outline: &mut Outline) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(damaged(self.at, "messages are nested too deeply"));
         }
@@ -124,13 +119,7 @@ impl Walker<'_> {
                     let from = self.at;
                     self.skip(len, end)?;
                     self.at = from;
-                    note(
-                        message,
-                        field,
-                        depth,
-                        &self.bytes[from..from + len],
-                        outline,
-                    );
+                    note(message, field, depth, &self.bytes[from..from + len], outline);
                     self.contents(content(message, field), from + len, depth, outline)?;
                     self.at = from + len;
                 }
@@ -140,13 +129,7 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn contents(
-        &mut self,
-        content: Content,
-        end: usize,
-        depth: usize,
-        outline: &mut Outline,
-    ) -> Result<()> {
+    fn contents(&mut self, content: Content, end: usize, depth: usize, outline: &mut Outline) -> Result<()> {
         let from = self.at;
         match content {
             Content::Message(nested) => self.message(nested, end, depth + 1, outline),
@@ -159,10 +142,10 @@ impl Walker<'_> {
                 }
                 Ok(())
             }
-            Content::NotPacked => Err(Error::unsupported(format!(
-                "dimensions or attributes are stored as packed lists (byte {from})"
-            ))
-            .with_help("load and save the file once with the `onnx` Python package")),
+            Content::NotPacked => {
+                Err(Error::unsupported(format!("dimensions or attributes are stored as packed lists (byte {from})"))
+                    .with_help("load and save the file once with the `onnx` Python package"))
+            }
             Content::Fixed(_) | Content::Bytes => Ok(()),
         }
     }
@@ -243,10 +226,7 @@ mod tests {
         bytes.extend([0xff; 12]);
         assert!(refusal(&bytes).contains("more than 64 bits (byte 1)"));
         bytes[10] = 1;
-        assert!(
-            refusal(&bytes[..11]).contains("no network"),
-            "-1 is a complete number"
-        );
+        assert!(refusal(&bytes[..11]).contains("no network"), "-1 is a complete number");
     }
 
     #[test]

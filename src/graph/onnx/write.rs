@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, ValueId};
 use rten_onnx::onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
+    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 use rten_onnx::protobuf::{EncodeMessage, MessageWriter, ProtobufError, ValueWriter, WriteValue};
 use std::cell::RefCell;
@@ -18,29 +18,18 @@ use std::collections::HashSet;
 /// `BadInput` if the graph is malformed (see [`Graph::check`]); `TooBig` above the 2 GiB of a Protocol Buffers file.
 pub fn write(graph: &Graph) -> Result<Vec<u8>> {
     graph.check()?;
-    let weights: usize = graph
-        .values
-        .iter()
-        .filter_map(|v| Some(v.constant.as_ref()?.len()))
-        .sum();
+    let weights: usize = graph.values.iter().filter_map(|v| Some(v.constant.as_ref()?.len())).sum();
     if weights > (2 << 30) / 4 - (1 << 20) {
         return Err(Error::new(
             crate::error::ErrorKind::TooBig,
             format!("{weights} weights do not fit the 2 GiB of an ONNX file"),
         ));
     }
-    let model = Named {
-        name: if graph.name.is_empty() {
-            "network"
-        } else {
-            &graph.name
-        },
-        graph: &graph_proto(graph),
-    };
+    let model = Named { name: if graph.name.is_empty() { "network" } else { &graph.name }, graph: &graph_proto(graph) };
     let mut bytes = Vec::new();
-    model.encode(ValueWriter::new(&mut bytes)).map_err(|e| {
-        Error::internal(format!("the network cannot be encoded: {e}")).with_source(e)
-    })?;
+    model
+        .encode(ValueWriter::new(&mut bytes))
+        .map_err(|e| Error::internal(format!("the network cannot be encoded: {e}")).with_source(e))?;
     Ok(bytes)
 }
 
@@ -53,28 +42,19 @@ struct Named<'a> {
 struct NamedGraph<'a>(&'a Named<'a>);
 
 impl EncodeMessage for NamedGraph<'_> {
-    fn encode_fields<W: WriteValue>(
-        &self,
-        fields: &mut MessageWriter<W>,
-    ) -> Result<(), ProtobufError> {
+    fn encode_fields<W: WriteValue>(&self, fields: &mut MessageWriter<W>) -> Result<(), ProtobufError> {
         fields.write_string(2, self.0.name)?;
         self.0.graph.encode_fields(fields)
     }
 }
 
 impl EncodeMessage for Named<'_> {
-    fn encode_fields<W: WriteValue>(
-        &self,
-        fields: &mut MessageWriter<W>,
-    ) -> Result<(), ProtobufError> {
+    fn encode_fields<W: WriteValue>(&self, fields: &mut MessageWriter<W>) -> Result<(), ProtobufError> {
         let around = ModelProto {
             ir_version: Some(8),
             producer_name: Some("wavehull".to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            opset_import: vec![OperatorSetIdProto {
-                domain: Some(String::new()),
-                version: Some(13),
-            }],
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(13) }],
             ..ModelProto::default()
         };
         around.encode_fields(fields)?;
@@ -90,9 +70,7 @@ fn graph_proto(graph: &Graph) -> GraphProto {
     for (value, name) in graph.values.iter().zip(&names) {
         if let Some(constant) = &value.constant {
             let raw = constant.iter().flat_map(|x| x.to_le_bytes()).collect();
-            proto
-                .initializer
-                .push(tensor(name, &value.shape, DataType::FLOAT, raw));
+            proto.initializer.push(tensor(name, &value.shape, DataType::FLOAT, raw));
         }
     }
     for (node, name) in graph.nodes.iter().zip(node_names) {
@@ -111,9 +89,7 @@ fn graph_proto(graph: &Graph) -> GraphProto {
         }
         proto.node.push(node_proto);
     }
-    proto
-        .input
-        .push(value_info(graph, graph.input, &names[graph.input.0]));
+    proto.input.push(value_info(graph, graph.input, &names[graph.input.0]));
     let mut output = names[graph.output.0].clone();
     if !graph.nodes.iter().any(|node| node.output == graph.output) {
         // An output that is the input or a constant needs a producer of its own.
@@ -132,9 +108,7 @@ fn graph_proto(graph: &Graph) -> GraphProto {
 /// The names, with empty and repeated ones replaced.
 fn unique<'a>(names: impl Iterator<Item = &'a str>, kind: &str) -> Vec<String> {
     let mut taken = HashSet::new();
-    names
-        .map(|name| fresh(if name.is_empty() { kind } else { name }, &mut taken))
-        .collect()
+    names.map(|name| fresh(if name.is_empty() { kind } else { name }, &mut taken)).collect()
 }
 
 /// The name, or the name with the first number that makes it new.
@@ -149,43 +123,18 @@ fn fresh(name: &str, taken: &mut HashSet<String>) -> String {
 }
 
 fn attributes(op: &Op) -> Vec<AttributeProto> {
-    let Op::Gemm {
-        alpha,
-        beta,
-        trans_a,
-        trans_b,
-    } = *op
-    else {
+    let Op::Gemm { alpha, beta, trans_a, trans_b } = *op else {
         return Vec::new();
     };
-    let named = |name: &str| AttributeProto {
-        name: Some(name.to_owned()),
-        ..Default::default()
-    };
-    let float = |name, x| AttributeProto {
-        f: Some(x),
-        r#type: Some(AttributeType::FLOAT),
-        ..named(name)
-    };
-    let flag = |name, x| AttributeProto {
-        i: Some(i64::from(x)),
-        r#type: Some(AttributeType::INT),
-        ..named(name)
-    };
-    vec![
-        float("alpha", alpha),
-        float("beta", beta),
-        flag("transA", trans_a),
-        flag("transB", trans_b),
-    ]
+    let named = |name: &str| AttributeProto { name: Some(name.to_owned()), ..Default::default() };
+    let float = |name, x| AttributeProto { f: Some(x), r#type: Some(AttributeType::FLOAT), ..named(name) };
+    let flag = |name, x| AttributeProto { i: Some(i64::from(x)), r#type: Some(AttributeType::INT), ..named(name) };
+    vec![float("alpha", alpha), float("beta", beta), flag("transA", trans_a), flag("transB", trans_b)]
 }
 
 fn dims(shape: &[usize]) -> Vec<i64> {
     // Checked graphs have dimensions far below this limit.
-    shape
-        .iter()
-        .map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX))
-        .collect()
+    shape.iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect()
 }
 
 fn tensor(name: &str, shape: &[usize], kind: DataType, raw: Vec<u8>) -> TensorProto {
@@ -200,30 +149,16 @@ fn tensor(name: &str, shape: &[usize], kind: DataType, raw: Vec<u8>) -> TensorPr
 
 fn shape_tensor(graph: &Graph, node: &Node, name: &str) -> TensorProto {
     let shape = &graph.value(node.output).shape;
-    let raw = dims(shape)
-        .iter()
-        .flat_map(|dim| dim.to_le_bytes())
-        .collect();
+    let raw = dims(shape).iter().flat_map(|dim| dim.to_le_bytes()).collect();
     tensor(name, &[shape.len()], DataType::INT64, raw)
 }
 
 fn value_info(graph: &Graph, id: ValueId, name: &str) -> ValueInfoProto {
-    let dim = |&size: &i64| Dimension {
-        dim_value: Some(size),
-        dim_param: None,
-    };
-    let shape = TensorShapeProto {
-        dim: dims(&graph.value(id).shape).iter().map(dim).collect(),
-    };
-    let tensor = TypeProtoTensor {
-        elem_type: Some(DataType::FLOAT),
-        shape: Some(shape),
-    };
+    let dim = |&size: &i64| Dimension { dim_value: Some(size), dim_param: None };
+    let shape = TensorShapeProto { dim: dims(&graph.value(id).shape).iter().map(dim).collect() };
+    let tensor = TypeProtoTensor { elem_type: Some(DataType::FLOAT), shape: Some(shape) };
     ValueInfoProto {
         name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            tensor_type: Some(tensor),
-            sequence: None,
-        }),
+        r#type: Some(TypeProto { tensor_type: Some(tensor), sequence: None }),
     }
 }

@@ -18,19 +18,9 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn new(lo: Vec<f64>, hi: Vec<f64>) -> Self {
         // What overflowed is known no more; in a bound, NaN and the wrong infinity mean just that.
-        let lo: Vec<f64> = lo
-            .into_iter()
-            .map(|x| if x.is_finite() { x } else { f64::NEG_INFINITY })
-            .collect();
-        let hi: Vec<f64> = hi
-            .into_iter()
-            .map(|x| if x.is_finite() { x } else { f64::INFINITY })
-            .collect();
-        let mag = lo
-            .iter()
-            .zip(&hi)
-            .map(|(l, h)| l.abs().max(h.abs()))
-            .collect();
+        let lo: Vec<f64> = lo.into_iter().map(|x| if x.is_finite() { x } else { f64::NEG_INFINITY }).collect();
+        let hi: Vec<f64> = hi.into_iter().map(|x| if x.is_finite() { x } else { f64::INFINITY }).collect();
+        let mag = lo.iter().zip(&hi).map(|(l, h)| l.abs().max(h.abs())).collect();
         Self { lo, hi, mag }
     }
 }
@@ -61,17 +51,9 @@ impl Lines {
             let above = (h / (h - l)).clamp(0.0, 1.0);
             let at_l = rounding.up(-l * above);
             let at_h = rounding.up(h * rounding.up(1.0 - above));
-            Self::Crossing {
-                below,
-                above,
-                offset: at_l.max(at_h),
-            }
+            Self::Crossing { below, above, offset: at_l.max(at_h) }
         } else {
-            Self::Crossing {
-                below,
-                above: 1.0,
-                offset: f64::INFINITY,
-            }
+            Self::Crossing { below, above: 1.0, offset: f64::INFINITY }
         }
     }
 }
@@ -95,32 +77,16 @@ pub(super) enum Done {
 
 impl<'a> Region<'a> {
     pub(super) fn new(network: &'a Network, rounding: Rounding, input: Span) -> Self {
-        Self {
-            network,
-            rounding,
-            spans: vec![input],
-            done: vec![],
-        }
+        Self { network, rounding, spans: vec![input], done: vec![] }
     }
 
     /// Interval bounds through the next step; `slopes` are those of the step if it is a ReLU, else empty.
     pub(super) fn forward(&mut self, slopes: &[f64]) -> Result<()> {
-        let (Some(step), Some(span)) = (self.network.steps.get(self.done.len()), self.spans.last())
-        else {
-            return Err(Error::internal(
-                "the proof checker has run past the last layer",
-            ));
+        let (Some(step), Some(span)) = (self.network.steps.get(self.done.len()), self.spans.last()) else {
+            return Err(Error::internal("the proof checker has run past the last layer"));
         };
-        if slopes.len()
-            != if matches!(step, Step::Relu) {
-                span.lo.len()
-            } else {
-                0
-            }
-        {
-            return Err(Error::internal(
-                "the proof checker has slopes for another layer",
-            ));
+        if slopes.len() != if matches!(step, Step::Relu) { span.lo.len() } else { 0 } {
+            return Err(Error::internal("the proof checker has slopes for another layer"));
         }
         let r = self.rounding;
         let (next, done) = match step {
@@ -132,17 +98,9 @@ impl<'a> Region<'a> {
                 (Span::new(lo, hi), Done::Elementwise)
             }
             Step::Relu => {
-                let lines = span
-                    .lo
-                    .iter()
-                    .zip(&span.hi)
-                    .zip(slopes)
-                    .map(|((&l, &h), &s)| Lines::new(r, l, h, s));
+                let lines = span.lo.iter().zip(&span.hi).zip(slopes).map(|((&l, &h), &s)| Lines::new(r, l, h, s));
                 let positive = |bounds: &[f64]| bounds.iter().map(|x| x.max(0.0)).collect();
-                (
-                    Span::new(positive(&span.lo), positive(&span.hi)),
-                    Done::Relu(lines.collect()),
-                )
+                (Span::new(positive(&span.lo), positive(&span.hi)), Done::Relu(lines.collect()))
             }
         };
         self.spans.push(next);
@@ -159,21 +117,15 @@ impl<'a> Region<'a> {
         for index in (0..last).rev() {
             let span = &self.spans[index];
             match (&self.network.steps[index], &self.done[index]) {
-                (Step::Dense(matrix), Done::Dense(reach)) => {
-                    form.through_dense(self.rounding, matrix, reach, span)?
-                }
-                (Step::Scale { by, divide }, _) => {
-                    form.through_scale(self.rounding, by, *divide, span)
-                }
+                (Step::Dense(matrix), Done::Dense(reach)) => form.through_dense(self.rounding, matrix, reach, span)?,
+                (Step::Scale { by, divide }, _) => form.through_scale(self.rounding, by, *divide, span),
                 (Step::Shift(by), _) => form.through_shift(self.rounding, by),
                 (Step::Relu, Done::Relu(lines)) => {
                     form.through_relu(self.rounding, lines, span);
                     form.evaluate(self.rounding, span, &mut best);
                 }
                 _ => {
-                    return Err(Error::internal(
-                        "a step of the proof checker left the wrong notes",
-                    ));
+                    return Err(Error::internal("a step of the proof checker left the wrong notes"));
                 }
             }
         }
@@ -197,23 +149,12 @@ fn dense_forward(r: Rounding, matrix: &Matrix, span: &Span) -> (Span, Done) {
 }
 
 fn scale_forward(r: Rounding, by: &[f64], divide: bool, span: &Span) -> Span {
-    let ends = by
-        .iter()
-        .zip(span.lo.iter().zip(&span.hi))
-        .map(|(&b, (&l, &h))| {
-            let (x, y) = if divide {
-                (l / b, h / b)
-            } else {
-                (l * b, h * b)
-            };
-            // A NaN of an unknown end times 0 must not be dropped by `min`.
-            let known = x.is_finite() && y.is_finite();
-            if known {
-                (r.down(x.min(y)), r.up(x.max(y)))
-            } else {
-                (f64::NEG_INFINITY, f64::INFINITY)
-            }
-        });
+    let ends = by.iter().zip(span.lo.iter().zip(&span.hi)).map(|(&b, (&l, &h))| {
+        let (x, y) = if divide { (l / b, h / b) } else { (l * b, h * b) };
+        // A NaN of an unknown end times 0 must not be dropped by `min`.
+        let known = x.is_finite() && y.is_finite();
+        if known { (r.down(x.min(y)), r.up(x.max(y))) } else { (f64::NEG_INFINITY, f64::INFINITY) }
+    });
     let (lo, hi) = ends.unzip();
     Span::new(lo, hi)
 }
@@ -231,39 +172,24 @@ pub(super) struct Form {
 impl Form {
     /// Forms with given coefficients, constants and errors.
     pub(super) fn new(rows: Matrix, constant: Vec<f64>, error: Vec<f64>) -> Self {
-        Self {
-            rows,
-            constant,
-            error,
-            single: None,
-        }
+        Self { rows, constant, error, single: None }
     }
 
     /// `x_j` for every listed `j`, then `-x_j`.
     pub(super) fn plus_and_minus(listed: &[usize], cols: usize) -> Self {
-        let mut rows = Matrix {
-            cols,
-            data: vec![0.0; 2 * listed.len() * cols],
-        };
+        let mut rows = Matrix { cols, data: vec![0.0; 2 * listed.len() * cols] };
         let single: Vec<usize> = [listed, listed].concat();
         for (index, (row, &j)) in rows.data.chunks_exact_mut(cols).zip(&single).enumerate() {
             row[j] = if index < listed.len() { 1.0 } else { -1.0 };
         }
         let zeros = vec![0.0; single.len()];
-        Self {
-            rows,
-            constant: zeros.clone(),
-            error: zeros,
-            single: Some(single),
-        }
+        Self { rows, constant: zeros.clone(), error: zeros, single: Some(single) }
     }
 
     /// Row by row: coefficients, constant, error.
     fn parts(&mut self) -> impl Iterator<Item = (&mut [f64], &mut f64, &mut f64)> {
         let rows = self.rows.data.chunks_exact_mut(self.rows.cols);
-        rows.zip(&mut self.constant)
-            .zip(&mut self.error)
-            .map(|((row, constant), error)| (row, constant, error))
+        rows.zip(&mut self.constant).zip(&mut self.error).map(|((row, constant), error)| (row, constant, error))
     }
 
     /// Raises `best` to the lower bounds of the forms over a span.
@@ -272,8 +198,7 @@ impl Form {
         for (index, row) in self.rows.data.chunks_exact(terms).enumerate() {
             let (constant, error) = (self.constant[index], self.error[index]);
             let size = r.at_most(sum_abs(row, &span.mag), terms);
-            let error =
-                r.over(error + r.gamma(terms + 3) * (size + constant.abs()) + r.underflow(terms));
+            let error = r.over(error + r.gamma(terms + 3) * (size + constant.abs()) + r.underflow(terms));
             let value = r.down(sum_least(row, &span.lo, &span.hi) + constant - error);
             // An overflow on the way shows in `error`: then nothing is known, whatever the sum says.
             if error.is_finite() && value.is_finite() && value > best[index] {
@@ -283,13 +208,7 @@ impl Form {
     }
 
     /// `A (W x)`: the product's error is at most `gamma |A| |W| |x| <= gamma |A| . reach`.
-    fn through_dense(
-        &mut self,
-        r: Rounding,
-        matrix: &Matrix,
-        reach: &[f64],
-        span: &Span,
-    ) -> Result<()> {
+    fn through_dense(&mut self, r: Rounding, matrix: &Matrix, reach: &[f64], span: &Span) -> Result<()> {
         let terms = self.rows.cols;
         let mass = r.at_most(span.mag.iter().sum(), span.mag.len());
         for (row, _, error) in self.parts() {
@@ -329,10 +248,7 @@ impl Form {
     /// The line below for a positive coefficient, the line above for a negative one.
     pub(super) fn through_relu(&mut self, r: Rounding, lines: &[Lines], span: &Span) {
         self.single = None;
-        let crossing = lines
-            .iter()
-            .filter(|line| matches!(line, Lines::Crossing { .. }))
-            .count();
+        let crossing = lines.iter().filter(|line| matches!(line, Lines::Crossing { .. })).count();
         let mass = r.at_most(span.mag.iter().sum(), span.mag.len());
         for (row, constant, error) in self.parts() {
             // Of the new coefficients times |x|, and of the offsets taken into the constant (none is positive).
@@ -341,11 +257,7 @@ impl Form {
                 match *line {
                     Lines::Same => {}
                     Lines::Zero => *a = 0.0,
-                    Lines::Crossing {
-                        below,
-                        above,
-                        offset,
-                    } => {
+                    Lines::Crossing { below, above, offset } => {
                         if *a >= 0.0 {
                             *a *= below;
                         } else {
@@ -370,10 +282,7 @@ fn scaled_rows(rows: &Matrix, single: &[usize], matrix: &Matrix) -> Matrix {
     for (row, &j) in rows.data.chunks_exact(rows.cols).zip(single) {
         data.extend(matrix.row(j).iter().map(|w| row[j] * w));
     }
-    Matrix {
-        cols: matrix.cols,
-        data,
-    }
+    Matrix { cols: matrix.cols, data }
 }
 
 /// `rows` times `matrix`, without the columns of `rows` that are 0 everywhere (dead neurons).
@@ -385,23 +294,14 @@ fn product(rows: &Matrix, matrix: &Matrix) -> Result<Matrix> {
         }
     }
     let live: Vec<usize> = (0..rows.cols).filter(|&j| live[j]).collect();
-    let left: Vec<f64> = rows
-        .data
-        .chunks_exact(rows.cols)
-        .flat_map(|row| live.iter().map(|&j| row[j]))
-        .collect();
+    let left: Vec<f64> = rows.data.chunks_exact(rows.cols).flat_map(|row| live.iter().map(|&j| row[j])).collect();
     let right: Vec<f64> = live.iter().flat_map(|&j| matrix.row(j)).copied().collect();
     let mut data = vec![0.0; rows.rows() * matrix.cols];
-    let shaped = |e: ndarray::ShapeError| {
-        Error::internal("a matrix of the proof checker has the wrong size").with_source(e)
-    };
+    let shaped =
+        |e: ndarray::ShapeError| Error::internal("a matrix of the proof checker has the wrong size").with_source(e);
     let left = ArrayView2::from_shape((rows.rows(), live.len()), &left).map_err(shaped)?;
     let right = ArrayView2::from_shape((live.len(), matrix.cols), &right).map_err(shaped)?;
-    let mut out =
-        ArrayViewMut2::from_shape((rows.rows(), matrix.cols), &mut data).map_err(shaped)?;
+    let mut out = ArrayViewMut2::from_shape((rows.rows(), matrix.cols), &mut data).map_err(shaped)?;
     general_mat_mul(1.0, &left, &right, 0.0, &mut out);
-    Ok(Matrix {
-        cols: matrix.cols,
-        data,
-    })
+    Ok(Matrix { cols: matrix.cols, data })
 }

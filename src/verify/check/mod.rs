@@ -34,6 +34,7 @@ use steps::{Matrix, Network, Step};
 const BATCH: usize = 256;
 
 /// What an accepted proof shows.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckReport {
     /// Number of queries.
@@ -66,20 +67,8 @@ pub fn check(
     property: &Property,
     property_sha256: &str,
 ) -> Result<CheckReport> {
-    digest(
-        proof,
-        Item::Network,
-        "network",
-        &proof.network,
-        network_sha256,
-    )?;
-    digest(
-        proof,
-        Item::Property,
-        "property",
-        &proof.property,
-        property_sha256,
-    )?;
+    digest(proof, Item::Network, "network", &proof.network, network_sha256)?;
+    digest(proof, Item::Property, "property", &proof.property, property_sha256)?;
     derive(proof, graph, property, Rounding::of_this_processor()?)
 }
 
@@ -98,32 +87,14 @@ pub fn check_files(
 
     let bytes = std::fs::read(proof).map_err(|e| Error::io(proof, e))?;
     let text = String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|&&b| b == b'\n')
-            .count()
-            + 1;
-        bad_proof("the proof is not UTF-8 text")
-            .at(line, 1)
-            .with_help(HELP)
-            .in_file(proof)
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
+        bad_proof("the proof is not UTF-8 text").at(line, 1).with_help(HELP).in_file(proof)
     })?;
     let parsed = Proof::parse(&text).map_err(|e| e.in_file(proof))?;
     let (graph, network_bytes) = crate::graph::onnx::read(network)?;
     let (read_property, property_bytes) = crate::verify::vnnlib::read(property)?;
-    check(
-        &parsed,
-        &graph,
-        &sha256_hex(&network_bytes),
-        &read_property,
-        &sha256_hex(&property_bytes),
-    )
-    .map_err(|e| {
-        let file = if e.kind() == ErrorKind::BadProof {
-            proof
-        } else {
-            network
-        };
+    check(&parsed, &graph, &sha256_hex(&network_bytes), &read_property, &sha256_hex(&property_bytes)).map_err(|e| {
+        let file = if e.kind() == ErrorKind::BadProof { proof } else { network };
         e.in_file(file)
     })
 }
@@ -143,19 +114,12 @@ fn digest(proof: &Proof, item: Item, what: &str, claimed: &str, found: &str) -> 
     if claimed.eq_ignore_ascii_case(found) {
         return Ok(());
     }
-    let help = format!(
-        "check against the very file that the proof was made for; this {what} has sha256 {found}"
-    );
+    let help = format!("check against the very file that the proof was made for; this {what} has sha256 {found}");
     Err(refuse(proof, item, format!("the proof is about another {what}")).with_help(help))
 }
 
 /// [`check`] without the digests, in a given arithmetic.
-fn derive(
-    proof: &Proof,
-    graph: &Graph,
-    property: &Property,
-    rounding: Rounding,
-) -> Result<CheckReport> {
+fn derive(proof: &Proof, graph: &Graph, property: &Property, rounding: Rounding) -> Result<CheckReport> {
     let network = Network::new(graph)?;
     let (inputs, outputs) = (network.widths.first(), network.widths.last());
     if (inputs, outputs) != (Some(&property.inputs), Some(&property.outputs)) {
@@ -166,51 +130,22 @@ fn derive(
             graph.input_len(),
             graph.output_len()
         );
-        return Err(Error::bad_input(message)
-            .with_help("use the property with the network that it was written for"));
+        return Err(Error::bad_input(message).with_help("use the property with the network that it was written for"));
     }
     if !SOUNDNESS.contains(&proof.soundness.as_str()) {
-        return Err(
-            bad_proof(format!("the soundness `{}` is not known", proof.soundness)).with_help(HELP),
-        );
+        return Err(bad_proof(format!("the soundness `{}` is not known", proof.soundness)).with_help(HELP));
     }
     let (given, wanted) = (proof.queries.len(), property.queries.len());
     if given != wanted {
-        let item = if given < wanted {
-            Item::End
-        } else {
-            Item::Query(wanted)
-        };
-        return Err(refuse(
-            proof,
-            item,
-            format!("the proof has {given} queries, the property {wanted}"),
-        ));
+        let item = if given < wanted { Item::End } else { Item::Query(wanted) };
+        return Err(refuse(proof, item, format!("the proof has {given} queries, the property {wanted}")));
     }
     let soundness = proof.soundness.clone();
-    let mut report = CheckReport {
-        queries: given,
-        claims: 0,
-        refined: 0,
-        worst: f64::INFINITY,
-        soundness,
-    };
+    let mut report = CheckReport { queries: given, claims: 0, refined: 0, worst: f64::INFINITY, soundness };
     for (index, (query, given)) in property.queries.iter().zip(&proof.queries).enumerate() {
-        let worst = Checker {
-            proof,
-            network: &network,
-            rounding,
-            index,
-            query,
-            given,
-        }
-        .check()?;
+        let worst = Checker { proof, network: &network, rounding, index, query, given }.check()?;
         report.claims += given.claims.len();
-        report.refined += given
-            .layers
-            .iter()
-            .map(|layer| layer.refined.len())
-            .sum::<usize>();
+        report.refined += given.layers.iter().map(|layer| layer.refined.len()).sum::<usize>();
         report.worst = report.worst.min(worst);
     }
     Ok(report)
@@ -265,32 +200,18 @@ impl<'a> Checker<'a> {
     fn widths(&self) -> Result<()> {
         let widths = self.network.relu_widths();
         if self.given.layers.len() != widths.len() {
-            let message = format!(
-                "the proof has {} layers, the network {}",
-                self.given.layers.len(),
-                widths.len()
-            );
+            let message = format!("the proof has {} layers, the network {}", self.given.layers.len(), widths.len());
             return Err(refuse(self.proof, Item::Query(self.index), message));
         }
         for (number, (layer, width)) in self.given.layers.iter().zip(widths).enumerate() {
             if layer.slopes.len() != width {
-                let message = format!(
-                    "layer {number} has {} neurons in the proof, {width} in the network",
-                    layer.slopes.len()
-                );
+                let message =
+                    format!("layer {number} has {} neurons in the proof, {width} in the network", layer.slopes.len());
                 return Err(refuse(self.proof, Item::Layer(self.index, number), message));
             }
-            if let Some(slope) = layer
-                .slopes
-                .iter()
-                .find(|slope| !(0.0..=1.0).contains(*slope))
-            {
+            if let Some(slope) = layer.slopes.iter().find(|slope| !(0.0..=1.0).contains(*slope)) {
                 let message = format!("the slope {slope} is not in [0, 1]");
-                return Err(refuse(
-                    self.proof,
-                    Item::Slopes(self.index, number),
-                    message,
-                ));
+                return Err(refuse(self.proof, Item::Slopes(self.index, number), message));
             }
         }
         Ok(())
@@ -299,12 +220,7 @@ impl<'a> Checker<'a> {
     /// Bounds the neurons that the proof lists by back-substitution, and narrows the newest span to that.
     fn refine(&self, region: &mut Region<'a>, number: usize, layer: &LayerProof) -> Result<()> {
         let width = layer.slopes.len();
-        for (start, listed) in layer
-            .refined
-            .chunks(BATCH)
-            .enumerate()
-            .map(|(i, chunk)| (i * BATCH, chunk))
-        {
+        for (start, listed) in layer.refined.chunks(BATCH).enumerate().map(|(i, chunk)| (i * BATCH, chunk)) {
             let neurons: Vec<usize> = listed.iter().map(|&(neuron, ..)| neuron).collect();
             if let Some(neuron) = neurons.iter().find(|&&neuron| neuron >= width) {
                 let message = format!("neuron {neuron} does not exist in a layer of width {width}");
@@ -315,20 +231,14 @@ impl<'a> Checker<'a> {
             let Some(span) = region.spans.last_mut() else {
                 return Err(Error::internal("the proof checker has lost its bounds"));
             };
-            for (at, (&(neuron, low, high), (l, u))) in
-                listed.iter().zip(lower.iter().zip(upper)).enumerate()
-            {
+            for (at, (&(neuron, low, high), (l, u))) in listed.iter().zip(lower.iter().zip(upper)).enumerate() {
                 let (l, h) = (span.lo[neuron].max(*l), span.hi[neuron].min(-u));
                 // Written so that a NaN claim is refused.
                 if !(low <= l && high >= h) {
                     let message = format!(
                         "neuron {neuron} of layer {number}: the proof claims [{low}, {high}], [{l}, {h}] can be derived"
                     );
-                    return Err(refuse(
-                        self.proof,
-                        Item::Refine(self.index, number, start + at),
-                        message,
-                    ));
+                    return Err(refuse(self.proof, Item::Refine(self.index, number, start + at), message));
                 }
                 span.lo[neuron] = l;
                 span.hi[neuron] = h;
@@ -342,39 +252,25 @@ impl<'a> Checker<'a> {
     fn claims(&self, region: &Region<'_>) -> Result<f64> {
         let (given, wanted) = (self.given.claims.len(), self.query.unsafe_if.len());
         if given != wanted {
-            let message = format!(
-                "query {} has {wanted} conjunctions, the proof claims something for {given}",
-                self.index
-            );
+            let message =
+                format!("query {} has {wanted} conjunctions, the proof claims something for {given}", self.index);
             return Err(refuse(self.proof, Item::Query(self.index), message));
         }
         let mut worst = f64::INFINITY;
-        for (start, claims) in self
-            .given
-            .claims
-            .chunks(BATCH)
-            .enumerate()
-            .map(|(i, chunk)| (i * BATCH, chunk))
-        {
+        for (start, claims) in self.given.claims.chunks(BATCH).enumerate().map(|(i, chunk)| (i * BATCH, chunk)) {
             let mut rows = vec![];
             for (at, claim) in claims.iter().enumerate() {
                 rows.push(self.row(start + at, claim)?);
             }
             let derived = region.lower_bounds(self.form(region, &rows)?)?;
-            for (at, (claim, (row, bound))) in
-                claims.iter().zip(rows.iter().zip(derived)).enumerate()
-            {
+            for (at, (claim, (row, bound))) in claims.iter().zip(rows.iter().zip(derived)).enumerate() {
                 let enough = |x: f64| x > 0.0 || (row.strict && x == 0.0);
                 if !(claim.bound <= bound && enough(claim.bound) && enough(bound)) {
                     let message = format!(
                         "conjunction {}: the proof claims that row {} is at least {}, {bound} can be derived",
                         claim.conjunction, claim.row, claim.bound
                     );
-                    return Err(refuse(
-                        self.proof,
-                        Item::Claim(self.index, start + at),
-                        message,
-                    ));
+                    return Err(refuse(self.proof, Item::Claim(self.index, start + at), message));
                 }
                 worst = worst.min(bound);
             }
@@ -384,18 +280,9 @@ impl<'a> Checker<'a> {
 
     /// The row that a claim is about.
     fn row(&self, position: usize, claim: &Claim) -> Result<&'a Row> {
-        let refuse = |message| {
-            Err(refuse(
-                self.proof,
-                Item::Claim(self.index, position),
-                message,
-            ))
-        };
+        let refuse = |message| Err(refuse(self.proof, Item::Claim(self.index, position), message));
         if claim.conjunction != position {
-            return refuse(format!(
-                "the claim of conjunction {position} is about conjunction {}",
-                claim.conjunction
-            ));
+            return refuse(format!("the claim of conjunction {position} is about conjunction {}", claim.conjunction));
         }
         match self.query.unsafe_if[position].get(claim.row) {
             Some(row) => Ok(row),
@@ -409,34 +296,22 @@ impl<'a> Checker<'a> {
             return Err(Error::internal("the proof checker has lost its bounds"));
         };
         let cols = span.lo.len();
-        let mut matrix = Matrix {
-            cols,
-            data: vec![0.0; rows.len() * cols],
-        };
+        let mut matrix = Matrix { cols, data: vec![0.0; rows.len() * cols] };
         for (row, form) in rows.iter().zip(matrix.data.chunks_exact_mut(cols)) {
             for &(output, coefficient) in &row.coefficients {
                 let Some(entry) = form.get_mut(output) else {
-                    return Err(Error::bad_input(format!(
-                        "the property names output {output} of {cols}"
-                    ))
-                    .with_help("use the property with the network that it was written for"));
+                    return Err(Error::bad_input(format!("the property names output {output} of {cols}"))
+                        .with_help("use the property with the network that it was written for"));
                 };
                 *entry = coefficient;
             }
         }
         let r = self.rounding;
-        let slack = rows
-            .iter()
-            .zip(matrix.data.chunks_exact(cols))
-            .map(|(row, form)| {
-                let size = r.at_most(sum_abs(form, &span.mag), cols);
-                r.over(row.slop + row.coefficient_rel * size)
-            });
+        let slack = rows.iter().zip(matrix.data.chunks_exact(cols)).map(|(row, form)| {
+            let size = r.at_most(sum_abs(form, &span.mag), cols);
+            r.over(row.slop + row.coefficient_rel * size)
+        });
         let error = slack.collect();
-        Ok(Form::new(
-            matrix,
-            rows.iter().map(|row| row.constant).collect(),
-            error,
-        ))
+        Ok(Form::new(matrix, rows.iter().map(|row| row.constant).collect(), error))
     }
 }

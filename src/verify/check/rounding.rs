@@ -18,32 +18,23 @@ pub(super) struct Rounding {
 
 impl Rounding {
     /// IEEE 754 binary64, rounding to nearest.
-    pub(super) const IEEE: Self = Self {
-        unit: f64::EPSILON / 2.0,
-        tiny: f64::from_bits(1),
-    };
+    pub(super) const IEEE: Self = Self { unit: f64::EPSILON / 2.0, tiny: f64::from_bits(1) };
 
     /// Pretends that f64 is exact, for tests that show what the error terms are for.
     #[cfg(test)]
-    pub(super) const IGNORED: Self = Self {
-        unit: 0.0,
-        tiny: 0.0,
-    };
+    pub(super) const IGNORED: Self = Self { unit: 0.0, tiny: 0.0 };
 
     /// [`Self::IEEE`], if the processor is set to it. Some libraries leave a thread in a mode that rounds otherwise or
     /// takes subnormal numbers for 0.
     pub(super) fn of_this_processor() -> Result<Self> {
         let (one, half_ulp) = (black_box(1.0), black_box(f64::EPSILON / 2.0));
         let nearest = one + half_ulp == 1.0 && one + 1.5 * half_ulp == 1.0 + f64::EPSILON;
-        let subnormal = black_box(f64::MIN_POSITIVE) * black_box(0.5) > 0.0
-            && black_box(f64::from_bits(1)) * 2.0 > 0.0;
+        let subnormal = black_box(f64::MIN_POSITIVE) * black_box(0.5) > 0.0 && black_box(f64::from_bits(1)) * 2.0 > 0.0;
         if nearest && subnormal {
             return Ok(Self::IEEE);
         }
-        Err(Error::internal(
-            "this thread's f64 arithmetic does not round to nearest, or flushes subnormal numbers",
-        )
-        .with_help("check the proof in a process of its own, without other libraries"))
+        Err(Error::internal("this thread's f64 arithmetic does not round to nearest, or flushes subnormal numbers")
+            .with_help("check the proof in a process of its own, without other libraries"))
     }
 
     /// `gamma_K`, rounded up.
@@ -73,43 +64,26 @@ impl Rounding {
 
     /// A number at least as large as what was rounded to `x` by one operation. Infinities and NaN stay.
     pub(super) fn up(self, x: f64) -> f64 {
-        if self.unit > 0.0 && x.is_finite() {
-            x.next_up()
-        } else {
-            x
-        }
+        if self.unit > 0.0 && x.is_finite() { x.next_up() } else { x }
     }
 
     /// A number at most as large as what was rounded to `x` by one operation. Infinities and NaN stay.
     pub(super) fn down(self, x: f64) -> f64 {
-        if self.unit > 0.0 && x.is_finite() {
-            x.next_down()
-        } else {
-            x
-        }
+        if self.unit > 0.0 && x.is_finite() { x.next_down() } else { x }
     }
 }
 
 /// `sum f(a_i, b_i, c_i)` in eight accumulators, so that it runs in vector registers.
 pub(super) fn sum(a: &[f64], b: &[f64], c: &[f64], f: impl Fn(f64, f64, f64) -> f64) -> f64 {
-    debug_assert!(
-        a.len() == b.len() && b.len() == c.len(),
-        "operands of a sum have one length"
-    );
-    let ((a, a_rest), (b, b_rest), (c, c_rest)) =
-        (a.as_chunks::<8>(), b.as_chunks::<8>(), c.as_chunks::<8>());
+    debug_assert!(a.len() == b.len() && b.len() == c.len(), "operands of a sum have one length");
+    let ((a, a_rest), (b, b_rest), (c, c_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>(), c.as_chunks::<8>());
     let mut sums = [0.0; 8];
     for ((a, b), c) in a.iter().zip(b).zip(c) {
         for lane in 0..8 {
             sums[lane] += f(a[lane], b[lane], c[lane]);
         }
     }
-    let rest: f64 = a_rest
-        .iter()
-        .zip(b_rest)
-        .zip(c_rest)
-        .map(|((&a, &b), &c)| f(a, b, c))
-        .sum();
+    let rest: f64 = a_rest.iter().zip(b_rest).zip(c_rest).map(|((&a, &b), &c)| f(a, b, c)).sum();
     sums.iter().sum::<f64>() + rest
 }
 

@@ -53,46 +53,28 @@ impl Network {
     /// Reads the nodes of a graph.
     pub(super) fn new(graph: &Graph) -> Result<Self> {
         let input = graph.value(graph.input);
-        let mut builder = Builder {
-            graph,
-            current: graph.input,
-            shape: input.shape.clone(),
-            steps: vec![],
-            widths: vec![],
-        };
+        let mut builder =
+            Builder { graph, current: graph.input, shape: input.shape.clone(), steps: vec![], widths: vec![] };
         if count(&builder.shape) == 0 {
-            return Err(
-                Error::bad_input(format!("the network's input `{}` is empty", input.name))
-                    .with_help("export the network with a fixed input shape"),
-            );
+            return Err(Error::bad_input(format!("the network's input `{}` is empty", input.name))
+                .with_help("export the network with a fixed input shape"));
         }
         for node in &graph.nodes {
             builder.node(node)?;
         }
         if builder.current != graph.output {
             let name = &graph.value(graph.output).name;
-            return Err(Error::unsupported(format!(
-                "the output `{name}` is not the result of the last node"
-            ))
-            .with_help("proofs are checked for networks that are one sequence of layers"));
+            return Err(Error::unsupported(format!("the output `{name}` is not the result of the last node"))
+                .with_help("proofs are checked for networks that are one sequence of layers"));
         }
-        let Builder {
-            steps,
-            mut widths,
-            shape,
-            ..
-        } = builder;
+        let Builder { steps, mut widths, shape, .. } = builder;
         widths.push(count(&shape));
         Ok(Self { steps, widths })
     }
 
     /// The widths of the ReLU layers.
     pub(super) fn relu_widths(&self) -> Vec<usize> {
-        let relus = self
-            .steps
-            .iter()
-            .zip(&self.widths)
-            .filter(|(step, _)| matches!(step, Step::Relu));
+        let relus = self.steps.iter().zip(&self.widths).filter(|(step, _)| matches!(step, Step::Relu));
         relus.map(|(_, &width)| width).collect()
     }
 }
@@ -107,11 +89,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn node(&mut self, node: &Node) -> Result<()> {
-        if node
-            .inputs
-            .iter()
-            .all(|&id| self.graph.value(id).constant.is_some())
-        {
+        if node.inputs.iter().all(|&id| self.graph.value(id).constant.is_some()) {
             return self.folded(node);
         }
         let output = self.graph.value(node.output);
@@ -129,28 +107,23 @@ impl Builder<'_> {
             }
             Op::Add | Op::Sub | Op::Mul | Op::Div => self.elementwise(node)?,
             Op::MatMul => self.product(node, 1.0, false, false)?,
-            Op::Gemm {
-                alpha,
-                beta,
-                trans_a,
-                trans_b,
-            } => {
+            Op::Gemm { alpha, beta, trans_a, trans_b } => {
                 self.product(node, f64::from(*alpha), *trans_a, *trans_b)?;
                 if let Some(&bias) = node.inputs.get(2) {
                     let bias = self.constant(node, bias)?;
-                    let by = self
-                        .spread(node, &bias)?
-                        .iter()
-                        .map(|c| c * f64::from(*beta))
-                        .collect();
+                    let by = self.spread(node, &bias)?.iter().map(|c| c * f64::from(*beta)).collect();
                     self.push(Step::Shift(by));
                 }
             }
             // Op is non-exhaustive: an operator of tomorrow must not slip through.
             #[allow(unreachable_patterns, reason = "the list of operators will grow")]
             other => {
-                return Err(Error::unsupported(format!("node `{}`: {} cannot be re-checked yet", node.name, other.name()))
-                    .with_help("proofs are checked for networks of Gemm, MatMul, Add, Sub, Mul, Div, Reshape and Relu"));
+                return Err(Error::unsupported(format!(
+                    "node `{}`: {} cannot be re-checked yet",
+                    node.name,
+                    other.name()
+                ))
+                .with_help("proofs are checked for networks of Gemm, MatMul, Add, Sub, Mul, Div, Reshape and Relu"));
             }
         }
         if count(&output.shape) != count(&self.shape) {
@@ -179,12 +152,8 @@ impl Builder<'_> {
         {
             return Ok(());
         }
-        Err(Error::unsupported(format!(
-            "node `{}`: {} of constants cannot be re-checked",
-            node.name,
-            node.op.name()
-        ))
-        .with_help("export the network with constant folding"))
+        Err(Error::unsupported(format!("node `{}`: {} of constants cannot be re-checked", node.name, node.op.name()))
+            .with_help("export the network with constant folding"))
     }
 
     /// Demands that an operand is the value computed so far.
@@ -192,29 +161,20 @@ impl Builder<'_> {
         if node.inputs.get(index) == Some(&self.current) {
             return Ok(());
         }
-        Err(Error::unsupported(format!(
-            "node `{}` does not take the result of the node before it",
-            node.name
-        ))
-        .with_help("proofs are checked for networks that are one sequence of layers"))
+        Err(Error::unsupported(format!("node `{}` does not take the result of the node before it", node.name))
+            .with_help("proofs are checked for networks that are one sequence of layers"))
     }
 
     /// The data of an operand that must be constant, finite and not empty.
     fn constant(&self, node: &Node, id: ValueId) -> Result<ArrayD<f64>> {
         let value = self.graph.value(id);
         let Some(data) = value.constant.as_deref() else {
-            return Err(Error::unsupported(format!(
-                "node `{}` combines two computed values",
-                node.name
-            ))
-            .with_help("proofs are checked for networks that are one sequence of layers"));
+            return Err(Error::unsupported(format!("node `{}` combines two computed values", node.name))
+                .with_help("proofs are checked for networks that are one sequence of layers"));
         };
         if data.is_empty() || data.iter().any(|x| !x.is_finite()) {
-            return Err(Error::bad_input(format!(
-                "the constant `{}` is empty or not finite",
-                value.name
-            ))
-            .with_help("export the network again; a weight that is not finite has no meaning"));
+            return Err(Error::bad_input(format!("the constant `{}` is empty or not finite", value.name))
+                .with_help("export the network again; a weight that is not finite has no meaning"));
         }
         Ok(data.mapv(f64::from))
     }
@@ -243,22 +203,14 @@ impl Builder<'_> {
             (Op::Add, _) => self.push(Step::Shift(by)),
             (Op::Sub, false) => self.push(Step::Shift(by.iter().map(|c| -c).collect())),
             (Op::Sub, true) => {
-                self.push(Step::Scale {
-                    by: vec![-1.0; by.len()],
-                    divide: false,
-                });
+                self.push(Step::Scale { by: vec![-1.0; by.len()], divide: false });
                 self.push(Step::Shift(by));
             }
             (Op::Mul, _) => self.push(Step::Scale { by, divide: false }),
-            (Op::Div, false) if by.iter().all(|&c| c != 0.0) => {
-                self.push(Step::Scale { by, divide: true })
-            }
+            (Op::Div, false) if by.iter().all(|&c| c != 0.0) => self.push(Step::Scale { by, divide: true }),
             _ => {
-                return Err(Error::unsupported(format!(
-                    "node `{}` divides by zero or by a computed value",
-                    node.name
-                ))
-                .with_help("proofs are checked for divisions by constants other than 0"));
+                return Err(Error::unsupported(format!("node `{}` divides by zero or by a computed value", node.name))
+                    .with_help("proofs are checked for divisions by constants other than 0"));
             }
         }
         Ok(())
@@ -274,17 +226,9 @@ impl Builder<'_> {
         let constant = self.constant(node, if computed_left { right } else { left })?;
         let constant_shape = constant.shape().to_vec();
         let mismatch = || inconsistent(node, &self.shape, &constant_shape);
-        let (trans, trans_constant) = if computed_left {
-            (trans_a, trans_b)
-        } else {
-            (trans_b, trans_a)
-        };
+        let (trans, trans_constant) = if computed_left { (trans_a, trans_b) } else { (trans_b, trans_a) };
         let plane = plane(constant, computed_left).ok_or_else(mismatch)?;
-        let plane = if trans_constant {
-            plane.reversed_axes()
-        } else {
-            plane
-        };
+        let plane = if trans_constant { plane.reversed_axes() } else { plane };
         let stored = stored(&self.shape, computed_left).ok_or_else(mismatch)?;
         let (rows, cols) = if trans { (stored.1, stored.0) } else { stored };
         let (height, width, inner, other) = if computed_left {
@@ -292,35 +236,21 @@ impl Builder<'_> {
         } else {
             (plane.nrows(), cols, rows, plane.ncols())
         };
-        let gemm_rank =
-            matches!(node.op, Op::MatMul) || (self.shape.len() == 2 && constant_shape.len() == 2);
+        let gemm_rank = matches!(node.op, Op::MatMul) || (self.shape.len() == 2 && constant_shape.len() == 2);
         if inner != other || !gemm_rank {
             return Err(mismatch());
         }
         let len = rows * cols;
-        let size = height
-            .checked_mul(width)
-            .and_then(|n| n.checked_mul(len))
-            .filter(|&n| n <= MATRIX_LIMIT);
-        let mut matrix = Matrix {
-            cols: len,
-            data: vec![0.0; size.ok_or_else(|| too_large(node))?],
-        };
+        let size = height.checked_mul(width).and_then(|n| n.checked_mul(len)).filter(|&n| n <= MATRIX_LIMIT);
+        let mut matrix = Matrix { cols: len, data: vec![0.0; size.ok_or_else(|| too_large(node))?] };
         let place = |i: usize, j: usize| {
-            if trans {
-                j * stored.1 + i
-            } else {
-                i * stored.1 + j
-            }
+            if trans { j * stored.1 + i } else { i * stored.1 + j }
         };
         for (output, row) in matrix.data.chunks_exact_mut(len).enumerate() {
             let (i, j) = (output / width, output % width);
             for p in 0..inner {
-                let (at, factor) = if computed_left {
-                    (place(i, p), plane[[p, j]])
-                } else {
-                    (place(p, j), plane[[i, p]])
-                };
+                let (at, factor) =
+                    if computed_left { (place(i, p), plane[[p, j]]) } else { (place(p, j), plane[[i, p]]) };
                 row[at] = alpha * factor;
             }
         }
@@ -362,17 +292,8 @@ fn stored(shape: &[usize], on_the_left: bool) -> Option<(usize, usize)> {
 }
 
 /// The shape of a product. A vector operand loses its dimension, as in NumPy.
-fn product_shape(
-    computed: &[usize],
-    constant: &[usize],
-    computed_left: bool,
-    size: (usize, usize),
-) -> Vec<usize> {
-    let (left, right) = if computed_left {
-        (computed, constant)
-    } else {
-        (constant, computed)
-    };
+fn product_shape(computed: &[usize], constant: &[usize], computed_left: bool, size: (usize, usize)) -> Vec<usize> {
+    let (left, right) = if computed_left { (computed, constant) } else { (constant, computed) };
     let lead = match computed {
         [lead @ .., _, _] if computed_left => lead,
         _ => &[],
@@ -385,11 +306,7 @@ fn product_shape(
         shape.push(size.1);
     }
     let rank = computed.len().max(constant.len());
-    let missing = if rank > 2 {
-        rank.saturating_sub(shape.len())
-    } else {
-        0
-    };
+    let missing = if rank > 2 { rank.saturating_sub(shape.len()) } else { 0 };
     shape.splice(0..0, vec![1; missing]);
     shape
 }
@@ -400,23 +317,22 @@ fn count(shape: &[usize]) -> usize {
 }
 
 fn inconsistent(node: &Node, one: &[usize], other: &[usize]) -> Error {
-    Error::unsupported(format!("node `{}`: {} of shapes {one:?} and {other:?} cannot be re-checked", node.name, node.op.name()))
-        .with_help("proofs are checked for products of one sample with constant matrices, and for constants that broadcast to it")
-}
-
-fn operands(node: &Node) -> Error {
-    Error::bad_input(format!(
-        "node `{}`: {} needs two operands",
+    Error::unsupported(format!(
+        "node `{}`: {} of shapes {one:?} and {other:?} cannot be re-checked",
         node.name,
         node.op.name()
     ))
-    .with_help("the network's file is damaged; export it again")
+    .with_help(
+        "proofs are checked for products of one sample with constant matrices, and for constants that broadcast to it",
+    )
+}
+
+fn operands(node: &Node) -> Error {
+    Error::bad_input(format!("node `{}`: {} needs two operands", node.name, node.op.name()))
+        .with_help("the network's file is damaged; export it again")
 }
 
 fn too_large(node: &Node) -> Error {
-    Error::unsupported(format!(
-        "node `{}`: its matrix would have more than {MATRIX_LIMIT} elements",
-        node.name
-    ))
-    .with_help("proofs are checked for smaller networks only")
+    Error::unsupported(format!("node `{}`: its matrix would have more than {MATRIX_LIMIT} elements", node.name))
+        .with_help("proofs are checked for smaller networks only")
 }

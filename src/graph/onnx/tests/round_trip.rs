@@ -11,16 +11,8 @@ fn written_networks_read_back_the_same() {
     let mut random = Random::new(11);
     let mut sketch = Sketch::new(&[1, 4]);
     let input = sketch.graph.input;
-    let (w, c) = (
-        sketch.random(&[3, 4], &mut random),
-        sketch.random(&[3], &mut random),
-    );
-    let op = Op::Gemm {
-        alpha: 0.5,
-        beta: -2.0,
-        trans_a: false,
-        trans_b: true,
-    };
+    let (w, c) = (sketch.random(&[3, 4], &mut random), sketch.random(&[3], &mut random));
+    let op = Op::Gemm { alpha: 0.5, beta: -2.0, trans_a: false, trans_b: true };
     let hidden = sketch.node(op, &[input, w, c]);
     let hidden = sketch.node(Op::Relu, &[hidden]);
     let column = sketch.reshape(hidden, &[3, 1]);
@@ -37,10 +29,7 @@ fn written_networks_read_back_the_same() {
     let ops = |g: &Graph| g.nodes.iter().map(|n| n.op.clone()).collect::<Vec<_>>();
     assert_eq!(ops(&read), ops(graph));
     let point = random.numbers(4);
-    assert_eq!(
-        read.eval_f64(&point).unwrap(),
-        graph.eval_f64(&point).unwrap()
-    );
+    assert_eq!(read.eval_f64(&point).unwrap(), graph.eval_f64(&point).unwrap());
     assert_eq!(write(&read).unwrap().len(), written.len());
 }
 
@@ -49,10 +38,7 @@ fn a_network_that_does_nothing_is_written_with_a_node() {
     let sketch = Sketch::new(&[2, 2]);
     let read = parse(&write(&sketch.graph).unwrap()).unwrap();
     assert_eq!(read.input, read.output);
-    assert_eq!(
-        read.eval_f64(&[1.0, 2.0, 3.0, 4.0]).unwrap(),
-        [1.0, 2.0, 3.0, 4.0]
-    );
+    assert_eq!(read.eval_f64(&[1.0, 2.0, 3.0, 4.0]).unwrap(), [1.0, 2.0, 3.0, 4.0]);
 }
 
 /// Damage to one place of a file.

@@ -12,48 +12,25 @@ pub(super) struct Builder {
 
 impl Builder {
     pub(super) fn new(shape: &[usize]) -> Self {
-        let input = Value {
-            name: "x".into(),
-            shape: shape.to_vec(),
-            constant: None,
-        };
-        let graph = Graph {
-            name: "test".into(),
-            values: vec![input],
-            nodes: vec![],
-            input: ValueId(0),
-            output: ValueId(0),
-        };
+        let input = Value { name: "x".into(), shape: shape.to_vec(), constant: None };
+        let graph =
+            Graph { name: "test".into(), values: vec![input], nodes: vec![], input: ValueId(0), output: ValueId(0) };
         Self { graph }
     }
 
     pub(super) fn constant(&mut self, shape: &[usize], data: &[f32]) -> ValueId {
-        let array = ArrayD::from_shape_vec(IxDyn(shape), data.to_vec())
-            .expect("the test's shape fits its data");
+        let array = ArrayD::from_shape_vec(IxDyn(shape), data.to_vec()).expect("the test's shape fits its data");
         let name = format!("c{}", self.graph.values.len());
-        self.graph.values.push(Value {
-            name,
-            shape: shape.to_vec(),
-            constant: Some(Arc::new(array)),
-        });
+        self.graph.values.push(Value { name, shape: shape.to_vec(), constant: Some(Arc::new(array)) });
         ValueId(self.graph.values.len() - 1)
     }
 
     /// Appends a node with given operands, whose result is the output from now on.
     pub(super) fn node(&mut self, op: Op, inputs: Vec<ValueId>, shape: &[usize]) -> ValueId {
         let name = format!("{}_{}", op.name(), self.graph.nodes.len());
-        self.graph.values.push(Value {
-            name: name.clone(),
-            shape: shape.to_vec(),
-            constant: None,
-        });
+        self.graph.values.push(Value { name: name.clone(), shape: shape.to_vec(), constant: None });
         let output = ValueId(self.graph.values.len() - 1);
-        self.graph.nodes.push(Node {
-            name,
-            op,
-            inputs,
-            output,
-        });
+        self.graph.nodes.push(Node { name, op, inputs, output });
         self.graph.output = output;
         output
     }
@@ -72,12 +49,7 @@ impl Builder {
     pub(super) fn gemm(&mut self, rows: &[Vec<f32>], bias: &[f32]) {
         let weight = self.constant(&[rows.len(), rows[0].len()], &rows.concat());
         let bias = self.constant(&[bias.len()], bias);
-        let op = Op::Gemm {
-            alpha: 1.0,
-            beta: 1.0,
-            trans_a: false,
-            trans_b: true,
-        };
+        let op = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
         self.node(op, vec![self.graph.output, weight, bias], &[1, rows.len()]);
     }
 }
@@ -95,9 +67,7 @@ impl Dense {
             widths
                 .windows(2)
                 .map(|pair| {
-                    let rows = (0..pair[1])
-                        .map(|_| (0..pair[0]).map(|_| eighths(12)).collect())
-                        .collect();
+                    let rows = (0..pair[1]).map(|_| (0..pair[0]).map(|_| eighths(12)).collect()).collect();
                     (rows, (0..pair[1]).map(|_| eighths(8)).collect())
                 })
                 .collect(),
@@ -119,70 +89,29 @@ impl Dense {
     pub(super) fn evaluate(&self, x: &[f64]) -> Vec<Vec<f64>> {
         let mut values: Vec<Vec<f64>> = vec![];
         for (rows, bias) in &self.0 {
-            let input: Vec<f64> = values
-                .last()
-                .map_or(x.to_vec(), |z| z.iter().map(|z| z.max(0.0)).collect());
-            let dot = |row: &Vec<f32>| {
-                row.iter()
-                    .zip(&input)
-                    .map(|(&w, x)| f64::from(w) * x)
-                    .sum::<f64>()
-            };
-            values.push(
-                rows.iter()
-                    .zip(bias)
-                    .map(|(row, &b)| dot(row) + f64::from(b))
-                    .collect(),
-            );
+            let input: Vec<f64> = values.last().map_or(x.to_vec(), |z| z.iter().map(|z| z.max(0.0)).collect());
+            let dot = |row: &Vec<f32>| row.iter().zip(&input).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
+            values.push(rows.iter().zip(bias).map(|(row, &b)| dot(row) + f64::from(b)).collect());
         }
         values
     }
 }
 
 /// A property with one query over an exact box.
-pub(super) fn property(
-    lo: &[f64],
-    hi: &[f64],
-    outputs: usize,
-    unsafe_if: Vec<Conjunction>,
-) -> Property {
-    let input = InputBox {
-        lo: lo.to_vec(),
-        hi: hi.to_vec(),
-        lo_out: lo.to_vec(),
-        hi_out: hi.to_vec(),
-    };
-    Property {
-        inputs: lo.len(),
-        outputs,
-        queries: vec![Query { input, unsafe_if }],
-    }
+pub(super) fn property(lo: &[f64], hi: &[f64], outputs: usize, unsafe_if: Vec<Conjunction>) -> Property {
+    let input = InputBox { lo: lo.to_vec(), hi: hi.to_vec(), lo_out: lo.to_vec(), hi_out: hi.to_vec() };
+    Property { inputs: lo.len(), outputs, queries: vec![Query { input, unsafe_if }] }
 }
 
 /// The row `coefficients . Y + constant`, exact.
 pub(super) fn row(coefficients: &[f64], constant: f64, strict: bool) -> Row {
-    let coefficients = coefficients
-        .iter()
-        .copied()
-        .enumerate()
-        .filter(|c| c.1 != 0.0)
-        .collect();
-    Row {
-        coefficients,
-        constant,
-        slop: 0.0,
-        coefficient_rel: 0.0,
-        strict,
-    }
+    let coefficients = coefficients.iter().copied().enumerate().filter(|c| c.1 != 0.0).collect();
+    Row { coefficients, constant, slop: 0.0, coefficient_rel: 0.0, strict }
 }
 
 /// The value of a row at an output.
 pub(super) fn row_value(row: &Row, output: &[f64]) -> f64 {
-    row.coefficients
-        .iter()
-        .map(|&(i, c)| c * output[i])
-        .sum::<f64>()
-        + row.constant
+    row.coefficients.iter().map(|&(i, c)| c * output[i]).sum::<f64>() + row.constant
 }
 
 /// The points of a grid with `steps + 1` values an input, corners included.
@@ -190,10 +119,7 @@ pub(super) fn grid(lo: &[f64], hi: &[f64], steps: usize) -> Vec<Vec<f64>> {
     let mut points = vec![vec![]];
     for (l, h) in lo.iter().zip(hi) {
         let at = |i: usize| l + (h - l) * i as f64 / steps as f64;
-        points = points
-            .iter()
-            .flat_map(|p| (0..=steps).map(|i| [p.as_slice(), &[at(i)]].concat()))
-            .collect();
+        points = points.iter().flat_map(|p| (0..=steps).map(|i| [p.as_slice(), &[at(i)]].concat())).collect();
     }
     points
 }
