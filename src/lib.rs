@@ -1,6 +1,8 @@
 //! Wavehull: one compute engine on wgpu that trains, proves, packs and hashes neural networks.
 #![deny(missing_docs)]
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod error;
 pub mod gpu;
 pub mod graph;

@@ -9,6 +9,7 @@
 // FIRST: the row comes from `a` as a weight matrix: row (slot / sides) % p.rows_of_a, negated for odd slots (upper bounds).
 // else:  a_j is the sum over the split-K planes of a.
 // INPUT: the layer is the input box (box_lower, box_upper): no lines, no list, only w is meaningful.
+// CORNER (with INPUT): corner[slot] = the point of the box where the row's linear form is least, to start an attack from.
 // Buffers (f32): a [chunks, rows, p.lda]; out [rows, p.ld_out], compact: column k belongs to active neuron list[owner][k];
 //   partial [rows, 32]; rows as row_table.wgsl; lines [batch, n, 2]; list, count: the active neurons of each input.
 // Precision: at most ceil(n / 32) + 2 roundings on a partial sum; partials are summed by another dispatch (row_finish.wgsl);
@@ -31,6 +32,9 @@ const NONE = 0xffffffffu;
 #ifdef INPUT
 @group(0) @binding(4) var<storage, read_write> box_lower: array<f32>;
 @group(0) @binding(5) var<storage, read_write> box_upper: array<f32>;
+#ifdef CORNER
+@group(0) @binding(6) var<storage, read_write> corner: array<f32>;
+#endif
 #else
 @group(0) @binding(4) var<storage, read_write> lines: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> list: array<u32>;
@@ -81,6 +85,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let l = box_lower[owner * p.ld_list + j];
         let h = box_upper[owner * p.ld_list + j];
         let next = value;
+#ifdef CORNER
+        corner[slot * p.ld_list + j] = select(l, h, value < 0.0);
+#endif
 #else
         let line = lines[(owner * p.n + j) * 2u];
         let facts = lines[(owner * p.n + j) * 2u + 1u];

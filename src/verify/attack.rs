@@ -16,7 +16,7 @@ const STEPS: (f64, f64) = (0.25, 0.01);
 const CANDIDATES: usize = 4096;
 
 /// What a group of candidates tries to reach: all rows of one conjunction at or below 0 somewhere in one box.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Aim {
     /// Index of the box.
     pub query: usize,
@@ -24,6 +24,8 @@ pub(super) struct Aim {
     pub first_row: usize,
     /// Number of rows.
     pub rows: usize,
+    /// Where to start; the centre of the box without it.
+    pub start: Option<Vec<f32>>,
 }
 
 /// Boxes and rows to attack.
@@ -42,7 +44,7 @@ pub(super) struct Ground<'a> {
 /// How hard to try.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
-    /// Starts of each aim: the centre of the box, then random points.
+    /// Starts of each aim: its own first, then uniform points and such that share half of their coordinates with it.
     pub starts: usize,
     /// Gradient steps of each start.
     pub steps: usize,
@@ -117,7 +119,8 @@ impl Run {
                 aim.extend([word(target.first_row)?, word(target.rows)?]);
                 let at = target.query * n..(target.query + 1) * n;
                 let seed = effort.seed ^ ((target.query as u64) << 20) ^ ((target.first_row as u64) << 8);
-                push_start(&mut start, &ground.lower[at.clone()], &ground.upper[at], attempt, seed);
+                let own = target.start.as_deref();
+                push_start(&mut start, &ground.lower[at.clone()], &ground.upper[at], own, attempt, seed);
             }
         }
         let rows = ground.constants.len();
@@ -243,14 +246,14 @@ impl Run {
     }
 }
 
-/// The centre first, then uniform points.
-fn push_start(out: &mut Vec<f32>, lower: &[f32], upper: &[f32], attempt: usize, seed: u64) {
+/// The aim's own start first; then by turns uniform points and points that share half of its coordinates.
+fn push_start(out: &mut Vec<f32>, lower: &[f32], upper: &[f32], own: Option<&[f32]>, attempt: usize, seed: u64) {
     for (i, (&l, &h)) in lower.iter().zip(upper).enumerate() {
-        let share = match attempt {
-            0 => 0.5,
-            _ => uniform(seed.wrapping_add((attempt as u64) << 32).wrapping_add(i as u64)),
-        };
-        out.push((l + (h - l) * share).clamp(l.min(h), h.max(l)));
+        let base = own.map_or(l + (h - l) * 0.5, |x| x[i]);
+        let counter = seed.wrapping_add((attempt as u64) << 32).wrapping_add(2 * i as u64);
+        let keep = attempt == 0 || (attempt % 2 == 0 && uniform(counter) < 0.5);
+        let value = if keep { base } else { l + (h - l) * uniform(counter + 1) };
+        out.push(value.clamp(l.min(h), h.max(l)));
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) struct QueryState {
     spec: Tensor,
     /// `[batch, rows]`: best lower bound of each row.
     pub lower: Tensor,
+    /// `[batch * rows, inputs]`: where the linear lower bound of each row is least, for rows that got so far.
+    pub corner: Tensor,
     unused: Tensor,
     selection: Selection,
     /// `(constant, error)` of every row.
@@ -112,6 +114,7 @@ struct Target<'b> {
     start: usize,
     rel: f32,
     keep: Flag,
+    corner: Option<&'b Tensor>,
 }
 
 /// How many rows a walk over this network may hold at once under a budget, at least one tile.
@@ -121,7 +124,8 @@ fn row_capacity(caps: &Caps, net: &DeviceChain, wanted: usize, budget: u64) -> u
     let of_binding = caps.max_binding / (planes * width * 4);
     let of_budget = budget / ((planes + 1) * width * 4 + 32 * 16);
     let limit = usize::try_from(of_binding.min(of_budget)).unwrap_or(usize::MAX);
-    wanted.min(limit)
+    // Two rows a workgroup, in one dimension of the grid.
+    wanted.min(limit).min(2 * caps.max_workgroups as usize)
 }
 
 /// How many boxes one batch may hold: all that is kept for a box, and at least a tile of rows for each.
@@ -130,9 +134,9 @@ pub(super) fn batch_capacity(gpu: &Gpu, net: &DeviceChain, rows: usize) -> usize
     let widest = pitch(net.widest());
     let tile = Variant::choose(gpu.caps(), widest).tile().0 as usize;
     let planes = net.layers.iter().map(|l| l.n_in.div_ceil(matmul::CHUNK)).max().unwrap_or(1);
-    let fixed = neurons * (16 + 24 + 32) + widest * 4 * (5 + 3 * planes + 8) + rows * (pitch(net.n_out()) + 8) * 4;
+    let fixed = neurons * (16 + 24 + 32) + widest * 4 * (5 + 3 * planes + 8) + rows * (pitch(net.n_out()) + pitch(net.n_in()) + 8) * 4;
     let row = (net.layers.iter().map(|l| l.n_out.div_ceil(matmul::CHUNK)).max().unwrap_or(1) + 1) * widest * 4 + 560;
-    let per_box = (fixed + row * (2 * widest).next_multiple_of(tile).min(8 * tile)) as u64;
+    let per_box = (fixed + row * (2 * widest).next_multiple_of(tile).min(8 * tile).max(rows.next_multiple_of(tile))) as u64;
     let budget = gpu.memory().budget / 2;
     let by_binding = gpu.caps().max_binding / (widest as u64 * 4 * 8).max(1);
     usize::try_from((budget / per_box.max(1)).min(by_binding)).unwrap_or(usize::MAX).clamp(1, 4096)
@@ -168,7 +172,7 @@ impl LayerState {
 
 impl QueryState {
     /// `coefficients` `[batch * rows, outputs]`, `state` two numbers a row, `used` 1 for every row that counts.
-    async fn new(gpu: &Gpu, batch: usize, spec: &Spec) -> Result<Self> {
+    async fn new(gpu: &Gpu, batch: usize, n_in: usize, spec: &Spec) -> Result<Self> {
         let shape = [batch, spec.rows];
         let selection = Selection::new(gpu, batch, spec.rows).await?;
         selection.flags.write(gpu, &spec.used)?;
@@ -177,6 +181,7 @@ impl QueryState {
         Ok(Self {
             spec: Tensor::from_slice_async(gpu, &[batch * spec.rows, spec.outputs], &spec.coefficients).await?,
             lower: Tensor::from_slice_async(gpu, &shape, &nothing).await?,
+            corner: Tensor::uninit_async(gpu, &[batch * spec.rows, n_in]).await?,
             unused: Tensor::uninit_async(gpu, &shape).await?,
             selection,
             state: Tensor::from_slice_async(gpu, &[2 * batch * spec.rows], &spec.state).await?,
@@ -202,10 +207,10 @@ impl Walk {
         let most = net.layers.iter().map(|l| 2 * l.n_out).max().unwrap_or(2).max(query_rows);
         let wanted = batch * most.next_multiple_of(tile);
         let capacity = row_capacity(gpu.caps(), net, wanted, gpu.memory().budget / 2) / (batch * tile) * (batch * tile);
-        if capacity == 0 {
+        if capacity < batch * query_rows.next_multiple_of(tile).max(tile) {
             return Err(Error::new(
                 ErrorKind::TooBig,
-                format!("one tile of rows of width {} for {batch} boxes exceeds the adapter or the budget", net.widest()),
+                format!("{query_rows} rows of width {} for {batch} boxes exceed the adapter or the budget", net.widest()),
             )
             .with_help("raise the memory budget (`--memory`) or use an adapter with larger bindings"));
         }
@@ -260,7 +265,7 @@ impl<'a> Bounds<'a> {
             box_lower: Tensor::from_slice_async(gpu, &[batch, n_in], lower).await?,
             box_upper: Tensor::from_slice_async(gpu, &[batch, n_in], upper).await?,
             layers,
-            queries: QueryState::new(gpu, batch, spec).await?,
+            queries: QueryState::new(gpu, batch, n_in, spec).await?,
             bad,
             centre: Tensor::uninit_async(gpu, &[batch * pitch(widest_in)]).await?,
             spread: Tensor::uninit_async(gpu, &[2 * batch * pitch(widest_in)]).await?,
@@ -393,6 +398,7 @@ impl<'a> Bounds<'a> {
             start: index - 1,
             rel: 0.0,
             keep: Flag::StillUnstable,
+            corner: None,
         };
         let (len, groups, threads) = self.strided(n)?;
         let start = kernels::RowStart {
@@ -439,6 +445,7 @@ impl<'a> Bounds<'a> {
             start: self.net.layers.len() - 1,
             rel: q.rel,
             keep: Flag::StillUndecided,
+            corner: Some(&q.corner),
         };
         self.record_walk(recording, &target, 0..rows)
     }
@@ -459,8 +466,9 @@ impl<'a> Bounds<'a> {
             self.record_table(recording, target, index, false)?;
             self.record_product(recording, index)?;
         }
-        self.record_relax(recording, target, 0, Level::Input)?;
-        self.record_finish(recording, target, self.net.n_in(), Level::Input)
+        let input = Level::Input { corner: target.corner.is_some() };
+        self.record_relax(recording, target, 0, input)?;
+        self.record_finish(recording, target, self.net.n_in(), input)
     }
 
     /// The table of rows, and the grids for relaxing them and for their product with a layer's weights.
@@ -503,11 +511,12 @@ impl<'a> Bounds<'a> {
         let (a, n, chunks) = match level {
             Level::First => (target.source, layer.n_out, 1),
             Level::Hidden => (&walk.planes, layer.n_out, self.net.layers[index + 1].n_out.div_ceil(matmul::CHUNK)),
-            Level::Input => (&walk.planes, layer.n_in, layer.n_out.div_ceil(matmul::CHUNK)),
+            Level::Input { .. } => (&walk.planes, layer.n_in, layer.n_out.div_ceil(matmul::CHUNK)),
         };
         let mut bindings = vec![a.binding(), walk.partial.binding(), walk.rows.binding(), self.bad.binding()];
-        let ld_list = if level == Level::Input {
+        let ld_list = if matches!(level, Level::Input { .. }) {
             bindings.extend([self.box_lower.binding(), self.box_upper.binding()]);
+            bindings.extend(target.corner.map(Tensor::binding));
             self.box_lower.row_stride()
         } else {
             let state = &self.layers[index];
@@ -539,7 +548,7 @@ impl<'a> Bounds<'a> {
             ld: word(target.lower.row_stride())?,
             sides: target.sides,
             keep: u32::from(self.mode.intersect),
-            store: u32::from(self.mode.intersect || level == Level::Input),
+            store: u32::from(self.mode.intersect || level != Level::Hidden),
             u: self.rounding.u,
             tiny: self.rounding.tiny,
             grow: self.rounding.grow(Rounding::constant_depth(n)),

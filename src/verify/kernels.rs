@@ -79,22 +79,26 @@ pub(super) fn row_start() -> Kernel {
 pub(super) enum Level {
     First,
     Hidden,
-    Input,
+    /// The box; for rows of an output also the corner where the form is least.
+    Input { corner: bool },
 }
 
 pub(super) fn relax_rows(level: Level) -> Kernel {
     let mut bindings = vec![Read, Write, Read, Write, Read, Read];
-    if level != Level::Input {
-        bindings.extend([Read, Write]);
+    match level {
+        Level::Input { corner: false } => {}
+        Level::Input { corner: true } => bindings.push(Write),
+        _ => bindings.extend([Read, Write]),
     }
     Kernel::new::<RelaxRows>("relax_rows", source!("relax_rows"), &bindings)
         .flag("FIRST", level == Level::First)
-        .flag("INPUT", level == Level::Input)
+        .flag("INPUT", matches!(level, Level::Input { .. }))
+        .flag("CORNER", level == Level::Input { corner: true })
 }
 
 pub(super) fn row_finish(level: Level) -> Kernel {
     Kernel::new::<RowFinish>("row_finish", source!("row_finish"), &[Read, Read, Read, Write, Write, Write, Write])
-        .flag("INPUT", level == Level::Input)
+        .flag("INPUT", matches!(level, Level::Input { .. }))
 }
 
 pub(super) fn attack_target() -> Kernel {
@@ -106,14 +110,16 @@ pub(super) fn attack_step() -> Kernel {
     Kernel::new::<AttackStep>("attack_step", source!("attack_step"), &[Write, Read, Read, Read, Read])
 }
 
+const INPUT: Level = Level::Input { corner: false };
+
 /// One kernel of each permutation, for validation and `doctor`.
 pub fn catalogue() -> Vec<Kernel> {
     let flags = [Flag::Active, Flag::Unstable, Flag::StillUnstable, Flag::StillUndecided];
     let mut all = vec![interval_prepare(), interval_finish(), relax_neurons(), row_start()];
     all.extend(flags.map(select_neurons));
     all.extend([true, false].map(row_table));
-    all.extend([Level::First, Level::Hidden, Level::Input].map(relax_rows));
-    all.extend([Level::Hidden, Level::Input].map(row_finish));
+    all.extend([Level::First, Level::Hidden, INPUT, Level::Input { corner: true }].map(relax_rows));
+    all.extend([Level::Hidden, INPUT].map(row_finish));
     all.extend([attack_target(), attack_step()]);
     all
 }

@@ -111,6 +111,8 @@ struct Open<'a> {
     bounds: Vec<Option<Claim>>,
     /// How near the first attack came to each condition.
     losses: Vec<f32>,
+    /// Where the linear bound of each condition's best row is least.
+    corners: Vec<Option<Vec<f32>>>,
     state: State,
     proof: Option<QueryProof>,
     overflow: bool,
@@ -121,6 +123,20 @@ enum State {
     Undecided,
     Holds,
     Violated(Box<Counterexample>),
+}
+
+impl Open<'_> {
+    /// Takes the corner of each open condition's best row from those of all rows of this query.
+    fn keep_corners(&mut self, corners: &[f32], n_in: usize) {
+        let mut first = 0;
+        for (conjunction, condition) in self.query.unsafe_if.iter().enumerate() {
+            if let Some(claim) = self.bounds[conjunction].filter(|claim| claim.bound <= 0.0) {
+                let row = first + claim.row;
+                self.corners[conjunction] = Some(corners[row * n_in..(row + 1) * n_in].to_vec());
+            }
+            first += condition.len();
+        }
+    }
 }
 
 impl Verifier {
@@ -164,16 +180,18 @@ impl Verifier {
                 query,
                 bounds: vec![None; query.unsafe_if.len()],
                 losses: vec![0.0; query.unsafe_if.len()],
+                corners: vec![None; query.unsafe_if.len()],
                 state: if query.unsafe_if.is_empty() { State::Holds } else { State::Undecided },
                 proof: None,
                 overflow: false,
             }));
         }
         let mut finished = vec![None; properties.len()];
-        let stages: [(&str, bool); 4] = [
+        let stages: [(&str, bool); 5] = [
             ("attack", self.options.attack),
             ("early exit", self.options.early_exit && !self.options.all_rows),
             ("bounds", true),
+            ("attack from corners", self.options.attack),
             ("attack", self.options.attack),
         ];
         let effort = Effort { starts: 1, steps: 15, seed: self.options.seed };
@@ -185,10 +203,11 @@ impl Verifier {
             }
             log::debug!("stage {name}: {} queries open", open.iter().filter(|q| q.state == State::Undecided).count());
             match number {
-                0 => self.attack_open(&mut open, usize::MAX, Effort { starts: 1, ..effort }, control).await?,
+                0 => self.attack_open(&mut open, usize::MAX, effort, control).await?,
                 1 => self.bound_open(&mut open, false, control).await?,
                 2 => self.bound_open(&mut open, true, control).await?,
-                _ => self.attack_open(&mut open, PROMISING, Effort { starts: 24, steps: 50, ..effort }, control).await?,
+                3 => self.attack_open(&mut open, usize::MAX, Effort { steps: 40, ..effort }, control).await?,
+                _ => self.attack_open(&mut open, PROMISING, Effort { starts: 12, steps: 40, ..effort }, control).await?,
             }
             for q in &open {
                 let done = settled(&open, q.property);
@@ -277,7 +296,9 @@ impl Verifier {
         bounds.record_queries(&mut recording)?;
         let margins = bounds.queries.lower.record_read(&mut recording);
         let bad = bounds.bad.record_read(&mut recording);
+        let corners = (full && self.options.attack).then(|| bounds.queries.corner.record_read(&mut recording));
         let mut output = self.gpu.run_async(&recording, control).await?;
+        let corners = corners.map_or_else(Vec::new, |ticket| bounds.queries.corner.take(&mut output, ticket));
         let margins = bounds.queries.lower.take(&mut output, margins);
         let bad = bounds.bad.take(&mut output, bad);
         let mut held = Vec::new();
@@ -290,6 +311,8 @@ impl Verifier {
             if open[i].bounds.iter().all(|c| c.as_ref().is_some_and(|c| c.bound > 0.0)) {
                 open[i].state = State::Holds;
                 held.push((place, i));
+            } else if !corners.is_empty() {
+                open[i].keep_corners(&corners[place * rows * self.net.n_in()..], self.net.n_in());
             }
         }
         if self.options.proofs && !held.is_empty() {
@@ -353,7 +376,9 @@ impl Verifier {
             for conjunction in nearest(&open[i], most) {
                 let conditions = &open[i].query.unsafe_if;
                 let before: usize = conditions[..conjunction].iter().map(Conjunction::len).sum();
-                aims.push(Aim { query: place, first_row: place * rows + before, rows: conditions[conjunction].len() });
+                let start = open[i].corners[conjunction].clone();
+                let count = conditions[conjunction].len();
+                aims.push(Aim { query: place, first_row: place * rows + before, rows: count, start });
                 meaning.push((i, conjunction));
             }
         }
