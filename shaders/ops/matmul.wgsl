@@ -9,7 +9,8 @@
 // Split-K: z = batch * chunks + part; part covers k in [part * chunk, (part + 1) * chunk) and writes a plane of c of its
 //   own. Whoever adds the planes is another dispatch, so no compiler may reassociate across chunks (ops/matmul.rs, `depth`).
 // GATHER (bound propagation): row i of c takes row rows[i].z of a; the k-th term of a row uses column k of a and row
-//   k_list[owner][k] of b, for k < k_count[owner], owner = rows[i].x; all rows of a tile have the owner of its first row; m is row_count[0].
+//   k_list[owner][k] of b, for k < k_count[owner], owner = rows[i].x, in
+//   the first rows[i].w parts (planes behind them are not written); all rows of a tile have the owner of its first row; m is row_count[0].
 // ABS_B multiplies by |b|.
 //
 // Precision: every output is a sum of at most `depth(K)` roundings of unit 2^-23 on any one term; contraction of fma
@@ -85,6 +86,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endunroll
 #endunroll
 #ifdef GATHER
+    if (at.z >= rows[row].w) {
+        return;
+    }
     let owner = rows[row].x;
     let list = owner * p.stride_a;
     let k_end = min(first_k + p.chunk, k_count[owner]);

@@ -1,10 +1,11 @@
 // Interval bounds of an affine layer z = W y + b from its split-K products, rounded outward.
 //
 // With s = sum of planes of W centre, r = sum of planes of |W| radius, v = sum of planes of |W| magnitude:
-//   z in s + b -+ R,  R = r (1 + 2g) + (g + weight_rel) v (1 + 2g) + u (|s| + |b|) + bias_abs + tiny, all times (1 + 16u).
+//   z in s + b -+ R,  R = (r (1 + 2g) + (g + weight_rel) v (1 + 2g) + g |b| + bias_abs + tiny) (1 + 16u + 2g).
 // Source: centre-radius interval arithmetic with the a-priori error g = gamma_D of a D-deep sum in any order (Higham,
-//   Accuracy and Stability, ch. 3), D = p.depth; |W centre| <= v (1 + 2u) is inside the factor. l and h then step outward
-//   by one representable number, which covers the last subtraction.
+//   Accuracy and Stability, ch. 3). D is the depth of the product and of all that is added here, since a compiler may add
+//   planes, bias and R in any order: so b and R are charged g as well. |W centre| <= v (1 + 2u) is inside the factor. l and h
+//   then step outward by one representable number, which covers the last rounding.
 // Buffers (f32): centre [chunks, batch, n], spread [chunks, 2 batch, n], bias [n], bias_abs [n]; out: lower, upper, weight_sum
 //   (= v rounded up) [batch, n]. Rows have pitch p.ld.
 // Overflow: a result of 2^40 or more marks the input in `bad`.
@@ -41,7 +42,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
         let b = bias[i % p.n];
         let up = 1.0 + 2.0 * p.g;
-        let total = (r * up + (p.g + p.weight_rel) * (v * up) + p.u * (abs(s) + abs(b.x)) + b.y + p.tiny) * (1.0 + 16.0 * p.u);
+        let total = (r * up + (p.g + p.weight_rel) * (v * up) + p.g * abs(b.x) + b.y + p.tiny)
+            * (1.0 + 16.0 * p.u + 2.0 * p.g);
         let middle = s + b.x;
         var l = step_down(middle - total);
         var h = step_up(middle + total);

@@ -10,7 +10,8 @@
 //   g_k = D u (1 + 2^-7), D = min(active, chunk) + chunks + 2: the depth of the product that follows, which sums the
 //   active neurons only; valid while D u < 2^-8.
 // Buffers: lower, upper, weight_sum [batch, n] with row stride p.ld; bias (value, error) [n]; count [batch] active neurons;
-//   out: lines [batch, n, 2]: (lo, up, t, f), then (l, h, e, bias).
+//   list [batch, n] those neurons, with row stride p.ld; out: lines [batch, n, 2], compact as the list: (lo, up, t, f), then
+//   (l, h, e, bias).
 // p.relu = 0: the identity (lo = up = 1, t = f = 0).
 // Geometry: workgroup (64,1,1), grid-stride. Races: own elements.
 
@@ -25,17 +26,22 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> weight_sum: array<f32>;
 @group(0) @binding(3) var<storage, read_write> bias: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> count: array<u32>;
-@group(0) @binding(5) var<storage, read_write> lines: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> list: array<u32>;
+@group(0) @binding(6) var<storage, read_write> lines: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     for (var i = (group.x + p.grid.x) * 64u + lane.x; i < p.len; i += p.threads) {
         let input = i / p.n;
-        let at = input * p.ld + i % p.n;
+        if (i % p.n >= count[input]) {
+            continue;
+        }
+        let j = list[input * p.ld + i % p.n];
+        let at = input * p.ld + j;
         let l = lower[at];
         let h = upper[at];
-        let b = bias[i % p.n];
+        let b = bias[j];
         var line = vec4<f32>(1.0, 1.0, 0.0, 0.0);
         if (p.relu != 0u && l < 0.0) {
             if (h <= 0.0) {

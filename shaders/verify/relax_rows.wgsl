@@ -7,12 +7,12 @@
 //   w: lower bound of sum a'_j z_j over [l, h], less its own rounding g_c |a'_j| max(|l_j|, |h_j|)
 // Terms with neither line (inactive neurons) are left out: only the active list is walked.
 // FIRST: the row comes from `a` as a weight matrix: row (slot / sides) % p.rows_of_a, negated for odd slots (upper bounds).
-// else:  a_j is the sum over the split-K planes of a.
+// else:  a_j is the sum over the rows[r].w split-K planes of a that have terms.
 // INPUT: the layer is the input box (box_lower, box_upper): no lines, no list, only w is meaningful.
 // CORNER (with INPUT): corner[slot] = the point of the box where the row's linear form is least, to start an attack from.
-// Buffers (f32): a [chunks, rows, p.lda]; out [rows, p.ld_out], compact: column k belongs to active neuron list[owner][k];
-//   partial [rows, 32]; rows as row_table.wgsl; lines [batch, n, 2]; list, count: the active neurons of each input.
-// Precision: at most ceil(n / 32) + 2 roundings on a partial sum; partials are summed by another dispatch (row_finish.wgsl);
+// Buffers (f32): a [planes, rows, p.lda]; out [rows, p.ld_out], compact: column k belongs to active neuron list[owner][k];
+//   partial [rows, 32]; rows as row_table.wgsl; lines [batch, n, 2], list, count: the active neurons of each input, compact.
+// Precision: at most 2 ceil(n / 32) + 2 roundings on a partial sum; partials are summed by another dispatch (row_finish.wgsl);
 //   the planes of a by this one: their depth is part of the product's.
 // Overflow: |a_j| >= 2^40, infinity or NaN marks the input in `bad`; a_j counts as 0.
 // Geometry: workgroup (32,2,1): 32 lanes a row, two rows; x covers rows. Races: own elements; `bad` by atomicOr.
@@ -20,9 +20,9 @@
 
 struct Params {
     grid: vec4<u32>,
-    n: u32, lda: u32, ld_out: u32, chunks: u32,
+    n: u32, lda: u32, ld_out: u32, pad0: u32,
     plane: u32, rows_of_a: u32, sides: u32, ld_list: u32,
-    g_c: f32, rel: f32, pad0: u32, pad1: u32,
+    g_c: f32, rel: f32, pad1: u32, pad2: u32,
 }
 const NONE = 0xffffffffu;
 @group(0) @binding(0) var<storage, read_write> a: array<f32>;
@@ -62,6 +62,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #else
     let terms = count[owner];
 #endif
+#ifndef FIRST
+    let planes = rows[row].w;
+#endif
     var sums = vec4<f32>(0.0);
     for (var k = lane.x; k < terms; k += 32u) {
 #ifdef INPUT
@@ -73,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #ifdef FIRST
         value *= sign;
 #else
-        for (var part = 1u; part < p.chunks; part++) {
+        for (var part = 1u; part < planes; part++) {
             value += a[base + j + part * p.plane];
         }
 #endif
@@ -89,8 +92,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         corner[slot * p.ld_list + j] = select(l, h, value < 0.0);
 #endif
 #else
-        let line = lines[(owner * p.n + j) * 2u];
-        let facts = lines[(owner * p.n + j) * 2u + 1u];
+        let line = lines[(owner * p.n + k) * 2u];
+        let facts = lines[(owner * p.n + k) * 2u + 1u];
         let l = facts.x;
         let h = facts.y;
         let negative = value < 0.0;

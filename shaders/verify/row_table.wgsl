@@ -1,8 +1,9 @@
 // The table of rows that a compaction describes: for segment s and its i-th element j, `sides` consecutive rows from
 // offset[s] + i * sides; behind them, padding up to a multiple of the tile.
 //
-// rows[r] = (owner, slot, source, 0): owner = s; slot = (s * n + j) * sides + side, or NONE for padding; source = where the row
-//   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); then row_of[slot] = r for next time.
+// rows[r] = (owner, slot, source, planes): owner = s; slot = (s * n + j) * sides + side, or NONE for padding; source = where the row
+//   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); then row_of[slot] = r for next time;
+//   planes = the split-K planes that the coming product of this owner fills, ceil(k_count / chunk), at least 1.
 // Buffers (u32): list [segments, n] with row stride p.ld, count, offset [segments]; the rest one word a row or slot.
 // Geometry: workgroup (64,1,1), one segment each. Races: a slot and a row belong to one invocation; row_of is read and
 //   written by the invocation that owns the slot.
@@ -10,6 +11,7 @@
 struct Params {
     grid: vec4<u32>,
     n: u32, ld: u32, sides: u32, tile: u32,
+    chunk: u32, pad0: u32, pad1: u32, pad2: u32,
 }
 const NONE = 0xffffffffu;
 @group(0) @binding(0) var<storage, read_write> list: array<u32>;
@@ -17,6 +19,7 @@ const NONE = 0xffffffffu;
 @group(0) @binding(2) var<storage, read_write> offset: array<u32>;
 @group(0) @binding(3) var<storage, read_write> rows: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> row_of: array<u32>;
+@group(0) @binding(5) var<storage, read_write> k_count: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 @compute @workgroup_size(64, 1, 1)
@@ -24,6 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let segment = group.x + p.grid.x;
     let used = count[segment] * p.sides;
     let padded = (used + p.tile - 1u) / p.tile * p.tile;
+    let planes = max(1u, (k_count[segment] + p.chunk - 1u) / p.chunk);
     for (var i = lane.x; i < padded; i += 64u) {
         let row = offset[segment] + i;
         var slot = NONE;
@@ -36,6 +40,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endif
             row_of[slot] = row;
         }
-        rows[row] = vec4<u32>(segment, slot, source, 0u);
+        rows[row] = vec4<u32>(segment, slot, source, planes);
     }
 }

@@ -168,7 +168,11 @@ mod tests {
         assert_eq!([median(&[]), median(&[3.0]), median(&[9.0, 1.0, 2.0]), median(&[1.0, 2.0])], [0.0, 3.0, 2.0, 1.5]);
         let timing = Timing::of(&[1.0, 1.5, 1.0, 50.0, 1.25], None, Some(4.0));
         assert_eq!((timing.seconds, timing.spread, timing.runs), (1.25, 0.25, 5));
-        assert_eq!((timing.first, timing.device_clock), (Some(2.75), false), "what the first call took beyond the median");
+        assert_eq!(
+            (timing.first, timing.device_clock),
+            (Some(2.75), false),
+            "what the first call took beyond the median"
+        );
     }
 
     #[test]

@@ -15,8 +15,10 @@ use super::{Global, SCHEMA, exit};
 /// Arguments of `wavehull check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The checker takes only choices from the proof and derives every bound itself, in f64 with each rounding covered. It needs
-no GPU and shares no code with what made the proof. Exit codes: 0 accepted, 1 refused, 2 a file cannot be read.")]
+The checker takes only choices from the proof and derives every bound itself, in f64 with each rounding covered. \
+It needs no GPU and shares no code with the path that made the proof.
+
+Exit codes: 0 accepted, 1 refused, 2 a file cannot be read.")]
 pub struct Args {
     /// The proof, as `verify --proof` wrote it
     proof: PathBuf,
@@ -78,7 +80,8 @@ fn accepted(report: &CheckReport, seconds: f64, json: bool, global: &Global) -> 
         [(report.queries, "box"), (report.claims, "claim"), (report.refined, "refined neuron")]
             .map(|(count, noun)| counted(count, noun));
     global.print(format!("{}: the property holds, whoever wrote the proof", global.out.green("accepted")));
-    let margin = margin.map_or("nothing had to be claimed".to_owned(), |m| format!("{} (the smallest of all claims)", number(m)));
+    let margin = margin
+        .map_or("nothing had to be claimed".to_owned(), |m| format!("{} (the smallest of all claims)", number(m)));
     let lines = [
         ("re-derived", format!("{queries}, {claims}, {refined}, in f64 rounded outward")),
         ("margin", margin),

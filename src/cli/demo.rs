@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 use wavehull::verify::proof::Proof;
 use wavehull::verify::{Counterexample, Outcome, Property, Verdict, Verifier, VerifyOptions};
-use wavehull::{Error, Gpu, Result, VERSION};
+use wavehull::{Error, ErrorKind, Gpu, Result, VERSION};
 
 use super::device::{DeviceArgs, DeviceReport};
 use super::fault::{self, Fault};
@@ -26,8 +26,10 @@ const FIRST_RADIUS: f64 = 0.05;
 /// Arguments of `wavehull demo`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each digit is asked: does every picture within the radius of it, pixel by pixel, keep its class? The networks and digits
-are inside this program. Exit codes: 0 done, 1 a proof was refused, 4 no device.")]
+For each digit: does every picture within the radius of it, pixel by pixel, keep its class? \
+The networks and digits are inside this program.
+
+Exit codes: 0 done, 1 a proof was refused, 4 no device.")]
 pub struct Args {
     /// How many digits (those of 2,000 that both networks classify right)
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=digits::TEST_DIGITS as i64))]
@@ -125,7 +127,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     for (network, verifier) in networks.iter().zip(&verifiers) {
         for &radius in &args.radius {
             bar.phase(&format!("{} network, radius {radius}", network.name));
-            batches.push(decide(network, verifier, &digits, radius, &bar)?);
+            match decide(network, verifier, &digits, radius, &bar) {
+                Ok(batch) => batches.push(batch),
+                Err(error) => return Err(give_up(error, &batches, digits.len(), global)),
+            }
             bar.advance();
         }
     }
@@ -214,6 +219,14 @@ fn decide<'a>(
         ms_per_digit: seconds * 1e3 / digits.len().max(1) as f64,
     };
     Ok(Batch { network, properties, outcomes, row })
+}
+
+/// Shows what is known when the demo is stopped.
+fn give_up(error: Error, batches: &[Batch<'_>], digits: usize, global: &Global) -> Error {
+    if error.kind() == ErrorKind::Cancelled && !batches.is_empty() {
+        global.say(table(batches, digits).render(global.err));
+    }
+    error
 }
 
 fn table(batches: &[Batch<'_>], digits: usize) -> Table {
@@ -316,7 +329,8 @@ fn save(folder: &Path, networks: &[Network], digit: &Digit) -> Result<String> {
     let property = folder.join("digit.vnnlib");
     write_file(&property, &digit.vnnlib(FIRST_RADIUS))?;
     let [standard, robust, proof] = ["standard.onnx", "robust.onnx", "robust.proof"].map(|name| folder.join(name));
-    let [standard, robust, property, proof] = [standard, robust, property, proof].map(|path| path.display().to_string());
+    let [standard, robust, property, proof] =
+        [standard, robust, property, proof].map(|path| path.display().to_string());
     Ok(format!(
         "\nTry:\n  wavehull verify {standard} {property}\n  wavehull verify {robust} {property} --proof {proof}\n  \
          wavehull check {proof} {robust} {property}"

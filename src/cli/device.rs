@@ -74,7 +74,9 @@ pub fn line(caps: &Caps, style: Style) -> String {
 /// What a user of a software device must know before reading any time.
 pub fn banner(caps: &Caps, style: Style) -> Option<String> {
     caps.is_software().then(|| {
-        style.red("SOFTWARE DEVICE: the processor poses as a GPU. Results are as sound as on a GPU; times are a processor's.")
+        style.red(
+            "SOFTWARE DEVICE: the processor poses as a GPU. Results are as sound as on a GPU; times are a processor's.",
+        )
     })
 }
 

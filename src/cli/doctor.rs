@@ -22,7 +22,9 @@ const WGPU: &str = "30.0.1";
 /// Arguments of `wavehull doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit codes: 0 all well, 4 no adapter or something failed. `wavehull doctor --json` is what a bug report needs.")]
+Exit codes: 0 all well, 4 no adapter or something failed.
+
+`wavehull doctor --json` is what a bug report needs.")]
 pub struct Args {
     /// Print JSON
     #[arg(long)]
@@ -82,8 +84,11 @@ struct Compiled {
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
     let catalogue = [ops::catalogue(), verify::kernels::catalogue()].concat();
-    let trusted = args.device.open(global)?;
     let mut options: Options = args.device.options();
+    let trusted = Gpu::open(&options)?;
+    if !args.json {
+        global.print(heading(trusted.caps(), global.out));
+    }
     options.checked = true;
     let checked = Gpu::open(&options)?;
 
@@ -109,7 +114,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         ok,
         version: VERSION,
         wgpu: WGPU,
-        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        system: system(),
         device: trusted.caps().into(),
         adapters: adapters().iter().map(DeviceReport::from).collect(),
         timestamps: trusted.caps().timestamps,
@@ -121,7 +126,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     if args.json {
         global.print_json(&document)?;
     } else {
-        global.print(words(&document, trusted.caps(), global.out));
+        global.print(words(&document, global.out));
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::DEVICE) })
 }
@@ -155,13 +160,22 @@ fn limits(caps: &Caps, catalogue: &[Kernel]) -> Vec<Limit> {
     ]
 }
 
-fn words(document: &Document, caps: &Caps, style: Style) -> String {
-    let Document { version, wgpu, system, seconds, .. } = document;
-    let clock = if document.timestamps { "device timestamps" } else { "no device timestamps" };
-    let mut text = format!("{}\nwavehull {version}, wgpu {wgpu}, {system}, {clock}\n\n", line(caps, style));
+fn system() -> String {
+    format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)
+}
+
+/// Device and versions, at once.
+fn heading(caps: &Caps, style: Style) -> String {
+    let clock = if caps.timestamps { "device timestamps" } else { "no device timestamps" };
+    let mut text = line(caps, style);
     if let Some(banner) = banner(caps, style) {
-        text = format!("{banner}\n{text}");
+        text.push_str(&format!("\n{banner}"));
     }
+    text + &format!("\nwavehull {VERSION}, wgpu {WGPU}, {}, {clock}\n", system())
+}
+
+fn words(document: &Document, style: Style) -> String {
+    let mut text = String::new();
     for table in [limit_table(document), kernel_table(document), test_table(document)] {
         // Writing to a String cannot fail.
         let _ = write!(text, "{}\n\n", table.render(style));
@@ -178,7 +192,7 @@ fn words(document: &Document, caps: &Caps, style: Style) -> String {
         }
     }
     let end = if document.ok { style.green("all well") } else { style.red("something FAILED, see above") };
-    let _ = write!(text, "{end}, in {}", time(*seconds));
+    let _ = write!(text, "{end}, in {}", time(document.seconds));
     text
 }
 

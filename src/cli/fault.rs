@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use wavehull::Error;
+use wavehull::{Error, ErrorKind};
 
 use super::{Global, SCHEMA, exit_code};
 
@@ -36,7 +36,7 @@ impl From<&Error> for Fault {
             line: position.map(|p| p.0),
             column: position.map(|p| p.1),
             cause: causes(error),
-            help: error.help().map(str::to_owned),
+            help: help(error).map(str::to_owned),
         }
     }
 }
@@ -58,10 +58,20 @@ pub fn text(error: &Error, global: &Global) -> String {
     if let Some(causes) = causes(error) {
         text.push_str(&format!("\n  {} {causes}", style.dim("cause:")));
     }
-    if let Some(help) = error.help() {
+    if let Some(help) = help(error) {
         text.push_str(&format!("\n  {} {help}", style.cyan("help:")));
     }
     text
+}
+
+/// The next step: the error's own, or what helps with its kind.
+fn help(error: &Error) -> Option<&str> {
+    error.help().or(match error.kind() {
+        ErrorKind::Io => Some("check the path, and that you may read or write there"),
+        ErrorKind::BadInput | ErrorKind::Unsupported => Some("`wavehull verify --help` says what is read"),
+        ErrorKind::TooBig | ErrorKind::OutOfMemory => Some("`--memory MIB` sets how much device memory may be used"),
+        _ => None,
+    })
 }
 
 /// The chain of causes in one line, without those that only repeat what was said.

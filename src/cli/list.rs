@@ -108,7 +108,15 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     if args.json {
         let instances = book.reports.iter().map(|(&row, report)| Line { row, report }).collect();
         let device = gpu.caps().into();
-        global.print_json(&Document { schema: SCHEMA, version: VERSION, device, startup, stopped, instances, summary: &summary })?;
+        global.print_json(&Document {
+            schema: SCHEMA,
+            version: VERSION,
+            device,
+            startup,
+            stopped,
+            instances,
+            summary: &summary,
+        })?;
     } else {
         print_words(&book.reports, &summary, startup, list.len(), global);
     }
@@ -201,7 +209,13 @@ fn words(summary: &Summary) -> String {
     format!("{} in {}", parts.join(", "), time(seconds))
 }
 
-fn print_words(reports: &BTreeMap<usize, InstanceReport>, summary: &Summary, startup: StartUp, total: usize, global: &Global) {
+fn print_words(
+    reports: &BTreeMap<usize, InstanceReport>,
+    summary: &Summary,
+    startup: StartUp,
+    total: usize,
+    global: &Global,
+) {
     for (row, report) in reports.iter().filter(|(_, r)| r.result == "error" || r.is_wrong()) {
         let why = report.reason.as_deref().unwrap_or("contradicts the list's verdict");
         let what = format!("row {row}: {}, {}: {}: {why}", report.onnx, report.vnnlib, report.result);
@@ -209,40 +223,45 @@ fn print_words(reports: &BTreeMap<usize, InstanceReport>, summary: &Summary, sta
     }
     global.print(table(reports, summary).render(global.out));
     if reports.len() < total {
-        global.print(global.out.yellow(&format!("stopped: {} of {} are done", reports.len(), counted(total, "instance"))));
+        global.print(global.out.yellow(&format!(
+            "stopped: {} of {} are done",
+            reports.len(),
+            counted(total, "instance")
+        )));
     }
-    let agreed = reports.values().filter(|r| r.expected.as_deref() == Some(r.result)).count();
-    let undecided = summary.unknown + summary.timeout;
-    global.print(format!(
-        "right {agreed}, wrong {}, unknown {undecided}, without a published verdict {} of {}; {} (start-up: reading {}, device {})",
-        summary.wrong,
-        reports.values().filter(|r| decided(r) && !published(r)).count(),
-        counted(reports.len(), "instance"),
-        time(summary.seconds),
-        time(startup.reading),
-        time(startup.device),
-    ));
+    let StartUp { reading, device } = startup;
+    let startup = format!("start-up: reading {}, device {}", time(reading), time(device));
+    let count = counted(reports.len(), "instance");
+    global.print(format!("{count}: {}; {} ({startup})", against_the_list(reports, summary), time(summary.seconds)));
 }
 
-fn decided(report: &InstanceReport) -> bool {
-    matches!(report.result, "unsat" | "sat")
-}
-
-fn published(report: &InstanceReport) -> bool {
-    matches!(report.expected.as_deref(), Some("unsat" | "sat"))
+/// `21 right, 0 wrong, 9 unknown`, and what else there is.
+fn against_the_list(reports: &BTreeMap<usize, InstanceReport>, summary: &Summary) -> String {
+    let right = reports.values().filter(|r| r.expected.as_deref() == Some(r.result)).count();
+    let news = (summary.unsat + summary.sat).saturating_sub(right + summary.wrong);
+    let mut text = format!("{right} right, {} wrong, {} unknown", summary.wrong, summary.unknown + summary.timeout);
+    for (count, what) in [(news, "decided that the list leaves open"), (summary.error, "not run")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
 }
 
 /// A row for each folder of networks, or for each network where they are all in one folder.
 fn table(reports: &BTreeMap<usize, InstanceReport>, all: &Summary) -> Table {
     let folder = |r: &InstanceReport| Path::new(&r.onnx).parent().map(|p| p.display().to_string()).unwrap_or_default();
-    let file = |r: &InstanceReport| Path::new(&r.onnx).file_name().map_or(r.onnx.clone(), |f| f.to_string_lossy().into_owned());
+    let file = |r: &InstanceReport| {
+        Path::new(&r.onnx).file_name().map_or(r.onnx.clone(), |f| f.to_string_lossy().into_owned())
+    };
     let one_folder = reports.values().map(folder).collect::<std::collections::BTreeSet<_>>().len() <= 1;
     let mut groups: BTreeMap<String, Vec<&InstanceReport>> = BTreeMap::new();
     for report in reports.values() {
         groups.entry(if one_folder { file(report) } else { folder(report) }).or_default().push(report);
     }
     let first = if one_folder { "network" } else { "folder" };
-    let mut table = Table::new(&[first, "instances", "hold", "violated", "unknown", "timeout", "error", "wrong", "time"]);
+    let mut table =
+        Table::new(&[first, "instances", "hold", "violated", "unknown", "timeout", "error", "wrong", "time"]);
     let mut add = |name: &str, count: usize, s: &Summary| {
         let counts = [count, s.unsat, s.sat, s.unknown, s.timeout, s.error, s.wrong].map(|n| n.to_string());
         let [count, unsat, sat, unknown, timeout, error, wrong] = counts;

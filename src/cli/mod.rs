@@ -50,7 +50,7 @@ Exit codes:
 
 /// Proves properties of neural networks on any Vulkan, Metal or DX12 GPU.
 #[derive(Debug, Parser)]
-#[command(name = "wavehull", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "wavehull", version, after_help = EXIT_CODES)]
 #[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
@@ -137,12 +137,8 @@ impl Global {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli.talk);
-    let global = Global {
-        quiet: cli.talk.quiet,
-        cancel: CancelToken::new(),
-        out: Style::stdout(),
-        err: Style::stderr(),
-    };
+    let global =
+        Global { quiet: cli.talk.quiet, cancel: CancelToken::new(), out: Style::stdout(), err: Style::stderr() };
     stop_on_ctrl_c(&global.cancel);
     let json = cli.command.as_ref().is_some_and(Command::wants_json);
     run(cli.command, &global).unwrap_or_else(|error| fault::report(&error, json, &global))

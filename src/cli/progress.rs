@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,6 +23,8 @@ pub struct Bar {
     lines: Option<Mutex<Instant>>,
     done: AtomicU64,
     total: u64,
+    /// What the command is doing, in its own words.
+    phase: Mutex<String>,
 }
 
 impl Bar {
@@ -48,7 +50,7 @@ impl Bar {
             bar.enable_steady_tick(Duration::from_millis(100));
         }
         let lines = (!terminal && !global.quiet).then(|| Mutex::new(Instant::now()));
-        Arc::new(Self { global: global.clone(), bar, lines, done: AtomicU64::new(0), total })
+        Arc::new(Self { global: global.clone(), bar, lines, done: AtomicU64::new(0), total, phase: Mutex::default() })
     }
 
     /// A control that reports here and stops with Ctrl-C.
@@ -66,6 +68,7 @@ impl Bar {
     /// Says what is being done now.
     pub fn phase(&self, text: &str) {
         self.bar.set_message(text.to_owned());
+        text.clone_into(&mut locked(&self.phase));
     }
 
     /// A line of news: above the bar on a terminal, a plain line elsewhere.
@@ -83,6 +86,10 @@ impl Bar {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         self.finish();
@@ -92,17 +99,20 @@ impl Drop for Bar {
 impl ProgressSink for Bar {
     fn update(&self, progress: Progress<'_>) {
         let Progress { phase, done, total, unit } = progress;
-        self.bar.set_message(format!("{phase} {done}/{total} {unit}"));
+        let mut text = format!("{phase} {done}/{total} {unit}");
+        let wider = locked(&self.phase);
+        if !wider.is_empty() {
+            text = format!("{wider}: {text}");
+        }
+        self.bar.set_message(text.clone());
         let Some(last) = &self.lines else { return };
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = locked(last);
         if last.elapsed() >= BETWEEN_LINES {
             *last = Instant::now();
-            let count = if self.total > 0 {
-                format!("{}/{}: ", self.done.load(Ordering::Relaxed), self.total)
-            } else {
-                String::new()
-            };
-            self.global.say(format!("{count}{phase} {done}/{total} {unit}"));
+            if self.total > 0 {
+                text = format!("{}/{} {text}", self.done.load(Ordering::Relaxed), self.total);
+            }
+            self.global.say(text);
         }
     }
 }

@@ -83,12 +83,13 @@ impl Table {
     pub fn render(&self, style: Style) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let layout: Vec<(usize, bool)> = (0..columns).map(|c| self.layout(c)).collect();
-        let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&layout).map(|(cell, &(width, right))| {
-                if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
+        let line =
+            |row: &Vec<String>| {
+                let cells = row.iter().zip(&layout).map(|(cell, &(width, right))| {
+                    if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                });
+                cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+            };
         let mut lines: Vec<String> = self.rows.iter().map(line).collect();
         if let Some(headings) = lines.first_mut() {
             *headings = style.bold(headings);
@@ -105,9 +106,12 @@ impl Table {
     }
 }
 
+/// Names of fields are at least this wide, so that blocks printed one after the other line up.
+const NAME: usize = 8;
+
 /// Lines of `name  value`, the values below each other; a value may have several lines.
 pub fn fields(fields: &[(&str, String)], style: Style) -> String {
-    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let width = fields.iter().map(|(name, _)| name.len()).fold(NAME, usize::max);
     let indent = format!("\n{}", " ".repeat(width + 2));
     let line = |(name, value): &(&str, String)| {
         format!("{}  {}", style.dim(&format!("{name:<width$}")), value.replace('\n', &indent))
@@ -126,11 +130,7 @@ pub fn counted(count: usize, noun: &str) -> String {
 
 /// A time with three digits: `0.42 ms`, `31.4 ms`, `2.35 s`, `127 s`.
 pub fn time(seconds: f64) -> String {
-    if seconds < 0.9995 {
-        format!("{} ms", digits(seconds * 1e3))
-    } else {
-        format!("{} s", digits(seconds))
-    }
+    if seconds < 0.9995 { format!("{} ms", digits(seconds * 1e3)) } else { format!("{} s", digits(seconds)) }
 }
 
 /// The time since a start, in seconds.
@@ -148,14 +148,15 @@ pub fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A number of outputs or margins, with four significant digits.
+/// A number of outputs or margins: four significant digits, without zeros at the end.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
         "0".to_owned()
     } else if (1e-3..1e6).contains(&size) {
         let decimals = (3 - size.log10().floor() as i32).clamp(0, 6) as usize;
-        format!("{value:.decimals$}")
+        let text = format!("{value:.decimals$}");
+        if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
     } else {
         format!("{value:.3e}")
     }
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn values_line_up_under_each_other() {
         let text = fields(&[("a", "1".into()), ("long", "2\n3".into())], PLAIN);
-        assert_eq!(text, "a     1\nlong  2\n      3");
+        assert_eq!(text, "a         1\nlong      2\n          3");
     }
 
     #[test]
@@ -257,8 +258,14 @@ mod tests {
         {
             assert_eq!(time(seconds), text);
         }
-        for (value, text) in [(0.0, "0"), (1.234_56, "1.235"), (-0.012_345_6, "-0.01235"), (1e-7, "1.000e-7"), (1234.5, "1234")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.234_56, "1.235"),
+            (-0.012_345_6, "-0.01235"),
+            (0.05, "0.05"),
+            (1e-7, "1.000e-7"),
+            (1200.4, "1200"),
+        ] {
             assert_eq!(number(value), text);
         }
         assert_eq!([bytes(12), bytes(1536), bytes(128 << 20)], ["12 B", "1.50 KiB", "128 MiB"]);
@@ -268,7 +275,10 @@ mod tests {
     fn pictures_without_colours_have_no_escapes() {
         let lines = picture(&[0.0, 1.0, 0.0, 1.0], 2, PLAIN);
         assert_eq!(lines, [" @"]);
-        assert_eq!(picture(&[0.0, 1.0], 2, Style { colour: true }), ["\x1b[38;5;232;48;5;232m▀\x1b[38;5;255;48;5;255m▀\x1b[0m"]);
+        assert_eq!(
+            picture(&[0.0, 1.0], 2, Style { colour: true }),
+            ["\x1b[38;5;232;48;5;232m▀\x1b[38;5;255;48;5;255m▀\x1b[0m"]
+        );
     }
 
     #[test]

@@ -23,14 +23,17 @@ const SHOWN_OUTPUTS: usize = 16;
 
 /// Arguments of `wavehull verify`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Exit codes: 0 holds, 1 violated, 3 unknown or timeout. A list: 0 it ran to its end, 2 an instance could not be read or
-run, 5 a verdict contradicts the list's.
+#[command(
+    override_usage = "wavehull verify [OPTIONS] <NETWORK> <PROPERTY>\n       wavehull verify [OPTIONS] --instances <LIST.csv>",
+    after_help = "\
+Exit codes: 0 holds, 1 violated, 3 unknown or timeout.
+For a list: 0 it ran to its end, 2 an instance could not be read or run, 5 a verdict contradicts the list's.
 
 Examples:
   wavehull verify net.onnx property.vnnlib --proof net.proof
   wavehull check net.proof net.onnx property.vnnlib
-  wavehull verify --instances instances.csv --counterexamples found/")]
+  wavehull verify --instances instances.csv --counterexamples found/"
+)]
 pub struct Args {
     /// The ONNX network, plain or gzipped
     #[arg(required_unless_present = "instances", conflicts_with = "instances")]
@@ -177,13 +180,13 @@ fn decide(args: &Args, network: &Path, property_file: &Path, global: &Global) ->
     let reading = since(start);
     let gpu = args.device.open(global)?;
     let startup = StartUp { reading, device: since(start) - reading };
-    global.say(format!("{} {}", global.err.bold("property:"), property.summary()));
-
+    if !args.json {
+        global.print(fields(&[("property", property.summary())], global.out));
+    }
     let mut options = args.options(args.proof.is_some());
     // The limit is the user's, and for the user the clock began with the command.
     options.timeout = options.timeout.map(|limit| limit.saturating_sub(start.elapsed()));
     let bar = Bar::phases(global);
-    bar.phase("compiling kernels");
     let computing = Instant::now();
     let verifier = Verifier::new(&gpu, &graph, options.clone())?;
     let mut outcome = one(verifier.verify(&[&property], &bar.control())?)?;
@@ -233,8 +236,9 @@ fn print_json(done: &Done, global: &Global) -> Result<()> {
 
 fn print_words(args: &Args, done: &Done, global: &Global) {
     let style = global.out;
-    let trusting = if args.analysis.trust_f32 { " (f32 results taken as exact: rounding is not accounted for)" } else { "" };
-    let mut lines = vec![("property", done.property.summary())];
+    let trusting =
+        if args.analysis.trust_f32 { " (f32 results taken as exact: rounding is not accounted for)" } else { "" };
+    let mut lines = Vec::new();
     let first = match &done.outcome.verdict {
         Verdict::Holds => format!("{}: no input in the box violates the property{trusting}", style.green("holds")),
         Verdict::Violated(point) => {

@@ -113,7 +113,8 @@ struct Shape {
 /// The operands of a product over gathered rows and terms, as bound propagation uses it.
 #[derive(Debug, Clone)]
 pub struct Gather<'a> {
-    /// `[rows, 4]`: for every row of `c` its owner, its slot (not used here), the row of `a` and 0.
+    /// `[rows, 4]`: for every row of `c` its owner, its slot (not used here), the row of `a` and the number of parts
+    /// that have terms.
     pub rows: &'a Tensor<u32>,
     /// `[owners, k]`: the rows of `b` that count, at the front.
     pub k_list: &'a Tensor<u32>,

@@ -331,7 +331,7 @@ impl<'a> Bounds<'a> {
             batch: word(self.batch)?,
             chunks: word(layer.n_in.div_ceil(matmul::CHUNK))?,
             u: self.rounding.u,
-            g: self.rounding.gamma(matmul::depth(layer.n_in, matmul::CHUNK) + 2),
+            g: self.rounding.gamma(matmul::depth(layer.n_in, matmul::CHUNK) + 8),
             weight_rel: layer.weight_rel,
             tiny: self.rounding.tiny,
             ..Default::default()
@@ -375,6 +375,7 @@ impl<'a> Bounds<'a> {
             state.weight_sum.binding(),
             layer.bias_pair.binding(),
             state.active.count.binding(),
+            state.active.list.binding(),
             state.lines.binding(),
         ];
         recording.dispatch(&kernels::relax_neurons(), bindings, &params, groups, f64::from(len))
@@ -492,6 +493,7 @@ impl<'a> Bounds<'a> {
             ld: word(selection.list.row_stride())?,
             sides: target.sides,
             tile,
+            chunk: word(matmul::CHUNK)?,
             ..Default::default()
         };
         let bindings = vec![
@@ -500,6 +502,7 @@ impl<'a> Bounds<'a> {
             walk.offset.binding(),
             walk.rows.binding(),
             walk.row_of.binding(),
+            self.layers[index].active.count.binding(),
         ];
         let grid = Grid::Direct([word(self.batch)?, 1, 1]);
         recording.dispatch(&kernels::row_table(first), bindings, &params, grid, walk.capacity as f64)
@@ -508,10 +511,10 @@ impl<'a> Bounds<'a> {
     fn record_relax(&self, recording: &mut Recording, target: &Target<'_>, index: usize, level: Level) -> Result<()> {
         let walk = &self.walk;
         let layer = &self.net.layers[index];
-        let (a, n, chunks) = match level {
-            Level::First => (target.source, layer.n_out, 1),
-            Level::Hidden => (&walk.planes, layer.n_out, self.net.layers[index + 1].n_out.div_ceil(matmul::CHUNK)),
-            Level::Input { .. } => (&walk.planes, layer.n_in, layer.n_out.div_ceil(matmul::CHUNK)),
+        let (a, n) = match level {
+            Level::First => (target.source, layer.n_out),
+            Level::Hidden => (&walk.planes, layer.n_out),
+            Level::Input { .. } => (&walk.planes, layer.n_in),
         };
         let mut bindings = vec![a.binding(), walk.partial.binding(), walk.rows.binding(), self.bad.binding()];
         let ld_list = if matches!(level, Level::Input { .. }) {
@@ -528,7 +531,6 @@ impl<'a> Bounds<'a> {
             n: word(n)?,
             lda: word(a.row_stride())?,
             ld_out: word(walk.out.row_stride())?,
-            chunks: word(chunks)?,
             plane: word(walk.capacity * walk.planes.row_stride())?,
             rows_of_a: word(target.rows_of_source)?,
             sides: target.sides,

@@ -16,12 +16,12 @@ params!(RelaxNeurons {
     u: f32, g_c: f32, weight_rel: f32, tiny: f32,
 });
 params!(SelectNeurons { n: u32, ld: u32, len: u32, threads: u32, all: u32, first: u32, end: u32, pad0: u32 });
-params!(RowTable { n: u32, ld: u32, sides: u32, tile: u32 });
+params!(RowTable { n: u32, ld: u32, sides: u32, tile: u32, chunk: u32, pad0: u32, pad1: u32, pad2: u32 });
 params!(RowStart { n: u32, ld: u32, len: u32, threads: u32, weight_rel: f32, u: f32, pad0: u32, pad1: u32 });
 params!(RelaxRows {
-    n: u32, lda: u32, ld_out: u32, chunks: u32,
+    n: u32, lda: u32, ld_out: u32, pad0: u32,
     plane: u32, rows_of_a: u32, sides: u32, ld_list: u32,
-    g_c: f32, rel: f32, pad0: u32, pad1: u32,
+    g_c: f32, rel: f32, pad1: u32, pad2: u32,
 });
 params!(RowFinish { n: u32, ld: u32, sides: u32, keep: u32, store: u32, u: f32, tiny: f32, grow: f32 });
 params!(AttackTarget {
@@ -46,7 +46,7 @@ pub(super) fn interval_finish() -> Kernel {
 }
 
 pub(super) fn relax_neurons() -> Kernel {
-    let bindings = [Read, Read, Read, Read, Read, Write];
+    let bindings = [Read, Read, Read, Read, Read, Read, Write];
     Kernel::new::<RelaxNeurons>("relax_neurons", source!("relax_neurons"), &bindings)
 }
 
@@ -67,7 +67,8 @@ pub(super) fn select_neurons(flag: Flag) -> Kernel {
 }
 
 pub(super) fn row_table(first: bool) -> Kernel {
-    Kernel::new::<RowTable>("row_table", source!("row_table"), &[Read, Read, Read, Write, Write]).flag("FIRST", first)
+    Kernel::new::<RowTable>("row_table", source!("row_table"), &[Read, Read, Read, Write, Write, Read])
+        .flag("FIRST", first)
 }
 
 pub(super) fn row_start() -> Kernel {

@@ -60,9 +60,10 @@ impl Rounding {
         if du == 0.0 { 0.0 } else { round_up(du / (1.0 - du)) }
     }
 
-    /// The depth of a row's constant sums over `n` neurons: what a lane sums, the 32 partial results, the row's own terms.
+    /// The depth of a row's constant sums over `n` neurons: the two terms a neuron that a lane sums, then the at most 66
+    /// partial sums and own terms of a row.
     pub fn constant_depth(n: usize) -> usize {
-        n.div_ceil(32) + 48
+        2 * n.div_ceil(32) + 72
     }
 
     /// The factor that makes a computed sum of non-negative terms of this depth an upper bound.

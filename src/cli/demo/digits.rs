@@ -45,9 +45,8 @@ pub struct Digit {
 /// # Errors
 /// Those of [`onnx::parse`], if the program was built with damaged files.
 pub fn networks() -> Result<[Network; 2]> {
-    let network = |name, file| {
-        Ok::<_, Error>(Network { name, file, graph: onnx::parse(file)?, digest: sha256_hex(file) })
-    };
+    let network =
+        |name, file| Ok::<_, Error>(Network { name, file, graph: onnx::parse(file)?, digest: sha256_hex(file) });
     Ok([
         network("standard", include_bytes!("../../../data/mnist-standard.onnx"))?,
         network("robust", include_bytes!("../../../data/mnist-robust.onnx"))?,
@@ -63,11 +62,8 @@ pub fn classified_right(networks: &[Network], count: usize) -> Result<Vec<Digit>
     let labels = idx(LABELS, 2049, 8)?;
     let mut digits = Vec::new();
     for (index, (image, &label)) in images.chunks_exact(PIXELS).zip(&labels).enumerate() {
-        let digit = Digit {
-            index,
-            label: usize::from(label),
-            pixels: image.iter().map(|&p| f64::from(p) / 255.0).collect(),
-        };
+        let digit =
+            Digit { index, label: usize::from(label), pixels: image.iter().map(|&p| f64::from(p) / 255.0).collect() };
         let mut right = digits.len() < count;
         for network in networks {
             right = right && class(&network.graph.eval_f64(&digit.pixels)?) == digit.label;
@@ -151,7 +147,10 @@ mod tests {
             let (built, read) = (digit.robust_within(0.02), wavehull::verify::vnnlib::parse(&digit.vnnlib(0.02)));
             let read = read.expect("a well-formed property");
             assert_eq!(read.queries[0].unsafe_if, built.queries[0].unsafe_if);
-            assert_eq!((&read.queries[0].input.lo, &read.queries[0].input.hi), (&built.queries[0].input.lo, &built.queries[0].input.hi));
+            assert_eq!(
+                (&read.queries[0].input.lo, &read.queries[0].input.hi),
+                (&built.queries[0].input.lo, &built.queries[0].input.hi)
+            );
         }
     }
 }

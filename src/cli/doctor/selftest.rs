@@ -162,7 +162,13 @@ fn elementwise_all(gpu: &Gpu, control: &Control) -> Result<Compared> {
                 Binary::Sub => x - y,
                 Binary::Mul => x * y,
                 Binary::Div => x / y,
-                Binary::ReluGradient => if y > 0.0 { x } else { 0.0 },
+                Binary::ReluGradient => {
+                    if y > 0.0 {
+                        x
+                    } else {
+                        0.0
+                    }
+                }
             };
             (value, if op == Binary::ReluGradient { 0.0 } else { 3.0 * U * value.abs() })
         });
@@ -252,7 +258,9 @@ fn end_to_end(gpu: &Gpu, control: &Control) -> Result<Compared> {
     let outcomes = verifier.verify(&[&holds, &violated], control)?;
     let verdicts: Vec<&Verdict> = outcomes.iter().map(|o| &o.verdict).collect();
     if !matches!(verdicts[..], [Verdict::Holds, Verdict::Violated(_)]) {
-        return Err(Error::internal(format!("verify: one property that holds and one that does not gave {verdicts:?}")));
+        return Err(Error::internal(format!(
+            "verify: one property that holds and one that does not gave {verdicts:?}"
+        )));
     }
     let Some(queries) = outcomes.into_iter().next().and_then(|o| o.proof) else {
         return Err(Error::internal("verify: what holds came without a proof"));

@@ -1,0 +1,83 @@
+//! The benchmarks themselves: that they choose, measure, and notice wrong answers.
+
+use super::*;
+
+fn spec(name: &str, group: &'static str, roof: Option<&'static str>) -> Spec {
+    Spec::new(group, name, roof, |_| Ok(Done::Skipped(String::new())))
+}
+
+fn names(plan: &Plan) -> crate::Result<Vec<String>> {
+    let all = vec![
+        spec("copy", "device", None),
+        spec("fma_rate", "device", None),
+        spec("reduce_sum", "memory", Some("copy")),
+    ];
+    Ok(chosen(plan, all)?.into_iter().map(|s| s.name).collect())
+}
+
+#[test]
+fn a_plan_brings_the_roofs_of_what_it_names() {
+    let only = |pattern: &str| Plan { only: Some(pattern.to_owned()), ..Plan::default() };
+    assert_eq!(names(&only("sum")).expect("one"), ["copy", "reduce_sum"]);
+    assert_eq!(names(&only("memory")).expect("a group"), ["copy", "reduce_sum"]);
+    assert_eq!(names(&Plan { groups: vec!["device"], ..Plan::default() }).expect("a group"), ["copy", "fma_rate"]);
+    assert_eq!(names(&Plan::default()).expect("all").len(), 3);
+    let error = names(&only("nothing")).expect_err("no entry");
+    assert!(error.help().is_some_and(|h| h.contains("device, memory")), "{error}");
+}
+
+/// A device, or a named skip; a missing one is a failure where `WAVEHULL_REQUIRE_GPU` is 1.
+fn device(test: &str) -> Option<Gpu> {
+    match Gpu::open(&Options { checked: true, ..Options::default() }) {
+        Ok(gpu) => {
+            eprintln!("{test}: on {}", gpu.caps());
+            Some(gpu)
+        }
+        Err(error) => {
+            let required = std::env::var_os("WAVEHULL_REQUIRE_GPU").is_some_and(|v| v == "1");
+            assert!(!required, "{test}: {error}");
+            eprintln!("skipped: {test}: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn quick_entries_are_right_on_this_device() {
+    let Some(gpu) = device("quick_entries_are_right_on_this_device") else { return };
+    for group in ["device", "memory"] {
+        let plan = Plan { groups: vec![group], quick: true, ..Plan::default() };
+        let report = run(&gpu, &plan, &Control::default()).expect("a report");
+        for entry in &report.entries {
+            assert_eq!(entry.check, "ok", "{}", entry.name);
+            assert!(entry.rate.is_some_and(|rate| rate > 0.0), "{entry:?}");
+        }
+        assert!(report.entries.iter().any(|e| e.group == group && e.name != "copy"), "{}", report.table());
+    }
+}
+
+#[test]
+fn a_wrong_answer_is_an_error_row_and_the_run_goes_on() {
+    let Some(gpu) = device("a_wrong_answer_is_an_error_row_and_the_run_goes_on") else { return };
+    let control = Control::default();
+    let plan = Plan { quick: true, ..Plan::default() };
+    let meter = Meter::new(&gpu, &control, Effort::new(true));
+    let context = Context { gpu: &gpu, plan: &plan, meter, rates: RefCell::default() };
+    let out = oracle::poisoned(&gpu, &[64]).expect("64 numbers");
+    // Nothing is recorded that writes `out`, so its poison must be noticed.
+    let check = || oracle::near("element 0", f64::from(out.to_array(&gpu)?[[0]]), 0.0, 1e30);
+    let done = context.measure(1.0, "FLOP", &|_| Ok(()), check).and_then(Measured::done);
+    let entry = context.entry(&spec("broken", "memory", None), done);
+    assert!(entry.failed() && entry.seconds.is_none(), "{entry:?}");
+    assert!(entry.check.contains("wrong answer"), "{}", entry.check);
+}
+
+#[test]
+fn a_cancelled_run_reports_what_it_has() {
+    let Some(gpu) = device("a_cancelled_run_reports_what_it_has") else { return };
+    let control = Control::default();
+    control.cancel.cancel();
+    let report = run(&gpu, &Plan { quick: true, ..Plan::default() }, &control).expect("a report");
+    assert!(report.stopped && report.entries.is_empty());
+    assert!(report.table().contains("stopped before the end"));
+}

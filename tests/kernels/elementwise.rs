@@ -1,0 +1,170 @@
+//! `elementwise`: every operator, broadcasting over one to four axes, in place.
+
+use wavehull::gpu::Recording;
+use wavehull::ops::elementwise::{self, Binary, Unary};
+use wavehull::{Gpu, Tensor};
+
+use crate::common::{self, Random, U, broken};
+use crate::on_both;
+
+/// Shapes of the result and of the two operands.
+const SHAPES: [[&[usize]; 3]; 8] = [
+    [&[1], &[1], &[1]],
+    [&[67], &[67], &[1]],
+    [&[3, 5], &[3, 5], &[5]],
+    [&[5, 66], &[5, 1], &[1, 66]],
+    [&[2, 3, 5], &[3, 1], &[2, 3, 5]],
+    [&[4, 1, 7], &[7], &[4, 1, 1]],
+    [&[2, 3, 5, 7], &[2, 1, 5, 1], &[3, 1, 7]],
+    [&[3, 2, 2, 33], &[3, 2, 2, 33], &[3, 2, 2, 33]],
+];
+
+/// Exact value and tolerance: u for one operation, 2.5 u for a division (WGSL, 15.7.4), nothing for the others.
+fn binary_oracle(op: Binary, x: f32, y: f32) -> (f64, f64) {
+    let (x, y) = (f64::from(x), f64::from(y));
+    match op {
+        Binary::Add => (x + y, U * (x + y).abs()),
+        Binary::Sub => (x - y, U * (x - y).abs()),
+        Binary::Mul => (x * y, U * (x * y).abs()),
+        Binary::Div => (x / y, 2.5 * U * (x / y).abs()),
+        Binary::ReluGradient => (if y > 0.0 { x } else { 0.0 }, 0.0),
+    }
+}
+
+fn unary_oracle(op: Unary, x: f32) -> f64 {
+    f64::from(match op {
+        Unary::Relu => x.max(0.0),
+        Unary::Neg => -x,
+        Unary::Abs => x.abs(),
+    })
+}
+
+/// For every element of `out`, in order, the index of the element of a broadcast operand, by NumPy's rule.
+fn spread(out: &[usize], operand: &[usize]) -> Vec<usize> {
+    let mut indices = vec![0];
+    let skip = out.len() - operand.len();
+    for (axis, &length) in out.iter().enumerate() {
+        let own = axis.checked_sub(skip).map_or(1, |a| operand[a]);
+        let step = |base: usize, i: usize| base * own + if own == 1 { 0 } else { i };
+        indices = indices.iter().flat_map(|&base| (0..length).map(move |i| step(base, i))).collect();
+    }
+    indices
+}
+
+struct Fixture {
+    x: Vec<f32>,
+    y: Vec<f32>,
+    recording: Recording,
+    out: Tensor,
+}
+
+fn fixture(gpu: &Gpu, op: Binary, [out, x, y]: [&[usize]; 3]) -> Fixture {
+    let mut random = Random::new(out.iter().sum::<usize>() as u64);
+    let numbers = |random: &mut Random, shape: &[usize]| random.floats(shape.iter().product());
+    let (xs, ys) = (numbers(&mut random, x), numbers(&mut random, y));
+    let (a, b, c) = (common::tensor(gpu, x, &xs), common::tensor(gpu, y, &ys), common::poisoned(gpu, out));
+    let mut recording = Recording::new();
+    elementwise::binary(&mut recording, gpu.caps(), op, &a, &b, &c).unwrap();
+    Fixture { x: xs, y: ys, recording, out: c }
+}
+
+fn oracle(op: Binary, f: &Fixture, [out, x, y]: [&[usize]; 3]) -> Vec<(f64, f64)> {
+    let places = spread(out, x).into_iter().zip(spread(out, y));
+    places.map(|(i, j)| binary_oracle(op, f.x[i], f.y[j])).collect()
+}
+
+#[test]
+fn binary_operators_broadcast_over_four_axes() {
+    on_both("binary_operators_broadcast_over_four_axes", |gpu| {
+        for op in Binary::ALL {
+            for shapes in SHAPES {
+                let f = fixture(gpu, op, shapes);
+                let got = common::run(gpu, &f.recording, &f.out, false);
+                common::compare(&got, &oracle(op, &f, shapes)).unwrap_or_else(|why| panic!("{op:?} {shapes:?}: {why}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn unary_operators_are_exact_and_work_in_place() {
+    on_both("unary_operators_are_exact_and_work_in_place", |gpu| {
+        for op in Unary::ALL {
+            for [out, x, _] in SHAPES {
+                let xs = Random::new(3).floats(x.iter().product());
+                let (a, c) = (common::tensor(gpu, x, &xs), common::poisoned(gpu, out));
+                let mut recording = Recording::new();
+                elementwise::unary(&mut recording, gpu.caps(), op, &a, &c).unwrap();
+                let expected: Vec<f64> = xs.iter().map(|&x| unary_oracle(op, x)).collect();
+                let broadcast: Vec<(f64, f64)> = spread(out, x).into_iter().map(|i| (expected[i], 0.0)).collect();
+                common::compare(&common::run(gpu, &recording, &c, false), &broadcast).unwrap();
+                let mut recording = Recording::new();
+                elementwise::unary_in_place(&mut recording, gpu.caps(), op, &a).unwrap();
+                let own: Vec<(f64, f64)> = expected.iter().map(|&v| (v, 0.0)).collect();
+                common::compare(&common::run(gpu, &recording, &a, false), &own)
+                    .unwrap_or_else(|why| panic!("{op:?} {x:?} in place: {why}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_grid_stride_loop_covers_more_elements_than_invocations() {
+    let Some(gpu) = common::device("a_grid_stride_loop_covers_more_elements_than_invocations", false) else { return };
+    let n = 16_384 * 64 + 77;
+    let xs: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let x = common::tensor(gpu, &[n], &xs);
+    let mut recording = Recording::new();
+    elementwise::unary_in_place(&mut recording, gpu.caps(), Unary::Neg, &x).unwrap();
+    let got = common::run(gpu, &recording, &x, false);
+    assert!(got.iter().zip(&xs).all(|(&g, &x)| g == -x), "an element was left out or visited twice");
+}
+
+#[test]
+fn a_shared_operand_is_broadcast_along_its_batch() {
+    let Some(gpu) = common::device("a_shared_operand_is_broadcast_along_its_batch", false) else { return };
+    let xs = Random::new(4).floats(15);
+    let x = common::tensor(gpu, &[3, 5], &xs).shared(4);
+    let out = common::poisoned(gpu, &[4, 3, 5]);
+    let mut recording = Recording::new();
+    elementwise::binary(&mut recording, gpu.caps(), Binary::Add, &x, &x, &out).unwrap();
+    let got = common::run(gpu, &recording, &out, false);
+    assert!(got.iter().enumerate().all(|(i, &g)| g == 2.0 * xs[i % 15]), "{got:?}");
+}
+
+#[test]
+fn broken_elementwise_kernels_are_noticed() {
+    let Some(gpu) = common::device("broken_elementwise_kernels_are_noticed", false) else { return };
+    let shapes: [&[usize]; 3] = [&[2, 3, 5, 7], &[2, 1, 5, 1], &[3, 1, 7]];
+    for (from, to) in [
+        ("= ${EXPR};", "= (${EXPR}) * 1.000001;"),
+        ("at.z * p.stride_x.z", "at.w * p.stride_x.z"),
+        ("r1 % p.shape.y", "r1 % p.shape.x"),
+        ("i < p.len", "i + 1u < p.len"),
+    ] {
+        for op in [Binary::Sub, Binary::Div] {
+            let f = fixture(gpu, op, shapes);
+            let raw = common::run_raw(gpu, &broken(&f.recording, "elementwise", from, to), &f.out);
+            let got: Vec<f32> = common::places(&f.out).into_iter().map(|i| f32::from_bits(raw[i])).collect();
+            assert!(common::compare(&got, &oracle(op, &f, shapes)).is_err(), "'{to}' went unseen in {op:?}");
+        }
+    }
+}
+
+#[test]
+fn operands_that_do_not_broadcast_are_refused() {
+    let Some(gpu) = common::device("operands_that_do_not_broadcast_are_refused", false) else { return };
+    let t = |shape: &[usize]| Tensor::uninit(gpu, shape).unwrap();
+    let add = |x: &[usize], y: &[usize], out: &[usize]| {
+        elementwise::binary(&mut Recording::new(), gpu.caps(), Binary::Add, &t(x), &t(y), &t(out))
+    };
+    assert!(add(&[2, 3], &[3], &[2, 3]).is_ok(), "this one fits");
+    for (x, y, out) in
+        [(&[2, 3][..], &[2][..], &[2, 3][..]), (&[4], &[4], &[1]), (&[2, 2], &[2, 2], &[2]), (&[1; 5], &[1], &[1; 5])]
+    {
+        assert_eq!(add(x, y, out).unwrap_err().kind(), wavehull::ErrorKind::Internal, "{x:?} {y:?} {out:?}");
+    }
+    let x = t(&[8]);
+    let alias = elementwise::unary(&mut Recording::new(), gpu.caps(), Unary::Neg, &x, &x);
+    assert!(alias.is_err(), "in place has a kernel of its own");
+}

@@ -1,0 +1,277 @@
+//! `matmul`, `matmul_tiled` and `split_sum`.
+
+use wavehull::gpu::Recording;
+use wavehull::ops::matmul::{self, Matmul, Variant};
+use wavehull::{Gpu, Tensor};
+
+use crate::common::{self, Random, U, broken};
+use crate::on_both;
+
+const WIDE: Variant = Variant::Direct { rows: 16, columns: 16, lanes: 8 };
+const NARROW: Variant = Variant::Direct { rows: 16, columns: 4, lanes: 8 };
+/// Every variant of the catalogue.
+const VARIANTS: [Variant; 6] = [
+    WIDE,
+    Variant::Direct { rows: 16, columns: 8, lanes: 8 },
+    NARROW,
+    Variant::Direct { rows: 8, columns: 8, lanes: 8 },
+    Variant::Direct { rows: 4, columns: 4, lanes: 8 },
+    Variant::Tiled,
+];
+/// Sizes on both sides of a tile, a workgroup and (with K) a split-K chunk of 128.
+const SHAPES: [[usize; 3]; 7] =
+    [[1, 1, 1], [3, 16, 5], [16, 3, 128], [17, 65, 129], [65, 130, 17], [130, 33, 300], [64, 128, 256]];
+
+/// One product, its operands in full precision of f32.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    batch: usize,
+    shape: [usize; 3],
+    trans: [bool; 2],
+    abs_b: bool,
+    /// Which operands are shared along the batch.
+    shared: [bool; 2],
+    /// 0: none, 1: `[n]`, 2: `[batch, n]`.
+    bias: usize,
+    relu: bool,
+    /// Terms of a split-K chunk, if it is split.
+    chunk: Option<usize>,
+    variant: Option<Variant>,
+}
+
+const PLAIN: Case = Case {
+    batch: 1,
+    shape: [17, 65, 129],
+    trans: [false, false],
+    abs_b: false,
+    shared: [false, false],
+    bias: 0,
+    relu: false,
+    chunk: None,
+    variant: None,
+};
+
+struct Operands {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Case {
+    fn operands(&self, seed: u64) -> Operands {
+        let mut random = Random::new(seed);
+        let [m, n, k] = self.shape;
+        let count = |shared: bool| if shared { 1 } else { self.batch };
+        Operands {
+            a: random.floats(count(self.shared[0]) * m * k),
+            b: random.floats(count(self.shared[1]) * k * n),
+            bias: random.floats(self.batch * n),
+        }
+    }
+
+    /// Expected value and tolerance of every output.
+    fn oracle(&self, operands: &Operands) -> Vec<(f64, f64)> {
+        let [m, n, k] = self.shape;
+        let at = |i: usize, j: usize, rows: usize, columns: usize, trans: bool| {
+            if trans { j * rows + i } else { i * columns + j }
+        };
+        let mut oracle = Vec::new();
+        for z in 0..self.batch {
+            let a = if self.shared[0] { &operands.a } else { &operands.a[z * m * k..(z + 1) * m * k] };
+            let b = if self.shared[1] { &operands.b } else { &operands.b[z * k * n..(z + 1) * k * n] };
+            for i in 0..m {
+                for j in 0..n {
+                    let (mut sum, mut size) = (0.0, 0.0);
+                    for t in 0..k {
+                        let x = f64::from(a[at(i, t, m, k, self.trans[0])]);
+                        let y = f64::from(b[at(t, j, k, n, self.trans[1])]);
+                        let y = if self.abs_b { y.abs() } else { y };
+                        sum += x * y;
+                        size += (x * y).abs();
+                    }
+                    if self.bias > 0 {
+                        let bias = f64::from(operands.bias[if self.bias == 2 { z * n + j } else { j }]);
+                        sum += bias;
+                        size += bias.abs();
+                    }
+                    // Depth of a plain product: k roundings and the bias; of a split one: ops/matmul.rs, `depth`.
+                    let depth = self.chunk.map_or(k, |chunk| matmul::depth(k, chunk)) + 1;
+                    let value = if self.relu { f64::max(sum, 0.0) } else { sum };
+                    oracle.push((value, 1.001 * depth as f64 * U * size));
+                }
+            }
+        }
+        oracle
+    }
+
+    fn upload(&self, gpu: &Gpu, [rows, columns]: [usize; 2], operand: usize, data: &[f32]) -> Tensor {
+        let shape = if self.trans[operand] { [columns, rows] } else { [rows, columns] };
+        if self.shared[operand] {
+            common::tensor(gpu, &shape, data).shared(self.batch)
+        } else {
+            common::tensor(gpu, &[self.batch, shape[0], shape[1]], data)
+        }
+    }
+
+    fn record(&self, gpu: &Gpu, operands: &Operands) -> (Recording, Tensor) {
+        let [m, n, k] = self.shape;
+        let a = self.upload(gpu, [m, k], 0, &operands.a);
+        let b = self.upload(gpu, [k, n], 1, &operands.b);
+        let bias = match self.bias {
+            0 => None,
+            1 => Some(common::tensor(gpu, &[n], &operands.bias[..n])),
+            _ => Some(common::tensor(gpu, &[self.batch, n], &operands.bias)),
+        };
+        let c = common::poisoned(gpu, &[self.batch, m, n]);
+        let product = Matmul {
+            trans_a: self.trans[0],
+            trans_b: self.trans[1],
+            abs_b: self.abs_b,
+            bias: bias.as_ref(),
+            relu: self.relu,
+            variant: self.variant,
+        };
+        let mut recording = Recording::new();
+        if let Some(chunk) = self.chunk {
+            let planes = common::poisoned(gpu, &[self.batch, k.div_ceil(chunk), m, n]);
+            product.record_split(&mut recording, gpu.caps(), &a, &b, &planes, chunk).unwrap();
+            matmul::split_sum(&mut recording, gpu.caps(), &planes, bias.as_ref(), self.relu, &c).unwrap();
+        } else {
+            product.record(&mut recording, gpu.caps(), &a, &b, &c).unwrap();
+        }
+        (recording, c)
+    }
+
+    fn run(&self, gpu: &Gpu, seed: u64) -> Vec<f32> {
+        let (recording, c) = self.record(gpu, &self.operands(seed));
+        // The last vector of a row may reach into its padding; split_sum's does not.
+        common::run(gpu, &recording, &c, self.chunk.is_none())
+    }
+
+    fn check(&self, gpu: &Gpu, seed: u64) {
+        let oracle = self.oracle(&self.operands(seed));
+        common::compare(&self.run(gpu, seed), &oracle).unwrap_or_else(|why| panic!("{self:?}: {why}"));
+    }
+
+    /// The same comparison with a broken kernel must fail.
+    fn check_red(&self, gpu: &Gpu, name: &str, from: &str, to: &str) {
+        let operands = self.operands(1);
+        let (recording, c) = self.record(gpu, &operands);
+        let oracle = self.oracle(&operands);
+        common::compare(&common::run(gpu, &recording, &c, true), &oracle).unwrap();
+        let recording = broken(&recording, name, from, to);
+        let raw = common::run_raw(gpu, &recording, &c);
+        let got: Vec<f32> = common::places(&c).into_iter().map(|i| f32::from_bits(raw[i])).collect();
+        assert!(common::compare(&got, &oracle).is_err(), "'{to}' in '{name}' went unseen");
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn products_of_every_variant_and_shape_agree_with_f64() {
+    on_both("products_of_every_variant_and_shape_agree_with_f64", |gpu| {
+        for variant in VARIANTS {
+            for (seed, shape) in (10..).zip(SHAPES) {
+                Case { shape, variant: Some(variant), ..PLAIN }.check(gpu, seed);
+                Case { shape, variant: Some(variant), batch: 2, bias: 2, relu: true, ..PLAIN }.check(gpu, seed);
+                Case { shape, variant: Some(variant), bias: 1, chunk: Some(128), ..PLAIN }.check(gpu, seed);
+            }
+        }
+    });
+}
+
+#[test]
+fn transposed_and_absolute_operands_agree_with_f64() {
+    on_both("transposed_and_absolute_operands_agree_with_f64", |gpu| {
+        for variant in [WIDE, NARROW, Variant::Tiled] {
+            for shape in [[1, 1, 1], [17, 65, 129], [65, 18, 5]] {
+                let base = Case { shape, batch: 2, variant: Some(variant), ..PLAIN };
+                Case { trans: [true, false], bias: 1, ..base }.check(gpu, 2);
+                Case { trans: [false, true], relu: true, ..base }.check(gpu, 3);
+                Case { trans: [true, true], shared: [false, true], ..base }.check(gpu, 4);
+                Case { abs_b: true, shared: [false, true], ..base }.check(gpu, 5);
+                Case { trans: [false, true], chunk: Some(128), bias: 2, ..base }.check(gpu, 6);
+            }
+        }
+    });
+}
+
+#[test]
+fn shared_operands_and_chosen_variants_agree_with_f64() {
+    on_both("shared_operands_and_chosen_variants_agree_with_f64", |gpu| {
+        for (seed, n) in (20..).zip([1, 4, 5, 8, 9, 40]) {
+            let base = Case { shape: [19, n, 131], batch: 3, ..PLAIN };
+            Case { shared: [true, false], bias: 1, ..base }.check(gpu, seed);
+            Case { shared: [false, true], bias: 2, chunk: Some(128), relu: true, ..base }.check(gpu, seed);
+            Case { shared: [true, true], chunk: Some(50), ..base }.check(gpu, seed);
+        }
+    });
+}
+
+#[test]
+fn bits_do_not_depend_on_batch_or_tile() {
+    let Some(gpu) = common::device("bits_do_not_depend_on_batch_or_tile", false) else { return };
+    for chunk in [None, Some(128)] {
+        let case = Case { batch: 3, shape: [33, 70, 300], bias: 2, chunk, variant: Some(WIDE), ..PLAIN };
+        let all = bits(&case.run(gpu, 7));
+        for variant in VARIANTS {
+            let other = Case { variant: Some(variant), ..case };
+            assert!(all == bits(&other.run(gpu, 7)), "{variant:?} differs from {WIDE:?}, chunk {chunk:?}");
+        }
+        let operands = case.operands(7);
+        let [m, n, k] = case.shape;
+        for z in 0..case.batch {
+            let alone = Case { batch: 1, ..case };
+            let part = Operands {
+                a: operands.a[z * m * k..][..m * k].to_vec(),
+                b: operands.b[z * k * n..][..k * n].to_vec(),
+                bias: operands.bias[z * n..][..n].to_vec(),
+            };
+            let (recording, c) = alone.record(gpu, &part);
+            let alone = bits(&common::run(gpu, &recording, &c, true));
+            assert!(all[z * m * n..(z + 1) * m * n] == alone, "element {z} of the batch differs from it alone");
+        }
+    }
+}
+
+#[test]
+fn a_product_of_nothing_is_its_bias() {
+    let Some(gpu) = common::device("a_product_of_nothing_is_its_bias", false) else { return };
+    Case { shape: [5, 6, 0], bias: 1, ..PLAIN }.check(gpu, 1);
+}
+
+#[test]
+fn broken_products_are_noticed() {
+    let Some(gpu) = common::device("broken_products_are_noticed", false) else { return };
+    let base = Case { shape: [17, 19, 129], batch: 2, bias: 2, relu: true, variant: Some(NARROW), ..PLAIN };
+    let last_term = ("min(first_k + p.chunk, p.k)", "min(first_k + p.chunk, p.k) - 1u");
+    base.check_red(gpu, "matmul", last_term.0, last_term.1);
+    base.check_red(gpu, "matmul", "batch * p.stride_bias", "0u");
+    Case { variant: Some(Variant::Tiled), ..base }.check_red(gpu, "matmul_tiled", last_term.0, last_term.1);
+    let split = Case { chunk: Some(128), ..base };
+    split.check_red(gpu, "split_sum", "part < p.chunks", "part + 1u < p.chunks");
+    split.check_red(gpu, "matmul", "(at.z % p.chunks) * p.chunk", "0u");
+    // One rounding to 12 bits too many in a single place.
+    Case { relu: false, ..base }.check_red(gpu, "matmul", "s_${i}_${j} += bias_${j};", "s_${i}_${j} += bias_${j} * 1.0005;");
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let Some(gpu) = common::device("shapes_that_do_not_fit_are_refused", false) else { return };
+    let t = |shape: &[usize]| Tensor::uninit(gpu, shape).unwrap();
+    let refuse = |product: Matmul<'_>, a: &Tensor, b: &Tensor, c: &Tensor| {
+        let error = product.record(&mut Recording::new(), gpu.caps(), a, b, c).unwrap_err();
+        assert_eq!(error.kind(), wavehull::ErrorKind::Internal);
+    };
+    refuse(Matmul::default(), &t(&[2, 3]), &t(&[4, 5]), &t(&[2, 5]));
+    refuse(Matmul::default(), &t(&[2, 3]), &t(&[3, 5]), &t(&[2, 6]));
+    refuse(Matmul::default(), &t(&[2, 2, 3]), &t(&[3, 5]), &t(&[2, 2, 5]));
+    refuse(Matmul { trans_a: true, ..Matmul::default() }, &t(&[2, 3]), &t(&[3, 5]), &t(&[2, 5]));
+    refuse(Matmul { bias: Some(&t(&[4])), ..Matmul::default() }, &t(&[2, 3]), &t(&[3, 5]), &t(&[2, 5]));
+    let planes = t(&[1, 2, 2, 5]);
+    let split = Matmul::default().record_split(&mut Recording::new(), gpu.caps(), &t(&[2, 300]), &t(&[300, 5]), &planes, 128);
+    assert!(split.is_err(), "300 terms make three chunks of 128");
+}
