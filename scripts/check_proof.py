@@ -155,7 +155,7 @@ def evaluate(A, c, e, lo, hi):
     bound = down(least(A, lo, hi) + c - over(e + gamma(k + 3) * size + 2 * k * TINY))
     return np.where(np.isfinite(bound), bound, -INF)
 def walk(A, c, e, steps, spans, slopes):
-    """The best lower bound of the rows over the newest span, the span before every ReLU, and the box."""
+    """The best lower bound of the rows over the newest span, the span behind every ReLU, and the box."""
     best, relu = evaluate(A, c, e, *spans[-1]), len(slopes)
     for (kind, const), (lo, hi) in zip(reversed(steps[:len(spans) - 1]), reversed(spans[:-1])):
         n, size = A.shape[1], size_of(lo, hi)
@@ -168,6 +168,7 @@ def walk(A, c, e, steps, spans, slopes):
             c = c + A @ const
         elif kind == "relu":
             relu -= 1
+            best = np.maximum(best, evaluate(A, c, e, np.maximum(lo, 0), np.maximum(hi, 0)))
             cross = (lo < 0) & (hi > 0)
             l, h = np.where(cross, lo, -1.0), np.where(cross, hi, 1.0)
             above = np.minimum(h / (h - l), 1.0)
@@ -176,7 +177,6 @@ def walk(A, c, e, steps, spans, slopes):
             shift, A = np.minimum(A, 0) @ offset, np.where(A >= 0, A * below, A * above)
             e = over(e + gamma(2) * at_most(abs(A) @ size, n) + gamma(n + 2) * (at_most(-shift, n) + abs(c)) + tiny)
             c = c + shift
-            best = np.maximum(best, evaluate(A, c, e, lo, hi))
         else:
             A = A * const if kind == "times" else A / const
             e = over(e + gamma(2) * at_most(abs(A) @ size, n) + tiny)

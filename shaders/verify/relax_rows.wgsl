@@ -4,7 +4,8 @@
 // A row is a sound lower bound: target >= sum_j a_j y_j + c - err for every input of its box. With y = relu(z), a_j >= 0 takes
 // the lower line, a_j < 0 the upper one: a'_j = fl(a_j * line). Partial sums over j (lines: relax_neurons.wgsl):
 //   x: sum over a_j < 0 of a_j t_j       y: sum a'_j bias_j       z: rounding cost, sum |a'_j| e_j + (a_j < 0) |a_j| f_j
-//   w: lower bound of sum a'_j z_j over [l, h], less its own rounding g_c |a'_j| max(|l_j|, |h_j|)
+//   w: lower bound of sum a_j y_j over y's own bounds (with p.relu: [l, h] clipped at 0), less its rounding g_c |a_j| max(|l_j|, |h_j|);
+//      never looser than the same over z with the lines, and without their cost
 // Terms with neither line (inactive neurons) are left out: only the active list is walked.
 // FIRST: the row comes from `a` as a weight matrix: row (slot / sides) % p.rows_of_a, negated for odd slots (upper bounds).
 // else:  a_j is the sum over the rows[r].w split-K planes of a that have terms.
@@ -20,7 +21,7 @@
 
 struct Params {
     grid: vec4<u32>,
-    n: u32, lda: u32, ld_out: u32, pad0: u32,
+    n: u32, lda: u32, ld_out: u32, relu: u32,
     plane: u32, rows_of_a: u32, sides: u32, ld_list: u32,
     g_c: f32, rel: f32, pad1: u32, pad2: u32,
 }
@@ -87,24 +88,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #ifdef INPUT
         let l = box_lower[owner * p.ld_list + j];
         let h = box_upper[owner * p.ld_list + j];
-        let next = value;
 #ifdef CORNER
         corner[slot * p.ld_list + j] = select(l, h, value < 0.0);
 #endif
 #else
         let line = lines[(owner * p.n + k) * 2u];
         let facts = lines[(owner * p.n + k) * 2u + 1u];
-        let l = facts.x;
+        let l = select(facts.x, max(facts.x, 0.0), p.relu != 0u);
         let h = facts.y;
         let negative = value < 0.0;
         let next = value * select(line.x, line.y, negative);
         out[row * p.ld_out + k] = next;
-        let reach = max(abs(l), abs(h));
         sums.x += select(0.0, value * line.z, negative);
         sums.y += next * facts.w;
-        sums.z += abs(next) * (facts.z + p.rel * reach) + select(0.0, -value * line.w, negative);
+        sums.z += abs(next) * (facts.z + p.rel * max(abs(l), abs(h))) + select(0.0, -value * line.w, negative);
 #endif
-        sums.w += next * select(l, h, next < 0.0) - p.g_c * abs(next) * max(abs(l), abs(h));
+        sums.w += value * select(l, h, value < 0.0) - p.g_c * abs(value) * max(abs(l), abs(h));
     }
     partial[row * 32u + lane.x] = sums;
 }

@@ -3,10 +3,10 @@
 //
 // With X, Y, Z, W the sums of the four components, (c, err) the row's state and E the rounding cost:
 //   err' = (err + Z + 72u (|c| + |X| + |Y|) + tiny) grow     (a sum of non-negative numbers of depth D, grow >= 1 + 2 D u)
-//   bound = step_down(c + X + W - (err' + 72u (|c| + |X| + |W|)) (1 + 144u))
+//   bound = step_down(c + W - (err + 72u (|c| + |W|) + tiny) (1 + 144u))
 //   c' = c + X + Y
 // The partial sums were stored by another dispatch. Here c' and the bound are sums of at most 66 terms, in any order a
-//   compiler likes: 72u covers c and err', which may stand in every one of them. The same roundings of the partial sums of X, Y
+//   compiler likes: 72u covers c and err, which may stand in every one of them. The same roundings of the partial sums of X, Y
 //   and W are charged with the terms they are sums of (f and e of relax_neurons.wgsl, g_c of relax_rows.wgsl).
 // Target of a slot: element = slot / sides; side 0 raises lower[element], side 1 lowers upper[element] to -bound.
 // p.keep = 0: the target is overwritten instead of improved; p.store = 0: not touched.
@@ -47,8 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let old = state[slot];
     let size = abs(old.x) + abs(sums.x);
     let cost = (old.y + sums.z + 72.0 * p.u * (size + abs(sums.y)) + p.tiny) * p.grow;
-    let value = old.x + sums.x + sums.w;
-    let bound = step_down(value - (cost + 72.0 * p.u * (size + abs(sums.w))) * (1.0 + 144.0 * p.u));
+    let slack = (old.y + 72.0 * p.u * (abs(old.x) + abs(sums.w)) + p.tiny) * (1.0 + 144.0 * p.u);
+    let bound = step_down(old.x + sums.w - slack);
 #ifndef INPUT
     let next = old.x + sums.x + sums.y;
     state[slot] = vec2<f32>(next, cost);

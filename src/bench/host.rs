@@ -66,6 +66,6 @@ fn sgemm(context: &Context<'_>, size: usize) -> Result<Done> {
         })
     })?;
     let timing = Timing { first: None, ..timing };
-    let note = "crate matrixmultiply, at most 4 threads; a tuned BLAS may be faster";
+    let note = "crate matrixmultiply, up to 4 threads";
     Measured::new(2.0 * (size as f64).powi(3), "FLOP", timing).note(note).done()
 }

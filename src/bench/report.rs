@@ -196,7 +196,7 @@ fn cells(entry: &Entry) -> Vec<String> {
         entry.rate.map_or("-".to_owned(), |rate| scaled(rate, &entry.unit)),
         share,
         entry.wall.map_or("-".to_owned(), time),
-        entry.compile.map_or("-".to_owned(), time),
+        entry.compile.map_or("-".to_owned(), |s| if s < 1e-6 { "~0".to_owned() } else { time(s) }),
         check,
     ]
 }

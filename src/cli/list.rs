@@ -24,16 +24,16 @@ pub struct ListArgs {
     #[arg(long, value_name = "LIST.csv")]
     instances: Option<PathBuf>,
     /// Only instances whose network or property contains this
-    #[arg(long, value_name = "SUBSTRING", requires = "instances")]
+    #[arg(long, value_name = "SUBSTRING", conflicts_with = "network")]
     only: Option<String>,
     /// Only the first N of them
-    #[arg(long, value_name = "N", requires = "instances")]
+    #[arg(long, value_name = "N", conflicts_with = "network")]
     first: Option<usize>,
     /// Write each counterexample to DIR/ROW.txt as a VNN-COMP result file (row 1 is the first instance)
-    #[arg(long, value_name = "DIR", requires = "instances")]
+    #[arg(long, value_name = "DIR", conflicts_with = "network")]
     counterexamples: Option<PathBuf>,
     /// Write each proof to DIR/ROW.proof
-    #[arg(long, value_name = "DIR", requires = "instances")]
+    #[arg(long, value_name = "DIR", conflicts_with = "network")]
     proofs: Option<PathBuf>,
 }
 

@@ -531,6 +531,7 @@ impl<'a> Bounds<'a> {
             n: word(n)?,
             lda: word(a.row_stride())?,
             ld_out: word(walk.out.row_stride())?,
+            relu: u32::from(layer.relu),
             plane: word(walk.capacity * walk.planes.row_stride())?,
             rows_of_a: word(target.rows_of_source)?,
             sides: target.sides,

@@ -19,7 +19,7 @@ params!(SelectNeurons { n: u32, ld: u32, len: u32, threads: u32, all: u32, first
 params!(RowTable { n: u32, ld: u32, sides: u32, tile: u32, chunk: u32, pad0: u32, pad1: u32, pad2: u32 });
 params!(RowStart { n: u32, ld: u32, len: u32, threads: u32, weight_rel: f32, u: f32, pad0: u32, pad1: u32 });
 params!(RelaxRows {
-    n: u32, lda: u32, ld_out: u32, pad0: u32,
+    n: u32, lda: u32, ld_out: u32, relu: u32,
     plane: u32, rows_of_a: u32, sides: u32, ld_list: u32,
     g_c: f32, rel: f32, pad1: u32, pad2: u32,
 });

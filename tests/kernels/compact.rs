@@ -91,7 +91,11 @@ fn offsets(gpu: &Gpu, plan: RowPlan, segments: usize) -> Offsets {
     row_compact::offsets(&mut recording, plan, &count, &offset, &total, &arguments).unwrap();
     let padded = counts.iter().map(|c| (c * plan.sides).next_multiple_of(plan.tile));
     let mut rows = 0;
-    let starts = padded.map(|p| std::mem::replace(&mut rows, rows + p)).collect();
+    let start = |p: u32| {
+        rows += p;
+        rows - p
+    };
+    let starts = padded.map(start).collect();
     let grids = [
         [rows.div_ceil(plan.rows_a), 1, 1, POISON],
         [plan.columns, rows / plan.tile, plan.chunks, POISON],

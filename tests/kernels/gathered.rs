@@ -90,6 +90,7 @@ fn product(gpu: &Gpu, variant: Variant, owners: usize, k: usize, n: usize) -> Pr
 impl Product {
     fn check(&self, gpu: &Gpu, recording: &Recording) -> Result<(), String> {
         let raw = common::run_raw(gpu, recording, &self.planes);
+        eprintln!("{:x?} {:?}", &raw[..40], &self.oracle[..20]);
         let got: Vec<u32> = common::places(&self.planes).into_iter().map(|i| raw[i]).collect();
         let width = self.planes.columns();
         for (i, (&word, oracle)) in got.iter().zip(&self.oracle).enumerate() {
@@ -123,6 +124,8 @@ fn gathered_products_agree_with_f64() {
 fn broken_gathers_are_noticed() {
     let Some(gpu) = common::device("broken_gathers_are_noticed", false) else { return };
     for (variant, name) in [(VARIANTS[2], "matmul"), (VARIANTS[3], "matmul_tiled")] {
+        let whole = product(gpu, variant, 3, 300, 17);
+        whole.check(gpu, &whole.recording).unwrap();
         for (from, to) in [
             ("k_list[list + k]", "k"),
             (".z * p.lda", ".w * p.lda"),

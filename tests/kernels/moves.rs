@@ -77,7 +77,8 @@ fn broken_reductions_are_noticed() {
         (Reduction::Sum, "#unroll level 0 6", "#unroll level 0 5"),
         (Reduction::AbsSum, "j += 64u", "j += 65u"),
         (Reduction::Max, "return max(s, v);", "return v;"),
-        (Reduction::Min, "row * p.stride", "row * p.n"),
+        (Reduction::Min, "return min(s, v);", "return s;"),
+        (Reduction::Sum, "row * p.stride", "row * p.n"),
     ] {
         let (recording, out, oracle) = reduction(gpu, op, 3, 130);
         let raw = common::run_raw(gpu, &broken(&recording, "reduce", from, to), &out);

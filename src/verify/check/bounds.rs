@@ -109,7 +109,7 @@ impl<'a> Region<'a> {
     }
 
     /// The best lower bound over the box of each row of a form over the newest span: by that span, by the span
-    /// before every ReLU on the way back, and by the input box. `-inf` where nothing is known.
+    /// behind every ReLU on the way back, and by the input box. `-inf` where nothing is known.
     pub(super) fn lower_bounds(&self, mut form: Form) -> Result<Vec<f64>> {
         let last = self.spans.len() - 1;
         let mut best = vec![f64::NEG_INFINITY; form.constant.len()];
@@ -121,8 +121,8 @@ impl<'a> Region<'a> {
                 (Step::Scale { by, divide }, _) => form.through_scale(self.rounding, by, *divide, span),
                 (Step::Shift(by), _) => form.through_shift(self.rounding, by),
                 (Step::Relu, Done::Relu(lines)) => {
+                    form.evaluate(self.rounding, &self.spans[index + 1], &mut best);
                     form.through_relu(self.rounding, lines, span);
-                    form.evaluate(self.rounding, span, &mut best);
                 }
                 _ => {
                     return Err(Error::internal("a step of the proof checker left the wrong notes"));
