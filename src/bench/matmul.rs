@@ -55,6 +55,8 @@ pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
     for (m, n, k) in [(64, 16, 32), (1000, 10, 784), (15, 256, 784)] {
         specs.push(spec(format!("matmul_{m}x{n}x{k}"), case(m, n, k), false));
     }
+    let narrow = Case { variant: Some(direct(16, 4)), ..case(1000, 10, 784) };
+    specs.push(spec("matmul_1000x10x784_direct_16x4".to_owned(), narrow, false));
     specs.push(spec("matmul_15x256x784_split_k".to_owned(), Case { split: true, ..case(15, 256, 784) }, false));
     specs.push(spec("matmul_32_of_64x16x32".to_owned(), Case { batch: 32, ..case(64, 16, 32) }, false));
     specs

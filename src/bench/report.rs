@@ -175,7 +175,7 @@ impl Report {
 
 const HEADINGS: [&str; 8] = ["entry", "time", "spread", "rate", "of roof", "wall", "compile", "check"];
 const LEGEND: &str = "time: median, by the device's clock (* by the wall's); spread: median absolute deviation; compile: first call beyond wall;\n\
-    of roof: rate as a share of this run's own roof entry; B counts bytes read plus bytes written";
+    of roof: rate as a share of this run's own roof entry; B: bytes read plus bytes written (transfers: bytes sent)";
 
 fn cells(entry: &Entry) -> Vec<String> {
     let note = entry.note.as_ref().map_or(String::new(), |note| format!("; {note}"));
@@ -307,7 +307,7 @@ pub(super) mod tests {
         let text = report(vec![entry("matmul_512", 0.05, 0.001), missing]).table();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[2].starts_with("SOFTWARE DEVICE: a CPU posing as a GPU"), "{text}");
-        assert_eq!(lines[3], "entry            time  spread         rate          of roof     wall  compile  check");
+        assert_eq!(lines[3], "entry            time  spread          rate          of roof     wall  compile  check");
         assert_eq!(lines[4], "[matmul]");
         assert_eq!(lines[5], "matmul_512   50.0 ms*   2.0 %  40.0 GFLOP/s  25.0 % fma_rate  50.0 ms        -  ok");
         assert_eq!(

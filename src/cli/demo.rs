@@ -122,39 +122,17 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let Some(first) = digits.first() else { return Err(Error::internal("no digit is classified right")) };
     let first_answer = first_digit(first, &verifiers[1], start, global)?;
 
-    let mut batches = Vec::new();
-    let bar = Bar::counting(global, networks.len() * args.radius.len());
-    for (network, verifier) in networks.iter().zip(&verifiers) {
-        for &radius in &args.radius {
-            bar.phase(&format!("{} network, radius {radius}", network.name));
-            match decide(network, verifier, &digits, radius, &bar) {
-                Ok(batch) => batches.push(batch),
-                Err(error) => return Err(give_up(error, &batches, digits.len(), global)),
-            }
-            bar.advance();
-        }
-    }
-    bar.finish();
-    let shown = counterexample(&batches, &digits);
+    let mut batches = decide_all(args, &networks, &verifiers, &digits, global)?;
     if !args.json {
         global.print(table(&batches, digits.len()).render(global.out));
-        if let Some((shown, digit)) = &shown {
-            global.print(format!("\n{}\n", draw(shown, digit, global)));
+        if let Some((shown, digit)) = counterexample(&batches, &digits) {
+            global.print(format!("\n{}\n", draw(&shown, digit, global)));
         }
     }
-
-    let jobs = jobs(&mut batches);
-    let bar = Bar::counting(global, jobs.len());
-    bar.phase("proofs re-checked on the CPU");
-    let rechecked = recheck(&jobs, &bar, &global.cancel)?;
-    bar.finish();
-    let size = jobs.iter().map(|job| job.text.len()).sum();
-    drop(jobs);
+    let (rechecked, size) = recheck_all(&mut batches, global)?;
     let code = if rechecked.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::NEGATIVE) };
     let saved = args.save.as_deref().map(|folder| save(folder, &networks, first)).transpose()?;
     if args.json {
-        let shown = counterexample(&batches, &digits).map(|(shown, _)| shown);
-        let proofs = proof_report(&rechecked, size);
         global.print_json(&Document {
             schema: SCHEMA,
             version: VERSION,
@@ -162,8 +140,8 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
             digits: digits.len(),
             first_answer_seconds: first_answer,
             rows: batches.iter().map(|b| &b.row).collect(),
-            counterexample: shown,
-            proofs,
+            counterexample: counterexample(&batches, &digits).map(|(shown, _)| shown),
+            proofs: proof_report(&rechecked, size),
             seconds: since(start),
         })?;
     } else {
@@ -173,6 +151,38 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+/// Every network at every radius.
+fn decide_all<'a>(
+    args: &Args,
+    networks: &'a [Network; 2],
+    verifiers: &[Verifier; 2],
+    digits: &[Digit],
+    global: &Global,
+) -> Result<Vec<Batch<'a>>> {
+    let mut batches = Vec::new();
+    let bar = Bar::counting(global, networks.len() * args.radius.len());
+    for (network, verifier) in networks.iter().zip(verifiers) {
+        for &radius in &args.radius {
+            bar.phase(&format!("{} network, radius {radius}", network.name));
+            match decide(network, verifier, digits, radius, &bar) {
+                Ok(batch) => batches.push(batch),
+                Err(error) => return Err(give_up(error, &batches, digits.len(), global)),
+            }
+            bar.advance();
+        }
+    }
+    Ok(batches)
+}
+
+/// Re-checks the proofs of all batches, and gives the bytes of their text.
+fn recheck_all(batches: &mut [Batch<'_>], global: &Global) -> Result<(Rechecked, usize)> {
+    let jobs = jobs(batches);
+    let bar = Bar::counting(global, jobs.len());
+    bar.phase("proofs re-checked on the CPU");
+    let rechecked = recheck(&jobs, &bar, &global.cancel)?;
+    Ok((rechecked, jobs.iter().map(|job| job.text.len()).sum()))
 }
 
 fn verifier(gpu: &Gpu, network: &Network) -> Result<Verifier> {

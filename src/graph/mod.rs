@@ -6,6 +6,7 @@
 
 mod bounded;
 mod chain;
+mod device;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 mod reference;
@@ -14,6 +15,7 @@ mod shape;
 mod testing;
 
 pub use chain::{Affine, Chain};
+pub use device::Executor;
 
 use ndarray::ArrayD;
 use std::sync::Arc;

@@ -88,8 +88,9 @@ fn compare(what: &str, got: &[f32], want: &[(f64, f64)]) -> Result<f64> {
     for (index, (&got, &(want, allowed))) in got.iter().zip(want).enumerate() {
         let error = (f64::from(got) - want).abs();
         let share = if error == 0.0 { 0.0 } else { error / allowed };
-        // Written so that NaN fails.
-        if !(share <= 1.0) {
+        // False for NaN.
+        let within = share <= 1.0;
+        if !within {
             return Err(Error::internal(format!("{what}: result {index} is {got}, f64 says {want} within {allowed}")));
         }
         worst = worst.max(share);

@@ -266,7 +266,7 @@ fn layers_end_at_relus_and_between_dense_layers() {
     let chain = Chain::from_graph(&sketch.graph).unwrap();
     let relus: Vec<bool> = chain.layers.iter().map(|l| l.relu).collect();
     assert_eq!(relus, [true, false, true]);
-    assert_eq!(chain.layers[0].weight, Array2::eye(3));
+    assert_eq!(chain.layers[0].weight, Array2::<f32>::eye(3));
     assert!(is_exact(&chain));
     assert_encloses(&sketch.graph, &chain, &mut random);
 }
@@ -278,7 +278,7 @@ fn a_network_that_only_reshapes_is_the_identity() {
     sketch.reshape(input, &[4]);
     let chain = Chain::from_graph(&sketch.graph).unwrap();
     assert_eq!(chain.layers.len(), 1);
-    assert_eq!(chain.layers[0].weight, Array2::eye(4));
+    assert_eq!(chain.layers[0].weight, Array2::<f32>::eye(4));
     assert!(!chain.layers[0].relu && is_exact(&chain));
 }
 

@@ -1,0 +1,60 @@
+//! Networks on a device against their f64 reference.
+
+mod common;
+
+use ndarray::Array2;
+use std::path::Path;
+use wavehull::graph::{Executor, Graph, onnx};
+use wavehull::{Control, ErrorKind};
+
+/// Every output may be off by the error of f32 sums as long as the widest layer, on values of the size that occur: 1e-4
+/// of the largest output is some ten times gamma_784 = 784 * 2^-23 for the networks here.
+const TOLERANCE: f64 = 1e-4;
+
+fn differs(graph: &Graph, samples: &Array2<f32>, outputs: &Array2<f32>) -> Option<f64> {
+    let mut worst: f64 = 0.0;
+    for (x, y) in samples.rows().into_iter().zip(outputs.rows()) {
+        let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+        let exact = graph.eval_f64(&x).expect("the reference runs");
+        let scale = exact.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+        for (&got, want) in y.iter().zip(exact) {
+            worst = worst.max((f64::from(got) - want).abs() / scale);
+        }
+    }
+    (worst.is_nan() || worst > TOLERANCE).then_some(worst)
+}
+
+fn samples(count: usize, length: usize) -> Array2<f32> {
+    Array2::from_shape_fn((count, length), |(i, j)| ((i * 7919 + j * 104_729) % 1009) as f32 / 1009.0)
+}
+
+#[test]
+fn networks_run_as_their_reference_does_and_alone_as_in_a_batch() {
+    let Some(gpu) = common::device("networks_run_as_their_reference_does_and_alone_as_in_a_batch", false) else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["data/mnist-standard.onnx", "data/mnist-robust.onnx", "tests/fixtures/gemm_relu.onnx"]
+        .into_iter()
+        .chain(["tests/fixtures/normalised.onnx", "tests/fixtures/old_ir.onnx", "tests/fixtures/columns.onnx"]);
+    for file in files {
+        let (graph, _) = onnx::read(&root.join(file)).expect(file);
+        let executor = Executor::new(gpu, &graph).expect(file);
+        let batch = samples(33, graph.input_len());
+        let outputs = executor.run(&batch.view(), &Control::default()).expect(file);
+        assert_eq!(differs(&graph, &batch, &outputs), None, "{file}");
+        let alone = executor.run(&batch.slice(ndarray::s![5..6, ..]), &Control::default()).expect(file);
+        assert_eq!(alone.row(0), outputs.row(5), "{file}: bit for bit");
+        let mut broken = outputs.clone();
+        broken[[32, 0]] += 0.01 * broken.iter().fold(1.0_f32, |m, v| m.max(v.abs()));
+        assert!(differs(&graph, &batch, &broken).is_some(), "{file}: a wrong output must be seen");
+    }
+}
+
+#[test]
+fn samples_of_another_length_are_refused() {
+    let Some(gpu) = common::device("samples_of_another_length_are_refused", false) else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (graph, _) = onnx::read(&root.join("data/mnist-robust.onnx")).expect("shipped");
+    let executor = Executor::new(gpu, &graph).expect("it runs");
+    let error = executor.run(&samples(2, 783).view(), &Control::default()).expect_err("too short");
+    assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
+}
