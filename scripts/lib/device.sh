@@ -19,7 +19,7 @@ with_device() { env "${DEVICE_ENV[@]}" "$@"; }
 # prepare_device: returns 0 with a device ready, or stops the script with exit code 4.
 prepare_device() {
     local cache=${CARGO_TARGET_DIR:-$ROOT/target}/mesa-shader-cache
-    DEVICE_ENV=("MESA_SHADER_CACHE_DIR=${MESA_SHADER_CACHE_DIR:-$cache}")
+    DEVICE_ENV=("NODEVICE_SELECT=1" "MESA_SHADER_CACHE_DIR=${MESA_SHADER_CACHE_DIR:-$cache}")
     case $(uname -s) in
         Darwin) DEVICE_NAME="Metal, part of macOS" && return ;;
         MINGW* | MSYS* | CYGWIN*) DEVICE_NAME="DX12, part of Windows" && return ;;

@@ -8,6 +8,8 @@
 // The partial sums were stored by another dispatch. Here c' and the bound are sums of at most 66 terms, in any order a
 //   compiler likes: 72u covers c and err, which may stand in every one of them. The same roundings of the partial sums of X, Y
 //   and W are charged with the terms they are sums of (f and e of relax_neurons.wgsl, g_c of relax_rows.wgsl).
+// Buffers: partial [rows, 32] (vec4), rows, row_count as row_table.wgsl, state [slots] = (c, err), lower, upper [batch, n] with row
+//   stride p.ld, bad [batch].
 // Target of a slot: element = slot / sides; side 0 raises lower[element], side 1 lowers upper[element] to -bound.
 // p.keep = 0: the target is overwritten instead of improved; p.store = 0: not touched.
 // INPUT: the level is the box: only W is meaningful, the state is not written.

@@ -93,13 +93,16 @@ struct Context<'a> {
     rates: RefCell<HashMap<String, f64>>,
 }
 
+/// Prepares an operation, checks its answer, times it.
+type Run = Box<dyn Fn(&Context<'_>) -> Result<Done>>;
+
 /// One entry to measure.
 struct Spec {
     name: String,
     group: &'static str,
     /// The entry whose rate bounds this one's.
     roof: Option<&'static str>,
-    run: Box<dyn Fn(&Context<'_>) -> Result<Done>>,
+    run: Run,
 }
 
 /// What came of an entry.

@@ -41,7 +41,7 @@ mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    holds, accepted, or done
-  1    violated (verify), refused (check, demo)
+  1    violated (verify), refused (check, demo), a wrong answer (bench)
   2    wrong usage or bad input
   3    unknown or timeout (verify)
   4    no device, or the device failed or is too small

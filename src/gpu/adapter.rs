@@ -14,6 +14,16 @@ pub enum AdapterChoice {
     Index(usize),
 }
 
+impl std::fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Best => f.write_str("at all"),
+            Self::Name(name) => write!(f, "whose name contains '{name}'"),
+            Self::Index(index) => write!(f, "number {index}"),
+        }
+    }
+}
+
 /// How to open a device.
 #[non_exhaustive]
 #[derive(Debug, Clone, Default)]
@@ -167,7 +177,7 @@ pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) ->
     };
     match index {
         Some(index) => Ok(found.into_iter().nth(index).expect("the index was checked against the list")),
-        None => Err(Error::new(ErrorKind::NoAdapter, format!("no adapter fits {choice:?}"))
+        None => Err(Error::new(ErrorKind::NoAdapter, format!("there is no adapter {choice}"))
             .with_help(format!("this machine has '{}' (see `wavehull devices`)", names()))),
     }
 }

@@ -1,6 +1,6 @@
 //! Running a recording: few passes, few submissions, each bounded in time, with cancellation between them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use web_time::Instant;
@@ -36,6 +36,9 @@ impl Output {
         bytemuck::pod_collect_to_vec(&std::mem::take(&mut self.reads[ticket.0]))
     }
 }
+
+/// Bind groups by what they bind: page, first and last byte of each binding.
+pub(super) type BindGroups = HashMap<Vec<(u64, u64, u64)>, wgpu::BindGroup>;
 
 /// A dispatch (or a part of one that was cut) with all that encoding needs.
 struct Part {

@@ -142,6 +142,7 @@ impl Pipelines {
         Ok(pipeline)
     }
 
+    #[expect(unsafe_code, reason = "run-time checks are switched off for kernels that the tests run with them on")]
     fn compile(&self, device: &wgpu::Device, kernel: &Kernel, text: String) -> wgpu::ComputePipeline {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),

@@ -29,7 +29,6 @@ pub use preprocess::preprocess;
 pub use recording::{Binding, Command, Dispatch, Grid, ReadTicket, Recording};
 pub use wgpu;
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,7 +49,7 @@ struct Inner {
     queue: wgpu::Queue,
     caps: Caps,
     pipelines: kernel::Pipelines,
-    groups: Mutex<HashMap<Vec<(u64, u64, u64)>, wgpu::BindGroup>>,
+    groups: Mutex<execute::BindGroups>,
     pool: memory::Pool,
     arguments: memory::Pool,
     arenas: readback::Arenas,
@@ -206,6 +205,11 @@ impl Gpu {
     /// # Errors
     /// [`ErrorKind::TooBig`] if it can never fit this adapter or budget, [`ErrorKind::OutOfMemory`] if not now.
     pub async fn allocate_async(&self, bytes: u64) -> Result<Buffer> {
+        let MemoryUse { reserved, budget, .. } = self.memory();
+        if reserved.saturating_add(bytes) > budget {
+            // Cached bind groups hold on to pages that the pool is about to give back.
+            locked(&self.0.groups).clear();
+        }
         self.0.pool.allocate(&self.0.device, bytes, self.0.caps.max_binding).await
     }
 

@@ -8,15 +8,21 @@ use std::task::{Context, Poll, Waker};
 use super::{Gpu, locked};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A value that a callback sets and a future waits for.
+/// A result that a callback sets and a future waits for.
 #[derive(Clone, Default)]
-pub(super) struct Signal(Arc<Mutex<(Option<Result<()>>, Option<Waker>)>>);
+pub(super) struct Signal(Arc<Mutex<Pending>>);
+
+#[derive(Default)]
+struct Pending {
+    result: Option<Result<()>>,
+    waker: Option<Waker>,
+}
 
 impl Signal {
     pub(super) fn set(&self, value: Result<()>) {
         let mut state = locked(&self.0);
-        state.0 = Some(value);
-        if let Some(waker) = state.1.take() {
+        state.result = Some(value);
+        if let Some(waker) = state.waker.take() {
             waker.wake();
         }
     }
@@ -27,10 +33,10 @@ impl Future for Signal {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = locked(&self.0);
-        match state.0.take() {
+        match state.result.take() {
             Some(value) => Poll::Ready(value),
             None => {
-                state.1 = Some(context.waker().clone());
+                state.waker = Some(context.waker().clone());
                 Poll::Pending
             }
         }

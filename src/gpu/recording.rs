@@ -141,10 +141,12 @@ impl Recording {
     /// Adds a copy.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] if the sizes differ or the ranges overlap.
+    /// [`crate::ErrorKind::Internal`] if the sizes differ, or if both ranges lie in one page of the pool: wgpu copies between
+    /// different buffers only.
     pub fn copy(&mut self, from: Binding, to: Binding) -> Result<()> {
-        if from.size != to.size || from.overlaps(&to) {
-            return Err(Error::internal(format!("a copy of {} bytes into {} bytes, or onto itself", from.size, to.size)));
+        if from.size != to.size || from.range().0 == to.range().0 {
+            let what = format!("a copy of {} bytes into {} bytes, or inside one page", from.size, to.size);
+            return Err(Error::internal(what));
         }
         self.commands.push(Command::Copy { from, to });
         Ok(())

@@ -53,7 +53,7 @@ impl Variant {
         if !caps.is_software() && caps.max_invocations >= 256 {
             return Self::Tiled;
         }
-        Self::Direct { rows: 16, columns: if n <= 4 { 4 } else if n <= 8 { 8 } else { 16 }, lanes: 8 }
+        Self::Direct { rows: 16, columns: if n <= 32 { 4 } else if n <= 64 { 8 } else { 16 }, lanes: 8 }
     }
 
     /// Rows and columns of outputs of one workgroup.
@@ -136,7 +136,7 @@ impl Matmul<'_> {
     /// [`crate::ErrorKind::Internal`] for shapes that do not fit.
     pub fn record(&self, recording: &mut Recording, caps: &Caps, a: &Tensor, b: &Tensor, c: &Tensor) -> Result<()> {
         let shape = self.shape(a, b, c)?;
-        self.dispatch(recording, caps, a, b, c, &shape, shape.k.max(1))
+        self.dispatch(recording, caps, [a, b, c], &shape, shape.k.max(1))
     }
 
     /// Records the planes of a split-K product: `planes` is `[batch, chunks, m, n]` with `chunks = ceil(k / chunk)`. Their sum
@@ -160,16 +160,14 @@ impl Matmul<'_> {
         if chunks != shape.k.div_ceil(chunk) {
             return Err(shape_error("planes", planes));
         }
-        Matmul { bias: None, relu: false, ..*self }.dispatch(recording, caps, a, b, planes, &shape, chunk)
+        Matmul { bias: None, relu: false, ..*self }.dispatch(recording, caps, [a, b, planes], &shape, chunk)
     }
 
     fn dispatch(
         &self,
         recording: &mut Recording,
         caps: &Caps,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
+        [a, b, c]: [&Tensor; 3],
         shape: &Shape,
         chunk: usize,
     ) -> Result<()> {

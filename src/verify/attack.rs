@@ -251,7 +251,7 @@ fn push_start(out: &mut Vec<f32>, lower: &[f32], upper: &[f32], own: Option<&[f3
     for (i, (&l, &h)) in lower.iter().zip(upper).enumerate() {
         let base = own.map_or(l + (h - l) * 0.5, |x| x[i]);
         let counter = seed.wrapping_add((attempt as u64) << 32).wrapping_add(2 * i as u64);
-        let keep = attempt == 0 || (attempt % 2 == 0 && uniform(counter) < 0.5);
+        let keep = attempt == 0 || (attempt.is_multiple_of(2) && uniform(counter) < 0.5);
         let value = if keep { base } else { l + (h - l) * uniform(counter + 1) };
         out.push(value.clamp(l.min(h), h.max(l)));
     }

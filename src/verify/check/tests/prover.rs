@@ -103,6 +103,8 @@ fn lower(
         if layer == 0 {
             return best.max(least(&a, input) + c);
         }
+        let behind: Bounds = before[layer - 1].iter().map(|&(l, h)| (l.max(0.0), h.max(0.0))).collect();
+        best = best.max(least(&a, &behind) + c);
         for ((a, &(l, h)), slope) in a.iter_mut().zip(&before[layer - 1]).zip(&layers[layer - 1].slopes) {
             if h <= 0.0 {
                 *a = 0.0;
@@ -113,7 +115,6 @@ fn lower(
                 *a *= slope;
             }
         }
-        best = best.max(least(&a, &before[layer - 1]) + c);
     }
     best
 }

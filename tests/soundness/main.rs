@@ -1,0 +1,12 @@
+//! The soundness suite: no claimed bound is above what the network really does.
+//!
+//! `device` asks the verifier itself; `emulated` runs its formulas on a machine that rounds, orders and flushes as badly
+//! as WGSL allows, and takes every error term away in turn.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod device;
+mod emulated;
+mod emulator;
+mod nets;
+mod terms;
