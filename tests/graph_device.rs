@@ -30,7 +30,9 @@ fn samples(count: usize, length: usize) -> Array2<f32> {
 
 #[test]
 fn networks_run_as_their_reference_does_and_alone_as_in_a_batch() {
-    let Some(gpu) = common::device("networks_run_as_their_reference_does_and_alone_as_in_a_batch", false) else { return };
+    let Some(gpu) = common::device("networks_run_as_their_reference_does_and_alone_as_in_a_batch", false) else {
+        return;
+    };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = ["data/mnist-standard.onnx", "data/mnist-robust.onnx", "tests/fixtures/gemm_relu.onnx"]
         .into_iter()

@@ -30,7 +30,14 @@ fn run(test: &str, name: &str, only: &str) -> Option<(usize, usize)> {
     let mut counts = (0, 0);
     verify_list(gpu, &base, &list, &options, &Control::default(), |finished: Finished| {
         let report = &finished.report;
-        assert!(!report.is_wrong(), "{} {}: {} against {:?}", report.onnx, report.vnnlib, report.result, report.expected);
+        assert!(
+            !report.is_wrong(),
+            "{} {}: {} against {:?}",
+            report.onnx,
+            report.vnnlib,
+            report.result,
+            report.expected
+        );
         assert_ne!(report.result, "error", "{}: {:?}", report.vnnlib, report.reason);
         counts.0 += usize::from(report.result == "unsat");
         counts.1 += usize::from(report.result == "sat");

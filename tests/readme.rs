@@ -34,7 +34,11 @@ fn commands_of_the_readme_run() {
     }
     std::os::unix::fs::symlink(root.join("data"), work.join("data")).expect("a link to data/");
     for (arguments, code) in commands {
-        let run = Command::new(env!("CARGO_BIN_EXE_wavehull")).args(&arguments).current_dir(&work).output().expect("it starts");
+        let run = Command::new(env!("CARGO_BIN_EXE_wavehull"))
+            .args(&arguments)
+            .current_dir(&work)
+            .output()
+            .expect("it starts");
         let talk = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(code), "wavehull {}\n{talk}", arguments.join(" "));
     }

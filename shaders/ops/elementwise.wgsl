@@ -2,6 +2,7 @@
 //
 // Buffers (f32): x, y, out, by element strides in `p`. A unary f binds x twice. In place: bind out only (IN_PLACE), f of x.
 // f is the define EXPR over x and y. Precision: that of the WGSL operators in EXPR (u = 2^-23 for + - *, 2.5 ulp for /).
+// FLAT: operands and result lie alike and without gaps, one index serves all.
 // Undefined: NaN and infinity in operands; padding columns are not touched.
 // Geometry: workgroup (64,1,1), grid-stride over p.len elements. Races: an invocation writes its own elements.
 // Bounds: the host checks that shape and strides stay inside the buffers.
@@ -26,6 +27,11 @@ struct Params {
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     for (var i = (group.x + p.grid.x) * 64u + lane.x; i < p.len; i += p.threads) {
+#ifdef FLAT
+        let to = i;
+        let x = xs[i];
+        let y = ys[i];
+#else
         let i3 = i % p.shape.w;
         let r2 = i / p.shape.w;
         let i2 = r2 % p.shape.z;
@@ -37,6 +43,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #else
         let x = xs[at.x * p.stride_x.x + at.y * p.stride_x.y + at.z * p.stride_x.z + at.w * p.stride_x.w];
         let y = ys[at.x * p.stride_y.x + at.y * p.stride_y.y + at.z * p.stride_y.z + at.w * p.stride_y.w];
+#endif
 #endif
         out[to] = ${EXPR};
     }

@@ -16,7 +16,8 @@
 // Precision: every output is a sum of at most `depth(K)` roundings of unit 2^-23 on any one term; contraction of fma
 //   only removes some. No value depends on the batch size, the grid or TM, TN: bit-identical along the batch.
 // Undefined: contents of padding columns; NaN and infinity in the operands.
-// Geometry: workgroup (LANES,1,1); x covers n / (TN*LANES), y covers m / TM, z batch and chunks.
+// Geometry: workgroup (LANES,1,1); x covers m / TM, y covers n / (TN*LANES), z batch and chunks. Rows are the fast axis, so
+//   that workgroups in flight share a panel of b in the cache.
 // Bounds: rows are clamped to m-1 and columns to the last vector of the row when loading; stores are guarded.
 // Races: an invocation writes its own tile only.
 // Tried on a 2-core software device (Mesa 22.3, 512^3, GFLOP/s): naive 2.3; 4x4 12; 8x8 22; 16x16 38; 32x32 27.
@@ -51,8 +52,8 @@ const RELU = 2u;
 @compute @workgroup_size(${LANES}, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     let at = group + p.grid.xyz;
-    let column = (at.x * ${LANES}u + lane.x) * ${TN}u;
-    let row = at.y * ${TM}u;
+    let column = (at.y * ${LANES}u + lane.x) * ${TN}u;
+    let row = at.x * ${TM}u;
 #ifdef GATHER
     let m = row_count[0];
 #else

@@ -5,7 +5,7 @@
 // to the direct variant wherever the device rounds alike.
 // GATHER needs rows padded so that a tile of 64 rows has one owner.
 // Undefined, buffers, split-K, precision: as matmul.wgsl.
-// Geometry: workgroup (16,16,1); x covers n / 64, y covers m / 64, z batch and chunks.
+// Geometry: workgroup (16,16,1); x covers m / 64, y covers n / 64, z batch and chunks.
 // Bounds: loads are clamped to the last row, column and term, terms past k_end are zero; stores are guarded.
 // Races: tiles of workgroup memory are written before and read after a barrier that all invocations reach (the loop's
 //   bounds are uniform in the workgroup); an invocation writes its own outputs only.
@@ -59,8 +59,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let at = group + p.grid.xyz;
     let batch = at.z / p.chunks;
     let first_k = (at.z % p.chunks) * p.chunk;
-    let first_row = at.y * 64u;
-    let first_column = at.x * 64u;
+    let first_row = at.x * 64u;
+    let first_column = at.y * 64u;
 #ifdef GATHER
     // The grid is exact (it comes from row_count), so every workgroup has rows.
     let m = row_count[0];

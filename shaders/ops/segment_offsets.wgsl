@@ -2,7 +2,7 @@
 // total; and the workgroups of three indirect dispatches over that many rows.
 //
 // Buffers (u32): count [segments], offset [segments], row_count [1],
-//   args [12]: words 0..2 = (rows / p.rows_a, 1, 1), words 4..6 = (p.columns, rows / p.tile, p.chunks), words 8..10 = (rows / p.rows_c, 1, 1).
+//   args [12]: words 0..2 = (rows / p.rows_a, 1, 1), words 4..6 = (rows / p.tile, p.columns, p.chunks), words 8..10 = (rows / p.rows_c, 1, 1).
 // Geometry: one workgroup of 64; segments in pieces as in row_compact. Races: as there.
 
 struct Params {
@@ -48,8 +48,8 @@ fn main(@builtin(local_invocation_id) lane: vec3<u32>) {
         args[0] = (total + p.rows_a - 1u) / p.rows_a;
         args[1] = 1u;
         args[2] = 1u;
-        args[4] = p.columns;
-        args[5] = total / p.tile;
+        args[4] = total / p.tile;
+        args[5] = p.columns;
         args[6] = p.chunks;
         args[8] = (total + p.rows_c - 1u) / p.rows_c;
         args[9] = 1u;

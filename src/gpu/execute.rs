@@ -253,8 +253,7 @@ impl Gpu {
     }
 
     fn params_group(&self, arena: &wgpu::Buffer) -> wgpu::BindGroup {
-        let resource =
-            wgpu::BufferBinding { buffer: arena, offset: 0, size: std::num::NonZeroU64::new(super::PARAMS) };
+        let resource = wgpu::BufferBinding { buffer: arena, offset: 0, size: std::num::NonZeroU64::new(super::PARAMS) };
         self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("wavehull.params"),
             layout: self.0.pipelines.params_layout(),

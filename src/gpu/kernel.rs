@@ -144,15 +144,10 @@ impl Pipelines {
 
     #[expect(unsafe_code, reason = "run-time checks are switched off for kernels that the tests run with them on")]
     fn compile(&self, device: &wgpu::Device, kernel: &Kernel, text: String) -> wgpu::ComputePipeline {
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
-        };
-        let checks = if self.checked {
-            wgpu::ShaderRuntimeChecks::checked()
-        } else {
-            wgpu::ShaderRuntimeChecks::unchecked()
-        };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let checks =
+            if self.checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         // SAFETY: with the checks off, a kernel must not index out of bounds, loop without end or divide an integer
         // by zero. Every shipped kernel states in its header why its indices stay inside its buffers, the recorder
         // checks the sizes of what is bound, and the tests run every kernel with the checks on as well.

@@ -129,9 +129,10 @@ impl Gpu {
             return Err(Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error));
         }
         signal.await?;
-        let view = staging.raw.get_mapped_range(0..staging.size).map_err(|error| {
-            Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error)
-        })?;
+        let view = staging
+            .raw
+            .get_mapped_range(0..staging.size)
+            .map_err(|error| Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error))?;
         let bytes = view.to_vec();
         drop(view);
         staging.raw.unmap();

@@ -26,13 +26,35 @@ pub struct Executor {
 #[derive(Debug)]
 enum Step {
     /// `x W + b`: `W` is `[k, n]`.
-    Product { x: ValueId, weight: Tensor, bias: Option<Tensor>, out: ValueId },
+    Product {
+        x: ValueId,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        out: ValueId,
+    },
     /// A binary operator of two computed values of one shape.
-    Binary { op: Binary, x: ValueId, y: ValueId, out: ValueId },
+    Binary {
+        op: Binary,
+        x: ValueId,
+        y: ValueId,
+        out: ValueId,
+    },
     /// A binary operator with a constant, on its right or its left.
-    WithConstant { op: Binary, x: ValueId, constant: Tensor, constant_first: bool, out: ValueId },
-    Relu { x: ValueId, out: ValueId },
-    Alias { x: ValueId, out: ValueId },
+    WithConstant {
+        op: Binary,
+        x: ValueId,
+        constant: Tensor,
+        constant_first: bool,
+        out: ValueId,
+    },
+    Relu {
+        x: ValueId,
+        out: ValueId,
+    },
+    Alias {
+        x: ValueId,
+        out: ValueId,
+    },
 }
 
 impl Executor {
@@ -211,14 +233,18 @@ fn constant<'a>(graph: &'a Graph, node: &Node, id: ValueId) -> Result<&'a Arc<Ar
 
 /// A constant times a factor, broadcast to the shape of a value and flattened.
 async fn spread(gpu: &Gpu, constant: &ArrayD<f32>, like: &Value, factor: f32) -> Result<Tensor> {
-    let full = constant
-        .broadcast(IxDyn(&like.shape))
-        .ok_or_else(|| Error::internal(format!("shape {:?} does not broadcast to {:?}", constant.shape(), like.shape)))?;
+    let full = constant.broadcast(IxDyn(&like.shape)).ok_or_else(|| {
+        Error::internal(format!("shape {:?} does not broadcast to {:?}", constant.shape(), like.shape))
+    })?;
     let elements: Vec<f32> = full.iter().map(|v| v * factor).collect();
     Tensor::from_slice_async(gpu, &[elements.len()], &elements).await
 }
 
 fn unsupported(node: &Node) -> Error {
-    Error::unsupported(format!("node '{}' ({}) has operands that do not run on a device yet", node.name, node.op.name()))
-        .with_help("products need a constant matrix and one vector a sample; elementwise operands one shape or a constant")
+    Error::unsupported(format!(
+        "node '{}' ({}) has operands that do not run on a device yet",
+        node.name,
+        node.op.name()
+    ))
+    .with_help("products need a constant matrix and one vector a sample; elementwise operands one shape or a constant")
 }

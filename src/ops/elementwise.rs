@@ -12,7 +12,10 @@ params!(ElementwiseParams {
     stride_x: [u32; 4],
     stride_y: [u32; 4],
     stride_out: [u32; 4],
-    len: u32, threads: u32, pad0: u32, pad1: u32,
+    len: u32,
+    threads: u32,
+    pad0: u32,
+    pad1: u32,
 });
 
 /// An operator of two operands.
@@ -76,7 +79,8 @@ impl Unary {
 pub fn binary(recording: &mut Recording, caps: &Caps, op: Binary, x: &Tensor, y: &Tensor, out: &Tensor) -> Result<()> {
     let params = params_for(caps, out, Some(x), Some(y))?;
     let bindings = vec![x.binding(), y.binding(), out.binding()];
-    record(recording, kernel(op.wgsl(), false), bindings, params, out)
+    let form = if alike(x, out) && alike(y, out) { Form::Flat } else { Form::Strided };
+    record(recording, kernel(op.wgsl(), form), bindings, params, out)
 }
 
 /// Records `out = op(x)`; `x` broadcasts to the shape of `out`.
@@ -86,7 +90,8 @@ pub fn binary(recording: &mut Recording, caps: &Caps, op: Binary, x: &Tensor, y:
 pub fn unary(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor, out: &Tensor) -> Result<()> {
     let params = params_for(caps, out, Some(x), Some(x))?;
     let bindings = vec![x.binding(), x.binding(), out.binding()];
-    record(recording, kernel(op.wgsl(), false), bindings, params, out)
+    let form = if alike(x, out) { Form::Flat } else { Form::Strided };
+    record(recording, kernel(op.wgsl(), form), bindings, params, out)
 }
 
 /// Records `x = op(x)`.
@@ -95,7 +100,7 @@ pub fn unary(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor, out:
 /// [`crate::ErrorKind::Internal`] for more than four axes.
 pub fn unary_in_place(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor) -> Result<()> {
     let params = params_for(caps, x, None, None)?;
-    record(recording, kernel(op.wgsl(), true), vec![x.binding()], params, x)
+    record(recording, kernel(op.wgsl(), Form::InPlace), vec![x.binding()], params, x)
 }
 
 fn record(
@@ -147,16 +152,31 @@ fn broadcast(t: &Tensor, out: &Tensor) -> Result<[u32; 4]> {
     Ok(strides)
 }
 
-fn kernel(expression: &'static str, in_place: bool) -> Kernel {
+/// How the operands lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Strided,
+    Flat,
+    InPlace,
+}
+
+/// Whether an operand lies as the result does, both without gaps.
+fn alike(t: &Tensor, out: &Tensor) -> bool {
+    t.shape() == out.shape() && t.strides() == out.strides() && out.row_stride() == out.columns()
+}
+
+fn kernel(expression: &'static str, form: Form) -> Kernel {
     let bindings: &[Access] =
-        if in_place { &[Access::Write] } else { &[Access::Read, Access::Read, Access::Write] };
+        if form == Form::InPlace { &[Access::Write] } else { &[Access::Read, Access::Read, Access::Write] };
     Kernel::new::<ElementwiseParams>("elementwise", ELEMENTWISE, bindings)
         .define("EXPR", expression)
-        .flag("IN_PLACE", in_place)
+        .flag("FLAT", form == Form::Flat)
+        .flag("IN_PLACE", form == Form::InPlace)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let binary = Binary::ALL.iter().map(|op| kernel(op.wgsl(), false));
-    let unary = Unary::ALL.iter().flat_map(|op| [kernel(op.wgsl(), false), kernel(op.wgsl(), true)]);
+    let binary = Binary::ALL.iter().flat_map(|op| [Form::Strided, Form::Flat].map(|form| kernel(op.wgsl(), form)));
+    let forms = [Form::Strided, Form::Flat, Form::InPlace];
+    let unary = Unary::ALL.iter().flat_map(|op| forms.map(|form| kernel(op.wgsl(), form)));
     binary.chain(unary).collect()
 }

@@ -19,15 +19,36 @@ const RELU: u32 = 2;
 pub const CHUNK: usize = 128;
 
 params!(MatmulParams {
-    m: u32, n: u32, k: u32, chunk: u32,
-    lda: u32, ldb: u32, ldc: u32, chunks: u32,
-    stride_a: u32, stride_b: u32, stride_c: u32, stride_bias: u32,
-    flags: u32, pad0: u32, pad1: u32, pad2: u32,
+    m: u32,
+    n: u32,
+    k: u32,
+    chunk: u32,
+    lda: u32,
+    ldb: u32,
+    ldc: u32,
+    chunks: u32,
+    stride_a: u32,
+    stride_b: u32,
+    stride_c: u32,
+    stride_bias: u32,
+    flags: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 });
 params!(SplitSumParams {
-    n: u32, ld: u32, plane: u32, chunks: u32,
-    len: u32, threads: u32, stride_bias: u32, flags: u32,
-    m: u32, pad0: u32, pad1: u32, pad2: u32,
+    n: u32,
+    ld: u32,
+    plane: u32,
+    chunks: u32,
+    len: u32,
+    threads: u32,
+    stride_bias: u32,
+    flags: u32,
+    m: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 });
 
 /// Which kernel computes a product, and its tile.
@@ -53,7 +74,17 @@ impl Variant {
         if !caps.is_software() && caps.max_invocations >= 256 {
             return Self::Tiled;
         }
-        Self::Direct { rows: 16, columns: if n <= 32 { 4 } else if n <= 64 { 8 } else { 16 }, lanes: 8 }
+        Self::Direct {
+            rows: 16,
+            columns: if n <= 32 {
+                4
+            } else if n <= 64 {
+                8
+            } else {
+                16
+            },
+            lanes: 8,
+        }
     }
 
     /// Rows and columns of outputs of one workgroup.
@@ -122,7 +153,7 @@ pub struct Gather<'a> {
     pub k_count: &'a Tensor<u32>,
     /// `[1]`: number of rows, a multiple of the tile's rows.
     pub row_count: &'a Tensor<u32>,
-    /// The grid: `(columns, rows / tile rows, chunks)`, written by the device.
+    /// The grid: `(rows / tile rows, columns, chunks)`, written by the device.
     pub grid: Binding,
     /// Expected number of rows, for cutting submissions.
     pub expected: usize,
@@ -198,7 +229,7 @@ impl Matmul<'_> {
             ..Default::default()
         };
         let (rows, columns) = variant.tile();
-        let grid = [params.n.div_ceil(columns), params.m.div_ceil(rows), word(batch * chunks)?];
+        let grid = [params.m.div_ceil(rows), params.n.div_ceil(columns), word(batch * chunks)?];
         // Without a bias the slot is bound to `a`, which the kernel then does not read there.
         let bias = self.bias.unwrap_or(a);
         let bindings = vec![a.binding(), b.binding(), c.binding(), bias.binding()];

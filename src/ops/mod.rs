@@ -14,8 +14,14 @@ use crate::gpu::Kernel;
 
 /// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [elementwise::catalogue(), matmul::catalogue(), reduce::catalogue(), row_compact::catalogue(), transpose::catalogue()]
-        .concat()
+    [
+        elementwise::catalogue(),
+        matmul::catalogue(),
+        reduce::catalogue(),
+        row_compact::catalogue(),
+        transpose::catalogue(),
+    ]
+    .concat()
 }
 
 /// A size as the `u32` that kernels use.

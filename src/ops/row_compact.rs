@@ -11,8 +11,14 @@ const SEGMENT_OFFSETS: &str = include_str!("../../shaders/ops/segment_offsets.wg
 
 params!(RowCompactParams { n: u32, stride: u32, pad0: u32, pad1: u32 });
 params!(SegmentOffsetsParams {
-    segments: u32, sides: u32, tile: u32, columns: u32,
-    rows_a: u32, rows_c: u32, chunks: u32, pad1: u32,
+    segments: u32,
+    sides: u32,
+    tile: u32,
+    columns: u32,
+    rows_a: u32,
+    rows_c: u32,
+    chunks: u32,
+    pad1: u32,
 });
 
 /// Records `list[s]` = the indices of non-zero `flags[s, :]`, ascending, and `count[s]` = how many, for each of the

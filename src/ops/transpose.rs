@@ -8,8 +8,14 @@ use crate::tensor::{Element, Tensor};
 const TRANSPOSE: &str = include_str!("../../shaders/ops/transpose.wgsl");
 
 params!(TransposeParams {
-    m: u32, n: u32, ld_x: u32, ld_out: u32,
-    stride_x: u32, stride_out: u32, pad0: u32, pad1: u32,
+    m: u32,
+    n: u32,
+    ld_x: u32,
+    ld_out: u32,
+    stride_x: u32,
+    stride_out: u32,
+    pad0: u32,
+    pad1: u32,
 });
 
 /// Records `out[.., j, i] = x[.., i, j]` for two or three axes.

@@ -102,13 +102,7 @@ struct Run {
 }
 
 impl Run {
-    async fn new(
-        gpu: &Gpu,
-        net: &DeviceChain,
-        ground: &Ground<'_>,
-        aims: &[Aim],
-        effort: Effort,
-    ) -> Result<Self> {
+    async fn new(gpu: &Gpu, net: &DeviceChain, ground: &Ground<'_>, aims: &[Aim], effort: Effort) -> Result<Self> {
         let n = net.n_in();
         let candidates = aims.len() * effort.starts;
         let mut start = Vec::with_capacity(candidates * n);

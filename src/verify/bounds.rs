@@ -134,9 +134,12 @@ pub(super) fn batch_capacity(gpu: &Gpu, net: &DeviceChain, rows: usize) -> usize
     let widest = pitch(net.widest());
     let tile = Variant::choose(gpu.caps(), widest).tile().0 as usize;
     let planes = net.layers.iter().map(|l| l.n_in.div_ceil(matmul::CHUNK)).max().unwrap_or(1);
-    let fixed = neurons * (16 + 24 + 32) + widest * 4 * (5 + 3 * planes + 8) + rows * (pitch(net.n_out()) + pitch(net.n_in()) + 8) * 4;
+    let fixed = neurons * (16 + 24 + 32)
+        + widest * 4 * (5 + 3 * planes + 8)
+        + rows * (pitch(net.n_out()) + pitch(net.n_in()) + 8) * 4;
     let row = (net.layers.iter().map(|l| l.n_out.div_ceil(matmul::CHUNK)).max().unwrap_or(1) + 1) * widest * 4 + 560;
-    let per_box = (fixed + row * (2 * widest).next_multiple_of(tile).min(8 * tile).max(rows.next_multiple_of(tile))) as u64;
+    let per_box =
+        (fixed + row * (2 * widest).next_multiple_of(tile).min(8 * tile).max(rows.next_multiple_of(tile))) as u64;
     let budget = gpu.memory().budget / 2;
     let by_binding = gpu.caps().max_binding / (widest as u64 * 4 * 8).max(1);
     usize::try_from((budget / per_box.max(1)).min(by_binding)).unwrap_or(usize::MAX).clamp(1, 4096)
@@ -210,7 +213,10 @@ impl Walk {
         if capacity < batch * query_rows.next_multiple_of(tile).max(tile) {
             return Err(Error::new(
                 ErrorKind::TooBig,
-                format!("{query_rows} rows of width {} for {batch} boxes exceed the adapter or the budget", net.widest()),
+                format!(
+                    "{query_rows} rows of width {} for {batch} boxes exceed the adapter or the budget",
+                    net.widest()
+                ),
             )
             .with_help("raise the memory budget (`--memory`) or use an adapter with larger bindings"));
         }
@@ -299,8 +305,7 @@ impl<'a> Bounds<'a> {
             tiny: self.rounding.tiny,
             ..Default::default()
         };
-        let bindings =
-            vec![lower.binding(), upper.binding(), centre.binding(), spread.binding(), self.bad.binding()];
+        let bindings = vec![lower.binding(), upper.binding(), centre.binding(), spread.binding(), self.bad.binding()];
         recording.dispatch(&kernels::interval_prepare(), bindings, &prepare, groups, f64::from(len))?;
 
         let chunks = layer.n_in.div_ceil(matmul::CHUNK);
@@ -352,7 +357,15 @@ impl<'a> Bounds<'a> {
     pub fn record_lines(&self, recording: &mut Recording, index: usize) -> Result<()> {
         let (layer, state) = (&self.net.layers[index], &self.layers[index]);
         let whole = 0..layer.n_out;
-        self.record_select(recording, Flag::Active, !layer.relu, whole, &state.lower, &state.upper, &state.active.flags)?;
+        self.record_select(
+            recording,
+            Flag::Active,
+            !layer.relu,
+            whole,
+            &state.lower,
+            &state.upper,
+            &state.active.flags,
+        )?;
         state.active.compact(recording, self.caps)?;
         let (len, groups, threads) = self.strided(layer.n_out)?;
         let params = kernels::RelaxNeurons {

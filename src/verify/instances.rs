@@ -165,9 +165,12 @@ fn parse_list(text: &str) -> Result<Vec<Instance>> {
                 .with_help("write `net.onnx,property.vnnlib,seconds`, or name the columns in a header"));
         };
         let timeout = field(2)
-            .map(|t| t.parse::<f64>().ok().filter(|s| s.is_finite() && *s > 0.0).ok_or_else(|| {
-                Error::bad_input(format!("'{t}' is not a number of seconds")).at(line, 1)
-            }))
+            .map(|t| {
+                t.parse::<f64>()
+                    .ok()
+                    .filter(|s| s.is_finite() && *s > 0.0)
+                    .ok_or_else(|| Error::bad_input(format!("'{t}' is not a number of seconds")).at(line, 1))
+            })
             .transpose()?;
         list.push(Instance {
             onnx: onnx.to_owned(),
@@ -323,16 +326,21 @@ mod tests {
 
     #[test]
     fn lists_with_and_without_header() {
-        let with = parse_list("onnx,vnnlib,timeout_s,verdict,tool\na.onnx,p.vnnlib,30,unsat,x\n").map_err(|e| e.to_string());
+        let with =
+            parse_list("onnx,vnnlib,timeout_s,verdict,tool\na.onnx,p.vnnlib,30,unsat,x\n").map_err(|e| e.to_string());
         let with = with.expect("a list with a header");
-        assert_eq!((with[0].onnx.as_str(), with[0].timeout, with[0].verdict.as_deref()), ("a.onnx", Some(30.0), Some("unsat")));
+        assert_eq!(
+            (with[0].onnx.as_str(), with[0].timeout, with[0].verdict.as_deref()),
+            ("a.onnx", Some(30.0), Some("unsat"))
+        );
         let without = parse_list("a.onnx,p.vnnlib,116\n\nb.onnx,q.vnnlib,5\n").expect("VNN-COMP's own form");
         assert_eq!((without.len(), without[1].timeout, without[1].verdict.as_deref()), (2, Some(5.0), None));
     }
 
     #[test]
     fn bad_lists_name_the_line() {
-        for (text, place) in [("a.onnx\n", (1, 1)), ("a.onnx,p.vnnlib,5\nb.onnx,q.vnnlib,soon\n", (2, 1)), ("", (1, 1))] {
+        for (text, place) in [("a.onnx\n", (1, 1)), ("a.onnx,p.vnnlib,5\nb.onnx,q.vnnlib,soon\n", (2, 1)), ("", (1, 1))]
+        {
             let error = parse_list(text).expect_err(text);
             assert_eq!(error.place().and_then(|p| p.position), Some(place), "{text}");
         }

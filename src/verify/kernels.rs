@@ -6,27 +6,60 @@ use Access::{Read, Write};
 
 params!(IntervalPrepare { n: u32, ld: u32, len: u32, threads: u32, batch: u32, relu: u32, u: f32, tiny: f32 });
 params!(IntervalFinish {
-    n: u32, ld: u32, len: u32, threads: u32,
-    batch: u32, chunks: u32, u: f32, g: f32,
-    weight_rel: f32, tiny: f32, pad0: u32, pad1: u32,
+    n: u32,
+    ld: u32,
+    len: u32,
+    threads: u32,
+    batch: u32,
+    chunks: u32,
+    u: f32,
+    g: f32,
+    weight_rel: f32,
+    tiny: f32,
+    pad0: u32,
+    pad1: u32,
 });
 params!(RelaxNeurons {
-    n: u32, ld: u32, len: u32, threads: u32,
-    relu: u32, chunk: u32, chunks: u32, pad0: u32,
-    u: f32, g_c: f32, weight_rel: f32, tiny: f32,
+    n: u32,
+    ld: u32,
+    len: u32,
+    threads: u32,
+    relu: u32,
+    chunk: u32,
+    chunks: u32,
+    pad0: u32,
+    u: f32,
+    g_c: f32,
+    weight_rel: f32,
+    tiny: f32,
 });
 params!(SelectNeurons { n: u32, ld: u32, len: u32, threads: u32, all: u32, first: u32, end: u32, pad0: u32 });
 params!(RowTable { n: u32, ld: u32, sides: u32, tile: u32, chunk: u32, pad0: u32, pad1: u32, pad2: u32 });
 params!(RowStart { n: u32, ld: u32, len: u32, threads: u32, weight_rel: f32, u: f32, pad0: u32, pad1: u32 });
 params!(RelaxRows {
-    n: u32, lda: u32, ld_out: u32, relu: u32,
-    plane: u32, rows_of_a: u32, sides: u32, ld_list: u32,
-    g_c: f32, rel: f32, pad1: u32, pad2: u32,
+    n: u32,
+    lda: u32,
+    ld_out: u32,
+    relu: u32,
+    plane: u32,
+    rows_of_a: u32,
+    sides: u32,
+    ld_list: u32,
+    g_c: f32,
+    rel: f32,
+    pad1: u32,
+    pad2: u32,
 });
 params!(RowFinish { n: u32, ld: u32, sides: u32, keep: u32, store: u32, u: f32, tiny: f32, grow: f32 });
 params!(AttackTarget {
-    candidates: u32, outputs: u32, inputs: u32, pad0: u32,
-    ld_y: u32, ld_x: u32, ld_spec: u32, pad1: u32,
+    candidates: u32,
+    outputs: u32,
+    inputs: u32,
+    pad0: u32,
+    ld_y: u32,
+    ld_x: u32,
+    ld_spec: u32,
+    pad1: u32,
 });
 params!(AttackStep { n: u32, ld: u32, len: u32, threads: u32, step: f32, pad0: u32, pad1: u32, pad2: u32 });
 
@@ -81,7 +114,9 @@ pub(super) enum Level {
     First,
     Hidden,
     /// The box; for rows of an output also the corner where the form is least.
-    Input { corner: bool },
+    Input {
+        corner: bool,
+    },
 }
 
 pub(super) fn relax_rows(level: Level) -> Kernel {

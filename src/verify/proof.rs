@@ -95,13 +95,7 @@ impl Proof {
         soundness: impl Into<String>,
         queries: Vec<QueryProof>,
     ) -> Self {
-        Self {
-            network: network.into(),
-            property: property.into(),
-            soundness: soundness.into(),
-            queries,
-            lines: vec![],
-        }
+        Self { network: network.into(), property: property.into(), soundness: soundness.into(), queries, lines: vec![] }
     }
 
     /// Reads a proof.
@@ -115,15 +109,9 @@ impl Proof {
 
     /// The line on which an item stands in the text that the proof was read from.
     pub(crate) fn line_of(&self, item: Item) -> Option<usize> {
-        let refined = |q: usize, k: usize| {
-            self.queries
-                .get(q)
-                .and_then(|q| q.layers.get(k))
-                .map_or(0, |l| l.refined.len())
-        };
-        let layer = |q: usize, k: usize| {
-            query_start(self, q) + 1 + (0..k).map(|i| 2 + refined(q, i)).sum::<usize>()
-        };
+        let refined =
+            |q: usize, k: usize| self.queries.get(q).and_then(|q| q.layers.get(k)).map_or(0, |l| l.refined.len());
+        let layer = |q: usize, k: usize| query_start(self, q) + 1 + (0..k).map(|i| 2 + refined(q, i)).sum::<usize>();
         let index = match item {
             Item::Network => 1,
             Item::Property => 2,
@@ -140,26 +128,15 @@ impl Proof {
 
 /// Index of a query's first item among all items: four lines stand before the first query.
 fn query_start(proof: &Proof, query: usize) -> usize {
-    let items = |q: &QueryProof| {
-        1 + q.layers.iter().map(|l| 2 + l.refined.len()).sum::<usize>() + q.claims.len()
-    };
+    let items = |q: &QueryProof| 1 + q.layers.iter().map(|l| 2 + l.refined.len()).sum::<usize>() + q.claims.len();
     4 + proof.queries.iter().take(query).map(items).sum::<usize>()
 }
 
 /// Two proofs are equal if they say the same; where their lines stand in a file does not matter.
 impl PartialEq for Proof {
     fn eq(&self, other: &Self) -> bool {
-        (
-            &self.network,
-            &self.property,
-            &self.soundness,
-            &self.queries,
-        ) == (
-            &other.network,
-            &other.property,
-            &other.soundness,
-            &other.queries,
-        )
+        (&self.network, &self.property, &self.soundness, &self.queries)
+            == (&other.network, &other.property, &other.soundness, &other.queries)
     }
 }
 
@@ -169,11 +146,7 @@ struct Number(f64);
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.0.abs();
-        if size == 0.0 || (1e-5..1e16).contains(&size) {
-            write!(f, "{}", self.0)
-        } else {
-            write!(f, "{:e}", self.0)
-        }
+        if size == 0.0 || (1e-5..1e16).contains(&size) { write!(f, "{}", self.0) } else { write!(f, "{:e}", self.0) }
     }
 }
 
@@ -198,13 +171,7 @@ impl fmt::Display for Proof {
                 }
             }
             for claim in &query.claims {
-                writeln!(
-                    f,
-                    "claim {} {} {}",
-                    claim.conjunction,
-                    claim.row,
-                    Number(claim.bound)
-                )?;
+                writeln!(f, "claim {} {} {}", claim.conjunction, claim.row, Number(claim.bound))?;
             }
         }
         writeln!(f, "end")
@@ -213,13 +180,11 @@ impl fmt::Display for Proof {
 
 /// The SHA-256 digest of some bytes as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// An error about a proof.

@@ -78,11 +78,7 @@ impl Property {
             1 => "a box".to_owned(),
             n => format!("{n} boxes"),
         };
-        let widest = self
-            .queries
-            .iter()
-            .map(|q| q.input.widest())
-            .fold(0.0, f64::max);
+        let widest = self.queries.iter().map(|q| q.input.widest()).fold(0.0, f64::max);
         // Three digits are enough to recognise a radius by.
         let widest: f64 = format!("{widest:.2e}").parse().unwrap_or(widest);
         let inputs = counted(self.inputs, "input");
@@ -109,11 +105,7 @@ impl Property {
 impl InputBox {
     /// The length of the longest side, 0 without inputs.
     pub fn widest(&self) -> f64 {
-        self.lo
-            .iter()
-            .zip(&self.hi)
-            .map(|(lo, hi)| hi - lo)
-            .fold(0.0, f64::max)
+        self.lo.iter().zip(&self.hi).map(|(lo, hi)| hi - lo).fold(0.0, f64::max)
     }
 }
 
@@ -124,12 +116,8 @@ impl Query {
             return "nothing (no condition is left)".to_owned();
         }
         let alone = self.unsafe_if.len() == 1;
-        let spelled: Vec<String> = self
-            .unsafe_if
-            .iter()
-            .take(SHOWN)
-            .map(|conjunction| words(conjunction, alone))
-            .collect();
+        let spelled: Vec<String> =
+            self.unsafe_if.iter().take(SHOWN).map(|conjunction| words(conjunction, alone)).collect();
         listed(&spelled, self.unsafe_if.len(), " or ")
     }
 }
@@ -162,11 +150,7 @@ fn listed(spelled: &[String], count: usize, joint: &str) -> String {
 }
 
 fn counted(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// The condition as one would write it by hand: `Y_0 <= Y_1`, `Y_0 >= 3.5`, `Y_0 + 2*Y_1 < Y_2 - 1`. The full row,
@@ -178,22 +162,12 @@ impl fmt::Display for Row {
                 .coefficients
                 .iter()
                 .filter(|(_, c)| c * sign > 0.0)
-                .map(|&(i, c)| {
-                    if c * sign == 1.0 {
-                        format!("Y_{i}")
-                    } else {
-                        format!("{}*Y_{i}", c * sign)
-                    }
-                })
+                .map(|&(i, c)| if c * sign == 1.0 { format!("Y_{i}") } else { format!("{}*Y_{i}", c * sign) })
                 .collect();
             terms.join(" + ")
         };
         let (left, right) = (side(1.0), side(-1.0));
-        let (relation, mirrored) = if self.strict {
-            ("<", ">")
-        } else {
-            ("<=", ">=")
-        };
+        let (relation, mirrored) = if self.strict { ("<", ">") } else { ("<=", ">=") };
         // Adding 0 shows -0 as 0.
         let negated = 0.0 - self.constant;
         match (left.is_empty(), right.is_empty()) {
@@ -214,23 +188,12 @@ mod tests {
     use super::*;
 
     fn row(coefficients: &[(usize, f64)], constant: f64, strict: bool) -> Row {
-        Row {
-            coefficients: coefficients.to_vec(),
-            constant,
-            slop: 0.0,
-            coefficient_rel: 0.0,
-            strict,
-        }
+        Row { coefficients: coefficients.to_vec(), constant, slop: 0.0, coefficient_rel: 0.0, strict }
     }
 
     fn query(hi: f64, unsafe_if: Vec<Conjunction>) -> Query {
         let (lo, hi) = (vec![0.0, 0.0], vec![hi, hi / 2.0]);
-        let input = InputBox {
-            lo_out: lo.clone(),
-            hi_out: hi.clone(),
-            lo,
-            hi,
-        };
+        let input = InputBox { lo_out: lo.clone(), hi_out: hi.clone(), lo, hi };
         Query { input, unsafe_if }
     }
 
@@ -243,10 +206,7 @@ mod tests {
             (row(&[(0, 1.0)], -3.5, false), "Y_0 <= 3.5"),
             (row(&[(0, 1.0)], 0.0, false), "Y_0 <= 0"),
             (row(&[(3, -1.0)], 3.5, true), "Y_3 > 3.5"),
-            (
-                row(&[(0, 2.0), (1, 1.0), (4, -0.5)], 0.0, false),
-                "2*Y_0 + Y_1 <= 0.5*Y_4",
-            ),
+            (row(&[(0, 2.0), (1, 1.0), (4, -0.5)], 0.0, false), "2*Y_0 + Y_1 <= 0.5*Y_4"),
             (row(&[], 0.5, false), "0.5 <= 0"),
         ] {
             assert_eq!(row.to_string(), text);
@@ -259,10 +219,7 @@ mod tests {
         let mut property = Property {
             inputs: 2,
             outputs: 9,
-            queries: vec![query(
-                0.06 + 1e-12,
-                (1..9).map(|i| vec![less(0, i)]).collect(),
-            )],
+            queries: vec![query(0.06 + 1e-12, (1..9).map(|i| vec![less(0, i)]).collect())],
         };
         assert_eq!(
             property.summary(),
@@ -280,31 +237,14 @@ mod tests {
             "2 inputs in 2 boxes (widest side 1), 9 outputs; violated if, in the first box, (Y_0 <= Y_1 and Y_0 <= Y_2) or any output at all (and conditions of their own in the other box)"
         );
         property.queries.truncate(1);
-        property.queries[0].unsafe_if = vec![vec![
-            row(
-                &[0, 1, 2, 3, 4, 5, 6].map(|i| (i, 1.0)),
-                0.0,
-                false
-            );
-            4
-        ]];
+        property.queries[0].unsafe_if = vec![vec![row(&[0, 1, 2, 3, 4, 5, 6].map(|i| (i, 1.0)), 0.0, false); 4]];
         assert_eq!(
             property.summary(),
             "2 inputs in a box (widest side 0.06), 9 outputs; violated if a condition on 7 outputs and a condition on 7 outputs and a condition on 7 outputs and 1 more"
         );
         property.queries[0].unsafe_if.clear();
-        assert!(
-            property
-                .summary()
-                .ends_with("; violated if nothing (no condition is left)"),
-            "{}",
-            property.summary()
-        );
+        assert!(property.summary().ends_with("; violated if nothing (no condition is left)"), "{}", property.summary());
         property.queries.clear();
-        assert!(
-            property
-                .summary()
-                .ends_with("in 0 boxes (widest side 0), 9 outputs; never violated")
-        );
+        assert!(property.summary().ends_with("in 0 boxes (widest side 0), 9 outputs; never violated"));
     }
 }

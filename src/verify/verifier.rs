@@ -207,7 +207,9 @@ impl Verifier {
                 1 => self.bound_open(&mut open, false, control).await?,
                 2 => self.bound_open(&mut open, true, control).await?,
                 3 => self.attack_open(&mut open, usize::MAX, Effort { steps: 40, ..effort }, control).await?,
-                _ => self.attack_open(&mut open, PROMISING, Effort { starts: 12, steps: 40, ..effort }, control).await?,
+                _ => {
+                    self.attack_open(&mut open, PROMISING, Effort { starts: 12, steps: 40, ..effort }, control).await?
+                }
             }
             for q in &open {
                 let done = settled(&open, q.property);
@@ -226,8 +228,10 @@ impl Verifier {
             ("outputs", property.outputs, self.chain.output_len()),
         ] {
             if declared != has {
-                return Err(Error::bad_input(format!("the property declares {declared} {what}, the network has {has}"))
-                    .with_help("check that the property belongs to this network"));
+                return Err(Error::bad_input(format!(
+                    "the property declares {declared} {what}, the network has {has}"
+                ))
+                .with_help("check that the property belongs to this network"));
             }
         }
         Ok(())
@@ -505,10 +509,7 @@ fn claims(query: &Query, margins: &[f32]) -> Vec<Option<Claim>> {
 fn layer_proof(lower: &[f32], upper: &[f32], refined: Option<&[u32]>) -> LayerProof {
     let slopes = lower.iter().zip(upper).map(|(&l, &h)| if l >= 0.0 || h > -l { 1.0 } else { 0.0 }).collect();
     let refined = refined.map_or_else(Vec::new, |flags| {
-        (0..flags.len())
-            .filter(|&j| flags[j] != 0)
-            .map(|j| (j, f64::from(lower[j]), f64::from(upper[j])))
-            .collect()
+        (0..flags.len()).filter(|&j| flags[j] != 0).map(|j| (j, f64::from(lower[j]), f64::from(upper[j]))).collect()
     });
     LayerProof { slopes, refined }
 }

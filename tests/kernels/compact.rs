@@ -98,7 +98,7 @@ fn offsets(gpu: &Gpu, plan: RowPlan, segments: usize) -> Offsets {
     let starts = padded.map(start).collect();
     let grids = [
         [rows.div_ceil(plan.rows_a), 1, 1, POISON],
-        [plan.columns, rows / plan.tile, plan.chunks, POISON],
+        [rows / plan.tile, plan.columns, plan.chunks, POISON],
         [rows.div_ceil(plan.rows_c), 1, 1, POISON],
     ];
     let grids = std::array::from_fn(|i| grids[i / 4][i % 4]);

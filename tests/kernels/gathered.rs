@@ -101,7 +101,8 @@ impl Product {
                     .map_err(|why| format!("row {} column {}: {why}", i / width, i % width))?,
                 // Columns up to the next multiple of 4 may be written, and so may planes without terms, which nobody reads;
                 // rows behind the last tile may not.
-                None if word == POISON || i / width % capacity < self.rows && i % width < (width - 5).next_multiple_of(4) => {}
+                None if word == POISON
+                    || i / width % capacity < self.rows && i % width < (width - 5).next_multiple_of(4) => {}
                 None => return Err(format!("row {} column {} was written", i / width, i % width)),
             }
         }

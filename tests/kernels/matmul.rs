@@ -255,7 +255,12 @@ fn broken_products_are_noticed() {
     split.check_red(gpu, "split_sum", "part < p.chunks", "part + 1u < p.chunks");
     split.check_red(gpu, "matmul", "(at.z % p.chunks) * p.chunk", "0u");
     // One rounding to 12 bits too many in a single place.
-    Case { relu: false, ..base }.check_red(gpu, "matmul", "s_${i}_${j} += bias_${j};", "s_${i}_${j} += bias_${j} * 1.0005;");
+    Case { relu: false, ..base }.check_red(
+        gpu,
+        "matmul",
+        "s_${i}_${j} += bias_${j};",
+        "s_${i}_${j} += bias_${j} * 1.0005;",
+    );
 }
 
 #[test]
@@ -272,6 +277,7 @@ fn shapes_that_do_not_fit_are_refused() {
     refuse(Matmul { trans_a: true, ..Matmul::default() }, &t(&[2, 3]), &t(&[3, 5]), &t(&[2, 5]));
     refuse(Matmul { bias: Some(&t(&[4])), ..Matmul::default() }, &t(&[2, 3]), &t(&[3, 5]), &t(&[2, 5]));
     let planes = t(&[1, 2, 2, 5]);
-    let split = Matmul::default().record_split(&mut Recording::new(), gpu.caps(), &t(&[2, 300]), &t(&[300, 5]), &planes, 128);
+    let split =
+        Matmul::default().record_split(&mut Recording::new(), gpu.caps(), &t(&[2, 300]), &t(&[300, 5]), &planes, 128);
     assert!(split.is_err(), "300 terms make three chunks of 128");
 }

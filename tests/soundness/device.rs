@@ -62,7 +62,7 @@ fn check(case: &Case, outcomes: &[Outcome]) -> Result<(), String> {
 fn bounds_of_random_networks_are_below_their_exact_minima() {
     let Some(gpu) = common::device("bounds_of_random_networks_are_below_their_exact_minima", false) else { return };
     let long = std::env::var("WAVEHULL_LONG").is_ok_and(|v| v == "1");
-    let (nets, boxes) = if long { (10_000, 4) } else { (150, 14) };
+    let (nets, boxes) = if long { (10_000, 4) } else { (1000, 6) };
     let mut random = Random::new(77);
     let (mut bounds, mut holds) = (0, 0);
     for number in 0..nets {
@@ -94,7 +94,8 @@ fn trusting_f32_makes_wrong_claims_on_the_same_networks() {
 /// Points of a box: the centre, corners, random ones, and the ends of sign-gradient walks in f64.
 fn points(net: &Chain, lower: &[f64], upper: &[f64], form: &Form, random: &mut Random) -> Vec<Vec<f64>> {
     let n = lower.len();
-    let mix = |t: &mut dyn FnMut() -> f64| -> Vec<f64> { (0..n).map(|i| lower[i] + t() * (upper[i] - lower[i])).collect() };
+    let mix =
+        |t: &mut dyn FnMut() -> f64| -> Vec<f64> { (0..n).map(|i| lower[i] + t() * (upper[i] - lower[i])).collect() };
     let mut all = vec![mix(&mut || 0.5), mix(&mut || 0.0), mix(&mut || 1.0)];
     for _ in 0..6 {
         all.push(mix(&mut || f64::from(u8::from(random.coin()))));
@@ -159,7 +160,8 @@ fn check_samples(gpu: &Gpu, graph: &Graph, boxes: &[(Vec<f64>, Vec<f64>)], forms
             let y = graph.eval_f64_bounded(&x).unwrap();
             let parts = form.coefficients.iter().zip(&y);
             let (value, error) = parts.fold((form.constant, 0.0), |(v, e), (&c, y)| (v + c * y.0, e + (c * y.1).abs()));
-            let size: f64 = form.coefficients.iter().zip(&y).map(|(c, y)| (c * y.0).abs()).sum::<f64>() + form.constant.abs();
+            let size: f64 =
+                form.coefficients.iter().zip(&y).map(|(c, y)| (c * y.0).abs()).sum::<f64>() + form.constant.abs();
             assert!(margin <= value + error + 1e-14 * size, "a bound of {margin}, but {value} is reached");
             // f32 errs too, by far less than it takes the bound to be this loose: one rounding per term and layer.
             let seen = form_in_f32(&chain, &x, form, random);
@@ -171,7 +173,9 @@ fn check_samples(gpu: &Gpu, graph: &Graph, boxes: &[(Vec<f64>, Vec<f64>)], forms
 
 #[test]
 fn sampled_outputs_of_the_digit_networks_are_above_their_bounds() {
-    let Some(gpu) = common::device("sampled_outputs_of_the_digit_networks_are_above_their_bounds", false) else { return };
+    let Some(gpu) = common::device("sampled_outputs_of_the_digit_networks_are_above_their_bounds", false) else {
+        return;
+    };
     let mut random = Random::new(5);
     for name in ["mnist-robust.onnx", "mnist-standard.onnx"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
@@ -196,7 +200,9 @@ fn sampled_outputs_of_the_digit_networks_are_above_their_bounds() {
 
 #[test]
 fn sampled_outputs_of_wider_random_networks_are_above_their_bounds() {
-    let Some(gpu) = common::device("sampled_outputs_of_wider_random_networks_are_above_their_bounds", false) else { return };
+    let Some(gpu) = common::device("sampled_outputs_of_wider_random_networks_are_above_their_bounds", false) else {
+        return;
+    };
     let mut random = Random::new(6);
     // 140 neurons are more than one chunk of a product, 33 more than the lanes of a row.
     for widths in [&[140, 33, 3][..], &[20, 140, 2], &[33, 40, 17, 9, 2]] {
@@ -231,7 +237,7 @@ fn the_upper_line_is_above_the_relu_where_a_slope_rounds_down() {
     for (outcome, &(l, h)) in outcomes.iter().zip(&ends) {
         let margin = outcome.margin.unwrap();
         assert!(margin <= -f64::from(h), "on [{l}, {h}]: {margin}");
-        assert!(margin >= -f64::from(h) * 1.0001, "on [{l}, {h}]: {margin} is loose");
+        assert!(margin >= -f64::from(h) - 2e-5 * f64::from(h.max(-l)), "on [{l}, {h}]: {margin} is loose");
     }
 }
 
@@ -239,7 +245,9 @@ fn the_upper_line_is_above_the_relu_where_a_slope_rounds_down() {
 /// large one (in the manner of Jia and Rinard, SAS 2021, and Zombori et al., ICLR 2021).
 #[test]
 fn a_network_that_hides_a_term_in_roundoff_is_not_claimed_safe() {
-    let Some(gpu) = common::device("a_network_that_hides_a_term_in_roundoff_is_not_claimed_safe", false) else { return };
+    let Some(gpu) = common::device("a_network_that_hides_a_term_in_roundoff_is_not_claimed_safe", false) else {
+        return;
+    };
     let large = 2.0_f32.powi(19);
     let net = Net::new(
         1,
@@ -253,10 +261,27 @@ fn a_network_that_hides_a_term_in_roundoff_is_not_claimed_safe() {
     let (lower, upper) = ([2.0_f64.powi(-11)], [1.0]);
     assert!(net.minimum(&lower, &upper, &form) < 0.0, "the network is unsafe");
     let property = [form.property(&lower, &upper)];
-    let verdict = |soundness, attack| verify(gpu, &net.graph(), options(soundness, attack), &property).remove(0).verdict;
+    let verdict =
+        |soundness, attack| verify(gpu, &net.graph(), options(soundness, attack), &property).remove(0).verdict;
     assert_eq!(verdict(Soundness::TrustF32, false), Verdict::Holds, "the network does not fool f32");
     assert!(matches!(verdict(Soundness::Strict, false), Verdict::Unknown(_)), "claimed by roundoff");
     assert!(verdict(Soundness::Strict, true) != Verdict::Holds, "claimed by roundoff");
+}
+
+/// Coefficients may be known up to a relative error only: -(1 + rel) relu(x) reaches -(1 + rel), also where the upper line
+/// is flat.
+#[test]
+fn uncertain_coefficients_of_a_property_lower_the_bound() {
+    let Some(gpu) = common::device("uncertain_coefficients_of_a_property_lower_the_bound", false) else { return };
+    for (lower, relu, sign) in [(-100.0, true, -1.0), (1.0, false, 1.0), (0.5, true, -1.0)] {
+        let net = Net::new(1, vec![Layer::new(&[1.0], &[0.0], relu)]);
+        let form = Form { coefficients: vec![sign], constant: 0.0 };
+        let mut property = form.property(&[lower], &[1.0]);
+        property.queries[0].unsafe_if[0][0].coefficient_rel = 1e-3;
+        let margin = verify(gpu, &net.graph(), options(Soundness::Strict, false), &[property])[0].margin.unwrap();
+        let reached = if sign > 0.0 { lower * (1.0 - 1e-3) } else { -(1.0 + 1e-3) };
+        assert!(margin <= reached, "a bound of {margin} on [{lower}, 1], but {reached} is reached");
+    }
 }
 
 /// The emulator is only worth something while it follows the kernels: both must charge about the same.
@@ -275,9 +300,10 @@ fn the_emulator_charges_what_the_device_charges() {
         let chain = Chain::from_graph(&net.graph()).unwrap();
         let centre = random.floats(widths[0]);
         let (l, h): (Vec<f32>, Vec<f32>) = centre.iter().map(|c| (c - 0.05, c + 0.05)).unzip();
-        // Far below 0, so that no level decides the row and all of them count.
-        let form = Form { coefficients: vec![1.0, -0.5], constant: -40.0 };
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        // A little below 0, so that no level decides the row and all of them count.
+        let mut form = Form { coefficients: vec![1.0, -0.5], constant: 0.0 };
+        form.constant = -f64::from(net.form_at(&wide(&centre), &form) as f32) - 0.5;
         let property = [form.property(&wide(&l), &wide(&h))];
         let device = |soundness| verify(gpu, &net.graph(), options(soundness, false), &property)[0].margin.unwrap();
         let emulated = |charge| {
@@ -287,8 +313,9 @@ fn the_emulator_charges_what_the_device_charges() {
         let (strict, trusting) = (device(Soundness::Strict), device(Soundness::TrustF32));
         let (charged, free) = (trusting - strict, emulated(false) - emulated(true));
         say(&format!("{widths:?}: charged {charged:e} on the device, {free:e} in the emulator, of {trusting}"));
-        let unit = 40.0 * common::U;
-        assert!((trusting - emulated(false)).abs() < 40.0 * unit, "{trusting} or {}", emulated(false));
-        assert!((charged / free - 1.0).abs() < 0.1 + 8.0 * unit / free, "{charged:e} on the device, {free:e} here");
+        // Both sides' own roundings, on numbers of about 10.
+        let noise = 64.0 * 10.0 * common::U;
+        assert!((trusting - emulated(false)).abs() < noise, "{trusting} or {}", emulated(false));
+        assert!((charged / free - 1.0).abs() < 0.03 + 0.5 * noise / free, "{charged:e} on the device, {free:e} here");
     }
 }

@@ -34,7 +34,7 @@ fn policies(seed: u64) -> [Policy; 5] {
 
 /// Networks that the emulator is run on.
 fn count() -> usize {
-    if std::env::var("WAVEHULL_LONG").is_ok_and(|v| v == "1") { 10_000 } else { 600 }
+    if std::env::var("WAVEHULL_LONG").is_ok_and(|v| v == "1") { 10_000 } else { 2500 }
 }
 
 #[test]

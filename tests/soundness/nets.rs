@@ -90,13 +90,8 @@ impl Net {
 
     pub fn graph(&self) -> Graph {
         let input = Value { name: "x".into(), shape: vec![1, self.inputs], constant: None };
-        let mut graph = Graph {
-            name: "net".into(),
-            values: vec![input],
-            nodes: Vec::new(),
-            input: ValueId(0),
-            output: ValueId(0),
-        };
+        let mut graph =
+            Graph { name: "net".into(), values: vec![input], nodes: Vec::new(), input: ValueId(0), output: ValueId(0) };
         let push = |graph: &mut Graph, shape: &[usize], data: Option<&[f32]>| {
             let array = data.map(|d| Arc::new(ArrayD::from_shape_vec(IxDyn(shape), d.to_vec()).unwrap()));
             let name = format!("v{}", graph.values.len());

@@ -7,22 +7,13 @@ use std::str::SplitAsciiWhitespace;
 const HELP: &str = "correct this line, or have the proof written again by the program that made it";
 
 pub(super) fn parse(text: &str) -> Result<Proof> {
-    let mut reader = Reader {
-        text: text.lines().enumerate(),
-        ahead: None,
-        last: 0,
-        lines: vec![],
-    };
+    let mut reader = Reader { text: text.lines().enumerate(), ahead: None, last: 0, lines: vec![] };
     let mut header = reader.item("wavehull-proof")?;
     let version = header.index("the version")?;
     if version != 1 {
         return Err(header
-            .error(format!(
-                "version {version} of the proof format is not known"
-            ))
-            .with_help(
-                "this program reads version 1; use the program that made the proof, or a newer one",
-            ));
+            .error(format!("version {version} of the proof format is not known"))
+            .with_help("this program reads version 1; use the program that made the proof, or a newer one"));
     }
     header.end()?;
     let network = reader.digest("network")?;
@@ -36,13 +27,7 @@ pub(super) fn parse(text: &str) -> Result<Proof> {
     if let Some((number, line)) = reader.advance() {
         return Err(Fields::new(number, line).error("there is text after `end`"));
     }
-    Ok(Proof {
-        network,
-        property,
-        soundness,
-        queries,
-        lines: reader.lines,
-    })
+    Ok(Proof { network, property, soundness, queries, lines: reader.lines })
 }
 
 /// The lines of a proof that say something, with one line of look-ahead.
@@ -72,25 +57,19 @@ impl<'a> Reader<'a> {
     /// True if the next line begins with a keyword.
     fn next_is(&mut self, keyword: &str) -> bool {
         self.ahead = self.advance();
-        self.ahead
-            .is_some_and(|(_, line)| line.split_ascii_whitespace().next() == Some(keyword))
+        self.ahead.is_some_and(|(_, line)| line.split_ascii_whitespace().next() == Some(keyword))
     }
 
     /// The fields behind the keyword that the next line must begin with.
     fn item(&mut self, keyword: &str) -> Result<Fields<'a>> {
         let Some((number, line)) = self.advance() else {
             let message = format!("the proof ends where a line `{keyword} ...` is expected");
-            return Err(bad_proof(message)
-                .at(self.last + 1, 1)
-                .with_help("the file was cut short; write it again"));
+            return Err(bad_proof(message).at(self.last + 1, 1).with_help("the file was cut short; write it again"));
         };
         let mut fields = Fields::new(number, line);
         let found = fields.word(keyword)?;
         if found != keyword {
-            return Err(fields.error(format!(
-                "expected a line `{keyword} ...`, found `{}`",
-                shown(found)
-            )));
+            return Err(fields.error(format!("expected a line `{keyword} ...`, found `{}`", shown(found))));
         }
         self.lines.push(number);
         Ok(fields)
@@ -101,10 +80,7 @@ impl<'a> Reader<'a> {
         let word = fields.word("a digest `sha256:...`")?;
         let hex = word.strip_prefix("sha256:").unwrap_or_default();
         if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(fields.error(format!(
-                "expected `sha256:` and 64 hex digits, found `{}`",
-                shown(word)
-            )));
+            return Err(fields.error(format!("expected `sha256:` and 64 hex digits, found `{}`", shown(word))));
         }
         fields.end()?;
         Ok(hex.to_ascii_lowercase())
@@ -114,10 +90,7 @@ impl<'a> Reader<'a> {
         let mut fields = self.item("soundness")?;
         let word = fields.word("`strict` or `trust-f32`")?;
         if !SOUNDNESS.contains(&word) {
-            return Err(fields.error(format!(
-                "expected `strict` or `trust-f32`, found `{}`",
-                shown(word)
-            )));
+            return Err(fields.error(format!("expected `strict` or `trust-f32`, found `{}`", shown(word))));
         }
         fields.end()?;
         Ok(word.to_owned())
@@ -127,10 +100,7 @@ impl<'a> Reader<'a> {
         let mut fields = self.item("query")?;
         fields.exactly(index, "query")?;
         fields.end()?;
-        let mut query = QueryProof {
-            layers: vec![],
-            claims: vec![],
-        };
+        let mut query = QueryProof { layers: vec![], claims: vec![] };
         while self.next_is("layer") {
             query.layers.push(self.layer(query.layers.len())?);
         }
@@ -151,9 +121,7 @@ impl<'a> Reader<'a> {
             let mut fields = self.item("refine")?;
             let neuron = fields.index("a neuron")?;
             if neuron >= width {
-                return Err(fields.error(format!(
-                    "neuron {neuron} does not exist in a layer of width {width}"
-                )));
+                return Err(fields.error(format!("neuron {neuron} does not exist in a layer of width {width}")));
             }
             if refined.last().is_some_and(|last| last.0 >= neuron) {
                 return Err(fields.error(format!("neuron {neuron} is repeated or out of order")));
@@ -161,9 +129,7 @@ impl<'a> Reader<'a> {
             let lower = fields.number("the lower bound")?;
             let upper = fields.number("the upper bound")?;
             if lower > upper {
-                return Err(fields.error(format!(
-                    "the lower bound {lower} is above the upper bound {upper}"
-                )));
+                return Err(fields.error(format!("the lower bound {lower} is above the upper bound {upper}")));
             }
             fields.end()?;
             refined.push((neuron, lower, upper));
@@ -191,11 +157,7 @@ impl<'a> Reader<'a> {
         let row = fields.index("a row")?;
         let bound = fields.number("the row's lower bound")?;
         fields.end()?;
-        Ok(Claim {
-            conjunction: index,
-            row,
-            bound,
-        })
+        Ok(Claim { conjunction: index, row, bound })
     }
 }
 
@@ -210,21 +172,12 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn new(number: usize, line: &'a str) -> Self {
-        Self {
-            number,
-            line,
-            rest: line.split_ascii_whitespace(),
-            at: 0,
-        }
+        Self { number, line, rest: line.split_ascii_whitespace(), at: 0 }
     }
 
     /// An error at the field read last.
     fn error(&self, message: impl Into<String>) -> Error {
-        let column = self
-            .line
-            .get(..self.at)
-            .map_or(0, |before| before.chars().count())
-            + 1;
+        let column = self.line.get(..self.at).map_or(0, |before| before.chars().count()) + 1;
         bad_proof(message).at(self.number, column).with_help(HELP)
     }
 
@@ -242,10 +195,7 @@ impl<'a> Fields<'a> {
         let digits = word.bytes().all(|b| b.is_ascii_digit());
         match word.parse() {
             Ok(index) if digits => Ok(index),
-            _ => Err(self.error(format!(
-                "expected {what} as a whole number, found `{}`",
-                shown(word)
-            ))),
+            _ => Err(self.error(format!("expected {what} as a whole number, found `{}`", shown(word)))),
         }
     }
 
@@ -255,23 +205,16 @@ impl<'a> Fields<'a> {
         if found == expected {
             return Ok(());
         }
-        Err(self.error(format!(
-            "expected {what} {expected}, found {found}: missing, repeated or out of order"
-        )))
+        Err(self.error(format!("expected {what} {expected}, found {found}: missing, repeated or out of order")))
     }
 
     fn number(&mut self, what: &str) -> Result<f64> {
         let word = self.word(what)?;
         // Rust would also read `inf`, `nan` and `infinity`.
-        let plain = word
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        let plain = word.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
         match word.parse::<f64>() {
             Ok(number) if plain && number.is_finite() => Ok(number),
-            _ => Err(self.error(format!(
-                "expected {what} as a finite number, found `{}`",
-                shown(word)
-            ))),
+            _ => Err(self.error(format!("expected {what} as a finite number, found `{}`", shown(word)))),
         }
     }
 
@@ -280,10 +223,7 @@ impl<'a> Fields<'a> {
             None => Ok(()),
             Some(word) => {
                 self.at = word.as_ptr().addr() - self.line.as_ptr().addr();
-                Err(self.error(format!(
-                    "unexpected `{}` at the end of the line",
-                    shown(word)
-                )))
+                Err(self.error(format!("unexpected `{}` at the end of the line", shown(word))))
             }
         }
     }

@@ -28,10 +28,7 @@ end
 #[test]
 fn digest_is_that_of_the_standard() {
     // FIPS 180-2, appendix B.1.
-    assert_eq!(
-        sha256_hex(b"abc"),
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    );
+    assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 #[test]
@@ -42,25 +39,9 @@ fn reads_what_stands_there() {
     assert_eq!(proof.soundness, "trust-f32");
     let first = &proof.queries[0];
     assert_eq!(first.layers[0].slopes, [0.0, 1.0, 0.5]);
-    assert_eq!(
-        first.layers[0].refined,
-        [(0, -1.5e-7, 2.0), (2, -1.0, 1e300)]
-    );
-    assert_eq!(
-        first.layers[1],
-        LayerProof {
-            slopes: vec![0.25],
-            refined: vec![]
-        }
-    );
-    assert_eq!(
-        first.claims[1],
-        Claim {
-            conjunction: 1,
-            row: 0,
-            bound: 5e-324
-        }
-    );
+    assert_eq!(first.layers[0].refined, [(0, -1.5e-7, 2.0), (2, -1.0, 1e300)]);
+    assert_eq!(first.layers[1], LayerProof { slopes: vec![0.25], refined: vec![] });
+    assert_eq!(first.claims[1], Claim { conjunction: 1, row: 0, bound: 5e-324 });
     assert_eq!(proof.queries[1].claims, []);
 }
 
@@ -82,42 +63,11 @@ fn knows_the_line_of_every_item() {
 
 #[test]
 fn text_reads_back_exactly() {
-    let hard = [
-        0.1,
-        f64::from(0.1_f32),
-        1.0 / 3.0,
-        5e-324,
-        1.7976931348623157e308,
-        1e-5,
-        9.999e15,
-        1e16,
-        -0.0,
-    ];
-    let refined = hard
-        .iter()
-        .enumerate()
-        .map(|(i, &x)| (i, -x.abs(), x.abs()))
-        .collect();
-    let layer = LayerProof {
-        slopes: vec![0.1; hard.len()],
-        refined,
-    };
-    let claims = (0..hard.len())
-        .map(|i| Claim {
-            conjunction: i,
-            row: i,
-            bound: hard[i],
-        })
-        .collect();
-    let proof = Proof::new(
-        "a".repeat(64),
-        "0".repeat(64),
-        "strict",
-        vec![QueryProof {
-            layers: vec![layer],
-            claims,
-        }],
-    );
+    let hard = [0.1, f64::from(0.1_f32), 1.0 / 3.0, 5e-324, 1.7976931348623157e308, 1e-5, 9.999e15, 1e16, -0.0];
+    let refined = hard.iter().enumerate().map(|(i, &x)| (i, -x.abs(), x.abs())).collect();
+    let layer = LayerProof { slopes: vec![0.1; hard.len()], refined };
+    let claims = (0..hard.len()).map(|i| Claim { conjunction: i, row: i, bound: hard[i] }).collect();
+    let proof = Proof::new("a".repeat(64), "0".repeat(64), "strict", vec![QueryProof { layers: vec![layer], claims }]);
     let again = Proof::parse(&proof.to_string()).unwrap();
     assert_eq!(again, proof);
     for (a, b) in again.queries[0].claims.iter().zip(&proof.queries[0].claims) {
@@ -131,119 +81,29 @@ fn refuses_what_is_malformed_at_its_place() {
     let cases: &[(&str, &str, (usize, usize), &str)] = &[
         ("wavehull-proof 1\n", "", (2, 1), "wavehull-proof"),
         ("wavehull-proof 1", "wavehull-proof 2", (2, 16), "version 2"),
-        (
-            "network sha256:ba",
-            "network sha256:b",
-            (3, 9),
-            "64 hex digits",
-        ),
-        (
-            "network sha256:ba",
-            "network sha256:bg",
-            (3, 9),
-            "64 hex digits",
-        ),
+        ("network sha256:ba", "network sha256:b", (3, 9), "64 hex digits"),
+        ("network sha256:ba", "network sha256:bg", (3, 9), "64 hex digits"),
         ("soundness trust-f32", "soundness maybe", (5, 11), "`maybe`"),
         ("query 0", "query 1", (7, 7), "expected query 0, found 1"),
         ("query 1", "query 0", (17, 7), "expected query 1, found 0"),
-        (
-            "layer 1 1\nslopes 0.25",
-            "layer 2 1\nslopes 0.25",
-            (13, 7),
-            "expected layer 1",
-        ),
-        (
-            "slopes 0 1 0.5",
-            "slopes 0 1",
-            (9, 11),
-            "ends where a slope",
-        ),
-        (
-            "slopes 0 1 0.5",
-            "slopes 0 1 0.5 1",
-            (9, 16),
-            "unexpected `1`",
-        ),
-        (
-            "slopes 0 1 0.5",
-            "slopes 0 1 1.0000000000000002",
-            (9, 12),
-            "not in [0, 1]",
-        ),
-        (
-            "slopes 0 1 0.5",
-            "slopes 0 -0.5 0.5",
-            (9, 10),
-            "not in [0, 1]",
-        ),
-        (
-            "slopes 0 1 0.5",
-            "slopes 0 nan 0.5",
-            (9, 10),
-            "finite number, found `nan`",
-        ),
-        (
-            "slopes 0 1 0.5\n",
-            "",
-            (9, 1),
-            "expected a line `slopes ...`",
-        ),
-        (
-            "refine 2 -1 1e300",
-            "refine 2 -1 inf",
-            (11, 13),
-            "finite number",
-        ),
-        (
-            "refine 2 -1 1e300",
-            "refine 2 -1 1e309",
-            (11, 13),
-            "finite number",
-        ),
+        ("layer 1 1\nslopes 0.25", "layer 2 1\nslopes 0.25", (13, 7), "expected layer 1"),
+        ("slopes 0 1 0.5", "slopes 0 1", (9, 11), "ends where a slope"),
+        ("slopes 0 1 0.5", "slopes 0 1 0.5 1", (9, 16), "unexpected `1`"),
+        ("slopes 0 1 0.5", "slopes 0 1 1.0000000000000002", (9, 12), "not in [0, 1]"),
+        ("slopes 0 1 0.5", "slopes 0 -0.5 0.5", (9, 10), "not in [0, 1]"),
+        ("slopes 0 1 0.5", "slopes 0 nan 0.5", (9, 10), "finite number, found `nan`"),
+        ("slopes 0 1 0.5\n", "", (9, 1), "expected a line `slopes ...`"),
+        ("refine 2 -1 1e300", "refine 2 -1 inf", (11, 13), "finite number"),
+        ("refine 2 -1 1e300", "refine 2 -1 1e309", (11, 13), "finite number"),
         ("refine 2 -1 1e300", "refine 0 -1 1", (11, 8), "repeated"),
         ("refine 2 -1 1e300", "refine 3 -1 1", (11, 8), "width 3"),
-        (
-            "refine 2 -1 1e300",
-            "refine +2 -1 1",
-            (11, 8),
-            "whole number",
-        ),
-        (
-            "refine 2 -1 1e300",
-            "refine 2 1 -1",
-            (11, 12),
-            "above the upper bound",
-        ),
-        (
-            "refine 2 -1 1e300",
-            "refine 99999999999999999999999 1 2",
-            (11, 8),
-            "whole number",
-        ),
-        (
-            "claim 1 0 5e-324",
-            "claim 0 0 1",
-            (16, 7),
-            "claim of conjunction 1, found 0",
-        ),
-        (
-            "claim 1 0 5e-324",
-            "claim 1 0",
-            (16, 10),
-            "ends where the row's",
-        ),
-        (
-            "claim 1 0 5e-324",
-            "claim 1 0 0x1p3",
-            (16, 11),
-            "finite number",
-        ),
-        (
-            "claim 1 0 5e-324",
-            "claim 1 0 1\nclam 2 0 1",
-            (17, 1),
-            "expected a line `end ...`",
-        ),
+        ("refine 2 -1 1e300", "refine +2 -1 1", (11, 8), "whole number"),
+        ("refine 2 -1 1e300", "refine 2 1 -1", (11, 12), "above the upper bound"),
+        ("refine 2 -1 1e300", "refine 99999999999999999999999 1 2", (11, 8), "whole number"),
+        ("claim 1 0 5e-324", "claim 0 0 1", (16, 7), "claim of conjunction 1, found 0"),
+        ("claim 1 0 5e-324", "claim 1 0", (16, 10), "ends where the row's"),
+        ("claim 1 0 5e-324", "claim 1 0 0x1p3", (16, 11), "finite number"),
+        ("claim 1 0 5e-324", "claim 1 0 1\nclam 2 0 1", (17, 1), "expected a line `end ...`"),
         ("end\n", "", (22, 1), "ends where a line `end"),
         ("end\n", "end\nquery 2\n", (23, 1), "after `end`"),
         ("end\n", "end now\n", (22, 5), "unexpected `now`"),
@@ -252,38 +112,22 @@ fn refuses_what_is_malformed_at_its_place() {
         assert!(TEXT.contains(old), "{old:?} is not in the text");
         let error = Proof::parse(&TEXT.replacen(old, new, 1)).expect_err(new);
         assert_eq!(error.kind(), ErrorKind::BadProof);
-        assert_eq!(
-            error.place().and_then(|p| p.position),
-            Some((line, column)),
-            "{old:?} -> {new:?}: {error}"
-        );
-        assert!(
-            error.message().contains(words),
-            "{old:?} -> {new:?}: {error}"
-        );
+        assert_eq!(error.place().and_then(|p| p.position), Some((line, column)), "{old:?} -> {new:?}: {error}");
+        assert!(error.message().contains(words), "{old:?} -> {new:?}: {error}");
         assert!(error.help().is_some(), "{error}");
     }
 }
 
 #[test]
 fn survives_any_text() {
-    for text in [
-        "",
-        "\n",
-        "#",
-        "wavehull-proof",
-        "\u{feff}wavehull-proof 1",
-        "wavehull-proof 1\n\u{1F980} \u{e9}",
-        "\0",
-    ] {
+    for text in
+        ["", "\n", "#", "wavehull-proof", "\u{feff}wavehull-proof 1", "wavehull-proof 1\n\u{1F980} \u{e9}", "\0"]
+    {
         assert!(Proof::parse(text).is_err(), "{text:?}");
     }
     // Every prefix of a proof is no proof.
     for end in 0..TEXT.len() - 1 {
         let shortened = &TEXT[..end];
-        assert!(
-            Proof::parse(shortened).is_err() || shortened.trim_end().ends_with("end"),
-            "{shortened:?}"
-        );
+        assert!(Proof::parse(shortened).is_err() || shortened.trim_end().ends_with("end"), "{shortened:?}");
     }
 }

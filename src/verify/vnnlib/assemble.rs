@@ -66,12 +66,8 @@ struct Group {
 pub(super) struct Groups(Vec<Group>);
 
 impl Interval {
-    const ALL: Self = Self {
-        lo: f64::NEG_INFINITY,
-        hi: f64::INFINITY,
-        lo_out: f64::NEG_INFINITY,
-        hi_out: f64::INFINITY,
-    };
+    const ALL: Self =
+        Self { lo: f64::NEG_INFINITY, hi: f64::INFINITY, lo_out: f64::NEG_INFINITY, hi_out: f64::INFINITY };
 
     /// `x <= bound`, or `x < bound`: then the inner end is an `f64` that is certainly below the bound.
     pub(super) fn at_most(bound: Number, strict: bool) -> Self {
@@ -80,21 +76,13 @@ impl Interval {
             (true, true) => bound.value.next_down(),
             (true, false) => bound.below(),
         };
-        Self {
-            hi,
-            hi_out: bound.above(),
-            ..Self::ALL
-        }
+        Self { hi, hi_out: bound.above(), ..Self::ALL }
     }
 
     /// `x >= bound`, or `x > bound`.
     pub(super) fn at_least(bound: Number, strict: bool) -> Self {
         let mirrored = Self::at_most(bound.negated(), strict);
-        Self {
-            lo: 0.0 - mirrored.hi,
-            lo_out: 0.0 - mirrored.hi_out,
-            ..Self::ALL
-        }
+        Self { lo: 0.0 - mirrored.hi, lo_out: 0.0 - mirrored.hi_out, ..Self::ALL }
     }
 
     fn meet(self, other: Self) -> Self {
@@ -125,17 +113,10 @@ impl Interval {
 impl Groups {
     /// Multiplies out the conditions of one alternative of an `or` at offset `at`.
     pub(super) fn close(&mut self, conjunct: Conjunct, at: usize) -> Result<Vec<Term>, Fault> {
-        let mut own = Term {
-            groups: Vec::new(),
-            rows: conjunct.rows,
-        };
+        let mut own = Term { groups: Vec::new(), rows: conjunct.rows };
         if !conjunct.bounds.is_empty() {
-            own.groups
-                .push(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
-            self.0.push(Group {
-                at,
-                bounds: merged(conjunct.bounds)?,
-            });
+            own.groups.push(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+            self.0.push(Group { at, bounds: merged(conjunct.bounds)? });
         }
         multiplied(own, conjunct.choices)
     }
@@ -165,15 +146,9 @@ fn multiplied(own: Term, mut choices: Vec<Choice>) -> Result<Vec<Term>, Fault> {
     if let (0, [only]) = (weight, choices.as_mut_slice()) {
         return Ok(std::mem::take(&mut only.terms));
     }
-    let mut product = Product {
-        weight,
-        terms: vec![own],
-    };
+    let mut product = Product { weight, terms: vec![own] };
     for choice in choices {
-        let factor = Product {
-            weight: choice.terms.iter().map(Term::weight).sum(),
-            terms: choice.terms,
-        };
+        let factor = Product { weight: choice.terms.iter().map(Term::weight).sum(), terms: choice.terms };
         product = product.times(factor, choice.at)?;
     }
     Ok(product.terms)
@@ -209,10 +184,8 @@ impl Product {
     /// The weight of the product with a choice at offset `at`, if the limits allow it.
     fn check(&self, choice: &Self, at: usize) -> Result<usize, Fault> {
         let count = self.terms.len().saturating_mul(choice.terms.len());
-        let (left, right) = (
-            self.weight.saturating_mul(choice.terms.len()),
-            choice.weight.saturating_mul(self.terms.len()),
-        );
+        let (left, right) =
+            (self.weight.saturating_mul(choice.terms.len()), choice.weight.saturating_mul(self.terms.len()));
         let weight = left.saturating_add(right);
         // What the file itself spells out is not held against it: only what copying adds.
         let copied = weight.saturating_sub(self.weight.saturating_add(choice.weight));
@@ -257,13 +230,8 @@ fn merged(mut bounds: Vec<Bound>) -> Result<Vec<(u32, Interval)>, Fault> {
 
 fn empty(at: usize, input: u32, interval: Interval) -> Fault {
     let Interval { lo, hi, .. } = interval;
-    let message =
-        format!("no value is left for X_{input}: it must be at least {lo} and at most {hi}");
-    Fault::new(
-        at,
-        Error::bad_input(message),
-        "swap the two bounds, or remove the one that does not belong",
-    )
+    let message = format!("no value is left for X_{input}: it must be at least {lo} and at most {hi}");
+    Fault::new(at, Error::bad_input(message), "swap the two bounds, or remove the one that does not belong")
 }
 
 /// The plain asserts of a file, and what its `or`s are multiplied into.
@@ -320,10 +288,7 @@ impl<'a> Assembler<'a> {
     fn distribute(&mut self, terms: Vec<Term>, last_choice: usize) -> Result<(), Fault> {
         let common = weight(&self.rows);
         if terms.len() > 1 && common.saturating_mul(terms.len()) > MAX_CONDITIONS {
-            let message = format!(
-                "{} alternatives share {common} coefficients, too many to write out",
-                terms.len()
-            );
+            let message = format!("{} alternatives share {common} coefficients, too many to write out", terms.len());
             return Err(too_big(last_choice, message));
         }
         for term in terms {
@@ -336,8 +301,7 @@ impl<'a> Assembler<'a> {
             }
         }
         if self.queries.is_empty() {
-            let message =
-                "the input bounds of the `or`s contradict each other in every combination";
+            let message = "the input bounds of the `or`s contradict each other in every combination";
             let help = "check the bounds on the inputs: no input is left to look at";
             return Err(Fault::new(last_choice, Error::bad_input(message), help));
         }
@@ -361,12 +325,8 @@ impl<'a> Assembler<'a> {
     /// have no point in common. A single group that contradicts the plain asserts is a mistake in
     /// the file; several groups may well exclude each other.
     fn changes(&self, groups: &[u32]) -> Result<Option<Vec<(u32, Interval)>>, Fault> {
-        let groups: Vec<&Group> = groups
-            .iter()
-            .filter_map(|&g| self.groups.get(g as usize))
-            .collect();
-        let mut all: Vec<(u32, Interval)> =
-            groups.iter().flat_map(|g| &g.bounds).copied().collect();
+        let groups: Vec<&Group> = groups.iter().filter_map(|&g| self.groups.get(g as usize)).collect();
+        let mut all: Vec<(u32, Interval)> = groups.iter().flat_map(|g| &g.bounds).copied().collect();
         if groups.len() > 1 {
             all.sort_by_key(|&(input, _)| input);
         }
@@ -378,9 +338,7 @@ impl<'a> Assembler<'a> {
             let Some(&base) = self.base.get(input as usize) else {
                 continue;
             };
-            let interval = same
-                .iter()
-                .fold(base, |meet, &(_, interval)| meet.meet(interval));
+            let interval = same.iter().fold(base, |meet, &(_, interval)| meet.meet(interval));
             if interval.is_empty() {
                 return match groups.as_slice() {
                     [_, _, ..] if interval.is_certainly_empty() => Ok(None),
@@ -404,40 +362,21 @@ impl<'a> Assembler<'a> {
         let hash = hasher.finish();
         let alike = self.by_box.get(&hash).into_iter().flatten();
         // Every change differs from the base, so a box with as many changes and these among them is the same box.
-        let found = alike
-            .filter(|(_, count)| *count == changes.len())
-            .find(|(query, _)| {
-                self.queries.get(*query).is_some_and(|q| {
-                    changes
-                        .iter()
-                        .all(|&(i, c)| interval_of(&q.input, i) == Some(c))
-                })
-            });
+        let found = alike.filter(|(_, count)| *count == changes.len()).find(|(query, _)| {
+            self.queries.get(*query).is_some_and(|q| changes.iter().all(|&(i, c)| interval_of(&q.input, i) == Some(c)))
+        });
         if let Some(&(query, _)) = found {
             return Ok(query);
         }
         let query = self.queries.len();
-        let at = groups
-            .last()
-            .and_then(|&g| self.groups.get(g as usize))
-            .map(|g| g.at);
+        let at = groups.last().and_then(|&g| self.groups.get(g as usize)).map(|g| g.at);
         if (query + 1).saturating_mul(self.base.len()) > self.max_intervals {
-            let message = format!(
-                "{} boxes of {} inputs are too many to hold",
-                query + 1,
-                self.base.len()
-            );
+            let message = format!("{} boxes of {} inputs are too many to hold", query + 1, self.base.len());
             return Err(too_big(at.unwrap_or(0), message));
         }
         let input = self.boxed(changes, at)?;
-        self.queries.push(Query {
-            input,
-            unsafe_if: Vec::new(),
-        });
-        self.by_box
-            .entry(hash)
-            .or_default()
-            .push((query, changes.len()));
+        self.queries.push(Query { input, unsafe_if: Vec::new() });
+        self.by_box.entry(hash).or_default().push((query, changes.len()));
         Ok(query)
     }
 
@@ -453,37 +392,15 @@ impl<'a> Assembler<'a> {
             column
         };
         let (lo, hi) = (column(|i| i.lo), column(|i| i.hi));
-        let open = lo
-            .iter()
-            .zip(&hi)
-            .position(|(lo, hi)| lo.is_infinite() || hi.is_infinite());
+        let open = lo.iter().zip(&hi).position(|(lo, hi)| lo.is_infinite() || hi.is_infinite());
         if let Some(input) = open {
-            let (which, sign) = if lo[input].is_infinite() {
-                ("lower", ">=")
-            } else {
-                ("upper", "<=")
-            };
-            let place = if at.is_some() {
-                " in this part of the `or`"
-            } else {
-                ""
-            };
+            let (which, sign) = if lo[input].is_infinite() { ("lower", ">=") } else { ("upper", "<=") };
+            let place = if at.is_some() { " in this part of the `or`" } else { "" };
             let error = Error::bad_input(format!("X_{input} has no {which} bound{place}"));
-            let at = at
-                .or_else(|| self.declared.get(input).copied())
-                .unwrap_or(0);
-            return Err(Fault::new(
-                at,
-                error,
-                format!("add `(assert ({sign} X_{input} c))` with a number for c"),
-            ));
+            let at = at.or_else(|| self.declared.get(input).copied()).unwrap_or(0);
+            return Err(Fault::new(at, error, format!("add `(assert ({sign} X_{input} c))` with a number for c")));
         }
-        Ok(InputBox {
-            lo,
-            hi,
-            lo_out: column(|i| i.lo_out),
-            hi_out: column(|i| i.hi_out),
-        })
+        Ok(InputBox { lo, hi, lo_out: column(|i| i.lo_out), hi_out: column(|i| i.hi_out) })
     }
 }
 

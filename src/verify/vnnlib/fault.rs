@@ -12,10 +12,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn new(at: usize, error: Error, help: impl Into<String>) -> Self {
-        Self {
-            at,
-            error: Box::new(error.with_help(help)),
-        }
+        Self { at, error: Box::new(error.with_help(help)) }
     }
 
     pub(super) fn placed(self, place: impl Fn(usize) -> (usize, usize)) -> Error {
@@ -32,20 +29,12 @@ pub(super) fn unexpected(token: Token<'_>, at: usize, expected: &str, help: &str
         Token::Quoted => "quoted text".to_owned(),
         Token::End => "the end of the file".to_owned(),
     };
-    Fault::new(
-        at,
-        Error::bad_input(format!("expected {expected}, found {found}")),
-        help,
-    )
+    Fault::new(at, Error::bad_input(format!("expected {expected}, found {found}")), help)
 }
 
 pub(super) fn no_conditions(head: &str, at: usize) -> Fault {
     let error = Error::bad_input(format!("`{head}` has no conditions"));
-    Fault::new(
-        at,
-        error,
-        format!("put at least one condition into it, or remove the `({head})`"),
-    )
+    Fault::new(at, error, format!("put at least one condition into it, or remove the `({head})`"))
 }
 
 pub(super) fn unknown_condition(head: &str, at: usize) -> Fault {
@@ -56,19 +45,11 @@ pub(super) fn unknown_condition(head: &str, at: usize) -> Fault {
         }
         "not" | "=>" | "xor" | "ite" | "let" | "distinct" => {
             let error = Error::unsupported(format!("`{head}` is not supported in conditions"));
-            Fault::new(
-                at,
-                error,
-                "write the condition with `and`, `or` and comparisons",
-            )
+            Fault::new(at, error, "write the condition with `and`, `or` and comparisons")
         }
         _ => {
             let error = Error::bad_input(format!("unknown condition {}", quoted(head)));
-            Fault::new(
-                at,
-                error,
-                "conditions start with `<=`, `>=`, `<`, `>`, `=`, `and` or `or`",
-            )
+            Fault::new(at, error, "conditions start with `<=`, `>=`, `<`, `>`, `=`, `and` or `or`")
         }
     }
 }
@@ -76,15 +57,7 @@ pub(super) fn unknown_condition(head: &str, at: usize) -> Fault {
 pub(super) fn unknown_arithmetic(head: &str, at: usize, help: &str) -> Fault {
     if head == "/" {
         let error = Error::unsupported("`/` is not supported");
-        return Fault::new(
-            at,
-            error,
-            "write the quotient as a decimal, or multiply the comparison by the divisor",
-        );
+        return Fault::new(at, error, "write the quotient as a decimal, or multiply the comparison by the divisor");
     }
-    Fault::new(
-        at,
-        Error::bad_input(format!("unknown operator {}", quoted(head))),
-        help,
-    )
+    Fault::new(at, Error::bad_input(format!("unknown operator {}", quoted(head))), help)
 }

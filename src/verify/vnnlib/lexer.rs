@@ -26,16 +26,8 @@ pub(super) struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     /// A lexer at the start of `text`, after its byte order mark if there is one.
     pub(super) fn new(text: &'a str) -> Self {
-        let at = if text.starts_with('\u{feff}') {
-            '\u{feff}'.len_utf8()
-        } else {
-            0
-        };
-        Self {
-            text,
-            at,
-            peeked: None,
-        }
+        let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        Self { text, at, peeked: None }
     }
 
     /// Line and column of a byte offset of this text.
@@ -70,16 +62,10 @@ impl<'a> Lexer<'a> {
                 return (Token::Quoted, start);
             }
             _ => {
-                let length = bytes[start..]
-                    .iter()
-                    .position(|&b| ends_atom(b))
-                    .unwrap_or(bytes.len() - start);
+                let length = bytes[start..].iter().position(|&b| ends_atom(b)).unwrap_or(bytes.len() - start);
                 self.at = start + length;
                 // Both ends lie beside an ASCII byte or an end of the text, so this is a character boundary.
-                return (
-                    Token::Atom(self.text.get(start..self.at).unwrap_or_default()),
-                    start,
-                );
+                return (Token::Atom(self.text.get(start..self.at).unwrap_or_default()), start);
             }
         };
         self.at = start + 1;
@@ -116,9 +102,7 @@ pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
     let start = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
     // A character has one byte that is not a continuation byte (10xxxxxx). A byte order mark has no width.
     let line_bytes = &bytes[start..];
-    let line_bytes = line_bytes
-        .strip_prefix("\u{feff}".as_bytes())
-        .unwrap_or(line_bytes);
+    let line_bytes = line_bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line_bytes);
     let column = 1 + line_bytes.iter().filter(|&&b| b & 0xc0 != 0x80).count();
     (line, column)
 }

@@ -50,14 +50,8 @@ pub(super) enum RowProblem {
 impl Operand {
     fn into_linear(self) -> Linear {
         match self {
-            Self::Number(constant) => Linear {
-                terms: Vec::new(),
-                constant,
-            },
-            Self::Variable(v) => Linear {
-                terms: vec![(v, Number::ONE)],
-                constant: Number::ZERO,
-            },
+            Self::Number(constant) => Linear { terms: Vec::new(), constant },
+            Self::Variable(v) => Linear { terms: vec![(v, Number::ONE)], constant: Number::ZERO },
             Self::Sum(linear) => linear,
         }
     }
@@ -113,17 +107,10 @@ impl Operand {
 
     /// Collects like terms.
     pub(super) fn collected(self) -> Collected {
-        let Linear {
-            mut terms,
-            constant,
-        } = self.into_linear();
+        let Linear { mut terms, constant } = self.into_linear();
         // Stable, so that sums of the same file are always formed in the same order.
         terms.sort_by_key(|&(variable, _)| variable);
-        let mut collected = Collected {
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            constant,
-        };
+        let mut collected = Collected { inputs: Vec::new(), outputs: Vec::new(), constant };
         for group in terms.chunk_by(|a, b| a.0 == b.0) {
             let sum = group.iter().fold(Number::ZERO, |sum, &(_, n)| sum.plus(n));
             match group.first().map(|&(variable, _)| variable) {
@@ -157,12 +144,6 @@ impl Collected {
         if !constant.is_finite() {
             return Err(RowProblem::TooLarge);
         }
-        Ok(Row {
-            coefficients,
-            constant: constant.value,
-            slop: constant.error,
-            coefficient_rel,
-            strict,
-        })
+        Ok(Row { coefficients, constant: constant.value, slop: constant.error, coefficient_rel, strict })
     }
 }

@@ -72,30 +72,18 @@ pub fn read(path: &Path) -> Result<(Property, Vec<u8>)> {
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let io = |e| Error::io(path, e).with_help("check the path, and that the file may be read");
     let mut raw = Vec::new();
-    File::open(path)
-        .map_err(io)?
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut raw)
-        .map_err(io)?;
+    File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut raw).map_err(io)?;
     if raw.starts_with(&[0x1f, 0x8b]) {
         let mut bytes = Vec::new();
-        MultiGzDecoder::new(raw.as_slice())
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| {
-                Error::io(path, e).with_help(
-                    "the file starts like a gzip file; `gzip -t` tells what is wrong with it",
-                )
-            })?;
+        MultiGzDecoder::new(raw.as_slice()).take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| {
+            Error::io(path, e).with_help("the file starts like a gzip file; `gzip -t` tells what is wrong with it")
+        })?;
         raw = bytes;
     }
     if raw.len() as u64 > MAX_BYTES {
-        return Err(Error::new(
-            ErrorKind::TooBig,
-            "a property of more than 1 GiB of text is not read",
-        )
-        .in_file(path)
-        .with_help("split the property: one file for each part of its `or`"));
+        return Err(Error::new(ErrorKind::TooBig, "a property of more than 1 GiB of text is not read")
+            .in_file(path)
+            .with_help("split the property: one file for each part of its `or`"));
     }
     Ok(raw)
 }

@@ -42,14 +42,8 @@ impl Declared {
             return Ok(());
         };
         let missing = self.run.len();
-        let error = Error::bad_input(format!(
-            "{letter}_{index} is declared but {letter}_{missing} is not"
-        ));
-        Err(Fault::new(
-            at,
-            error,
-            format!("declare {letter}_0, {letter}_1, ... without gaps, before their first use"),
-        ))
+        let error = Error::bad_input(format!("{letter}_{index} is declared but {letter}_{missing} is not"));
+        Err(Fault::new(at, error, format!("declare {letter}_0, {letter}_1, ... without gaps, before their first use")))
     }
 }
 
@@ -57,10 +51,7 @@ impl Declared {
 pub(super) fn variable(name: &str, at: usize) -> Result<Variable, Fault> {
     let index = |digits: &str| {
         let canonical = digits == "0" || !digits.starts_with(['0', '+']);
-        digits
-            .parse::<u32>()
-            .ok()
-            .filter(|&i| canonical && i < u32::MAX)
+        digits.parse::<u32>().ok().filter(|&i| canonical && i < u32::MAX)
     };
     let found = match (name.strip_prefix("X_"), name.strip_prefix("Y_")) {
         (Some(digits), _) => index(digits).map(Variable::Input),
@@ -68,10 +59,7 @@ pub(super) fn variable(name: &str, at: usize) -> Result<Variable, Fault> {
         _ => None,
     };
     found.ok_or_else(|| {
-        let error = Error::bad_input(format!(
-            "{} is neither a number nor a name of an input or output",
-            quoted(name)
-        ));
+        let error = Error::bad_input(format!("{} is neither a number nor a name of an input or output", quoted(name)));
         Fault::new(at, error, NAME_HELP)
     })
 }
@@ -79,8 +67,6 @@ pub(super) fn variable(name: &str, at: usize) -> Result<Variable, Fault> {
 /// The error for the words that other formats use for NaN and infinity.
 pub(super) fn not_a_number(atom: &str) -> Option<Error> {
     let word = atom.trim_start_matches(['-', '+']);
-    let is = ["nan", "inf", "infinity", "oo"]
-        .iter()
-        .any(|w| word.eq_ignore_ascii_case(w));
+    let is = ["nan", "inf", "infinity", "oo"].iter().any(|w| word.eq_ignore_ascii_case(w));
     is.then(|| Error::bad_input(format!("{} is not a real number", quoted(atom))))
 }

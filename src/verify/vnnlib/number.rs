@@ -28,10 +28,7 @@ pub(super) struct Number {
 impl Decimal {
     fn new(mut digits: i128, mut exponent: i32) -> Option<Self> {
         if digits == 0 {
-            return Some(Self {
-                digits,
-                exponent: 0,
-            });
+            return Some(Self { digits, exponent: 0 });
         }
         while digits % 10 == 0 {
             digits /= 10;
@@ -59,57 +56,37 @@ impl Decimal {
                         continue;
                     }
                     let scale = 10_i128.checked_pow(zeros.checked_add(1)?)?;
-                    digits = digits
-                        .checked_mul(scale)?
-                        .checked_add(i128::from(byte - b'0'))?;
+                    digits = digits.checked_mul(scale)?.checked_add(i128::from(byte - b'0'))?;
                     zeros = 0;
                 }
                 _ => {}
             }
         }
-        let exponent = power
-            .checked_sub(after_point)?
-            .checked_add(i64::from(zeros))?;
+        let exponent = power.checked_sub(after_point)?.checked_add(i64::from(zeros))?;
         if digits != 0 && exponent.abs() > MAX_EXPONENT {
             return None;
         }
         let sign = if mantissa.starts_with('-') { -1 } else { 1 };
-        Self::new(
-            sign * digits,
-            if digits == 0 {
-                0
-            } else {
-                i32::try_from(exponent).ok()?
-            },
-        )
+        Self::new(sign * digits, if digits == 0 { 0 } else { i32::try_from(exponent).ok()? })
     }
 
     fn plus(self, other: Self) -> Option<Self> {
         if self.digits == 0 || other.digits == 0 {
             return Some(if self.digits == 0 { other } else { self });
         }
-        let (high, low) = if self.exponent >= other.exponent {
-            (self, other)
-        } else {
-            (other, self)
-        };
+        let (high, low) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
         let shift = u32::try_from(i64::from(high.exponent) - i64::from(low.exponent)).ok()?;
         let scaled = high.digits.checked_mul(10_i128.checked_pow(shift)?)?;
         Self::new(scaled.checked_add(low.digits)?, low.exponent)
     }
 
     fn times(self, other: Self) -> Option<Self> {
-        Self::new(
-            self.digits.checked_mul(other.digits)?,
-            self.exponent.checked_add(other.exponent)?,
-        )
+        Self::new(self.digits.checked_mul(other.digits)?, self.exponent.checked_add(other.exponent)?)
     }
 
     /// Nearest `f64` (the standard library's reading of decimals rounds correctly), infinite if out of range.
     fn nearest(self) -> f64 {
-        format!("{}e{}", self.digits, self.exponent)
-            .parse()
-            .unwrap_or(f64::NAN)
+        format!("{}e{}", self.digits, self.exponent).parse().unwrap_or(f64::NAN)
     }
 
     /// True if an `f64` has exactly this value: the digits, freed of the fives of a negative power
@@ -130,10 +107,7 @@ impl Decimal {
             }
         } else {
             magnitude >>= magnitude.trailing_zeros();
-            match 5_u128
-                .checked_pow(fives)
-                .and_then(|p| magnitude.checked_mul(p))
-            {
+            match 5_u128.checked_pow(fives).and_then(|p| magnitude.checked_mul(p)) {
                 Some(product) => magnitude = product,
                 None => return false,
             }
@@ -143,22 +117,8 @@ impl Decimal {
 }
 
 impl Number {
-    pub(super) const ZERO: Self = Self {
-        value: 0.0,
-        error: 0.0,
-        exact: Some(Decimal {
-            digits: 0,
-            exponent: 0,
-        }),
-    };
-    pub(super) const ONE: Self = Self {
-        value: 1.0,
-        error: 0.0,
-        exact: Some(Decimal {
-            digits: 1,
-            exponent: 0,
-        }),
-    };
+    pub(super) const ZERO: Self = Self { value: 0.0, error: 0.0, exact: Some(Decimal { digits: 0, exponent: 0 }) };
+    pub(super) const ONE: Self = Self { value: 1.0, error: 0.0, exact: Some(Decimal { digits: 1, exponent: 0 }) };
 
     /// Reads a literal such as `-1.5e-3`, `.5` or `1.`; `None` if the text is not one. The value is infinite if it is
     /// beyond `f64`.
@@ -169,34 +129,17 @@ impl Number {
         let value: f64 = text.parse().ok()?;
         let exact = Decimal::parse(text);
         // Adding 0 turns -0 into 0: one bound, one bit pattern.
-        Some(Self {
-            value: value + 0.0,
-            error: rounding(value, exact),
-            exact,
-        })
+        Some(Self { value: value + 0.0, error: rounding(value, exact), exact })
     }
 
     fn of(exact: Decimal) -> Self {
         let value = exact.nearest();
-        Self {
-            value,
-            error: rounding(value, Some(exact)),
-            exact: Some(exact),
-        }
+        Self { value, error: rounding(value, Some(exact)), exact: Some(exact) }
     }
 
     pub(super) fn negated(self) -> Self {
-        let exact = self.exact.and_then(|d| {
-            Some(Decimal {
-                digits: d.digits.checked_neg()?,
-                ..d
-            })
-        });
-        Self {
-            value: 0.0 - self.value,
-            exact,
-            ..self
-        }
+        let exact = self.exact.and_then(|d| Some(Decimal { digits: d.digits.checked_neg()?, ..d }));
+        Self { value: 0.0 - self.value, exact, ..self }
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
@@ -210,11 +153,7 @@ impl Number {
         let sum = self.value + other.value;
         // |sum| * 2^-53 bounds the rounding of a sum, which never underflows inexactly.
         let error = up(up(self.error + other.error) + up(sum.abs() * HALF_ULP));
-        Self {
-            value: sum,
-            error,
-            exact: None,
-        }
+        Self { value: sum, error, exact: None }
     }
 
     pub(super) fn times(self, other: Self) -> Self {
@@ -232,20 +171,13 @@ impl Number {
         let product = self.value * other.value;
         let cross = up(self.value.abs() * other.error) + up(other.value.abs() * self.error);
         let both = up(up(cross) + up(self.error * other.error));
-        Self {
-            value: product,
-            error: up(both + up(product.abs() * HALF_ULP)),
-            exact: None,
-        }
+        Self { value: product, error: up(both + up(product.abs() * HALF_ULP)), exact: None }
     }
 
     /// The number without its decimal, as if that had become too long.
     #[cfg(test)]
     pub(super) fn forgotten(self) -> Self {
-        Self {
-            exact: None,
-            ..self
-        }
+        Self { exact: None, ..self }
     }
 
     /// True if the number is known to be 0.
@@ -301,11 +233,7 @@ fn once(value: f64) -> f64 {
 
 /// Bound on the error of reading a literal, whose digits may be too many to be kept.
 fn rounding(value: f64, exact: Option<Decimal>) -> f64 {
-    if exact.is_some_and(Decimal::is_f64) {
-        0.0
-    } else {
-        once(value)
-    }
+    if exact.is_some_and(Decimal::is_f64) { 0.0 } else { once(value) }
 }
 
 /// `[+-] digits [. digits] [e [+-] digits]`, with at least one digit before the `e`.

@@ -62,19 +62,10 @@ impl<'a> Parser<'a> {
                 }
                 (Token::Close, at) => {
                     let help = "remove it, or look before it for a `)` too many";
-                    return Err(Fault::new(
-                        at,
-                        Error::bad_input("this `)` closes nothing"),
-                        help,
-                    ));
+                    return Err(Fault::new(at, Error::bad_input("this `)` closes nothing"), help));
                 }
                 (token, at) => {
-                    return Err(unexpected(
-                        token,
-                        at,
-                        "a command such as `(assert ...)`",
-                        ASSERT_HELP,
-                    ));
+                    return Err(unexpected(token, at, "a command such as `(assert ...)`", ASSERT_HELP));
                 }
             }
         }
@@ -85,11 +76,7 @@ impl<'a> Parser<'a> {
         self.outputs.check('Y')?;
         let none = |what: &str, name: &str| {
             let error = Error::bad_input(format!("the file declares no {what}"));
-            Err(Fault::new(
-                end,
-                error,
-                format!("add `(declare-const {name} Real)`"),
-            ))
+            Err(Fault::new(end, error, format!("add `(declare-const {name} Real)`")))
         };
         if self.inputs.run.is_empty() {
             return none("input", "X_0");
@@ -103,11 +90,7 @@ impl<'a> Parser<'a> {
             return Err(Fault::new(first_output, error, help));
         }
         let queries = Assembler::run(all, &self.groups, &self.inputs.run, self.max_intervals)?;
-        Ok(Property {
-            inputs: self.inputs.run.len(),
-            outputs: self.outputs.run.len(),
-            queries,
-        })
+        Ok(Property { inputs: self.inputs.run.len(), outputs: self.outputs.run.len(), queries })
     }
 
     // Brackets.
@@ -115,11 +98,7 @@ impl<'a> Parser<'a> {
     fn enter(&mut self, at: usize) -> Result<(), Fault> {
         if self.opens.len() >= MAX_DEPTH {
             let error = Error::unsupported(format!("brackets nest deeper than {MAX_DEPTH}"));
-            return Err(Fault::new(
-                at,
-                error,
-                "`and`, `or`, `+` and `*` take any number of operands: write them flat",
-            ));
+            return Err(Fault::new(at, error, "`and`, `or`, `+` and `*` take any number of operands: write them flat"));
         }
         self.opens.push(at);
         Ok(())
@@ -149,11 +128,7 @@ impl<'a> Parser<'a> {
 
     fn unclosed(&self, end: usize) -> Fault {
         let at = self.opens.last().copied().unwrap_or(end);
-        Fault::new(
-            at,
-            Error::bad_input("this `(` is never closed"),
-            "add the missing `)`",
-        )
+        Fault::new(at, Error::bad_input("this `(` is never closed"), "add the missing `)`")
     }
 
     /// The atom that a list starts with.
@@ -179,25 +154,13 @@ impl<'a> Parser<'a> {
             }
             "declare-const" => self.declare(false),
             "declare-fun" => self.declare(true),
-            "set-logic" | "set-info" | "set-option" | "check-sat" | "get-model" | "exit" => {
-                self.skip()
-            }
+            "set-logic" | "set-info" | "set-option" | "check-sat" | "get-model" | "exit" => self.skip(),
             "vnnlib-version" | "declare-network" => {
-                let error = Error::unsupported(format!(
-                    "{} belongs to VNN-LIB 2.0, which is not read yet",
-                    quoted(head)
-                ));
-                Err(Fault::new(
-                    at,
-                    error,
-                    "use the VNN-LIB 1.0 form of the property (`declare-const X_0 Real`)",
-                ))
+                let error =
+                    Error::unsupported(format!("{} belongs to VNN-LIB 2.0, which is not read yet", quoted(head)));
+                Err(Fault::new(at, error, "use the VNN-LIB 1.0 form of the property (`declare-const X_0 Real`)"))
             }
-            _ => Err(Fault::new(
-                at,
-                Error::bad_input(format!("unknown command {}", quoted(head))),
-                ASSERT_HELP,
-            )),
+            _ => Err(Fault::new(at, Error::bad_input(format!("unknown command {}", quoted(head))), ASSERT_HELP)),
         }
     }
 
@@ -226,11 +189,7 @@ impl<'a> Parser<'a> {
         if added {
             return Ok(());
         }
-        Err(Fault::new(
-            at,
-            Error::bad_input(format!("{name} is declared twice")),
-            "remove one of the declarations",
-        ))
+        Err(Fault::new(at, Error::bad_input(format!("{name} is declared twice")), "remove one of the declarations"))
     }
 
     /// Skips the rest of a command, brackets inside it included, without recursion.
@@ -301,19 +260,10 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn comparison(
-        &mut self,
-        head: &str,
-        relation: Relation,
-        at: usize,
-        into: &mut Conjunct,
-    ) -> Result<(), Fault> {
+    fn comparison(&mut self, head: &str, relation: Relation, at: usize, into: &mut Conjunct) -> Result<(), Fault> {
         let left = self.side(head, at)?;
         let right = self.side(head, at)?;
-        self.leave(
-            "`)`: a comparison takes two operands",
-            "write one comparison for each pair",
-        )?;
+        self.leave("`)`: a comparison takes two operands", "write one comparison for each pair")?;
         match (&left, &right) {
             (&Operand::Variable(Variable::Input(index)), &Operand::Number(bound)) => {
                 add_bound(into, index, relation, bound, at)
@@ -329,11 +279,7 @@ impl<'a> Parser<'a> {
     fn side(&mut self, head: &str, at: usize) -> Result<Operand, Fault> {
         if self.lexer.peek().0 == Token::Close {
             let error = Error::bad_input(format!("`{head}` takes two operands"));
-            return Err(Fault::new(
-                at,
-                error,
-                format!("write it like `({head} Y_0 Y_1)` or `({head} X_0 0.5)`"),
-            ));
+            return Err(Fault::new(at, error, format!("write it like `({head} Y_0 Y_1)` or `({head} X_0 0.5)`")));
         }
         self.operand()
     }
@@ -348,12 +294,7 @@ impl<'a> Parser<'a> {
                 self.arithmetic(at)
             }
             (Token::End, at) => Err(self.unclosed(at)),
-            (token, at) => Err(unexpected(
-                token,
-                at,
-                "a number, a variable or a sum",
-                "write it like `(<= Y_0 1.5)`",
-            )),
+            (token, at) => Err(unexpected(token, at, "a number, a variable or a sum", "write it like `(<= Y_0 1.5)`")),
         }
     }
 
@@ -363,22 +304,11 @@ impl<'a> Parser<'a> {
             if number.is_finite() {
                 return Ok(Operand::Number(number));
             }
-            let error = Error::bad_input(format!(
-                "{} is beyond the range of f64 (1.8e308)",
-                quoted(atom)
-            ));
-            return Err(Fault::new(
-                at,
-                error,
-                "leave the bound out, or choose one that the network can reach",
-            ));
+            let error = Error::bad_input(format!("{} is beyond the range of f64 (1.8e308)", quoted(atom)));
+            return Err(Fault::new(at, error, "leave the bound out, or choose one that the network can reach"));
         }
         if let Some(error) = not_a_number(atom) {
-            return Err(Fault::new(
-                at,
-                error,
-                "write numbers as decimals, such as -1.5 or 2e-3",
-            ));
+            return Err(Fault::new(at, error, "write numbers as decimals, such as -1.5 or 2e-3"));
         }
         let variable = variable(atom, at)?;
         let (declared, letter, index) = match variable {
@@ -395,18 +325,14 @@ impl<'a> Parser<'a> {
         let error = Error::bad_input(format!("{} is not declared", quoted(atom)));
         let help = match declared.run.len() {
             0 => format!("declare it before its first use: `(declare-const {atom} Real)`"),
-            n => format!(
-                "{letter}_0 to {letter}_{} are declared; declare others before their first use",
-                n - 1
-            ),
+            n => format!("{letter}_0 to {letter}_{} are declared; declare others before their first use", n - 1),
         };
         Err(Fault::new(at, error, help))
     }
 
     /// The rest of `(+ ...)`, `(- ...)` or `(* ...)`.
     fn arithmetic(&mut self, at: usize) -> Result<Operand, Fault> {
-        const HELP: &str =
-            "an expression is a number, a variable, or a list such as `(+ Y_0 (* 2 Y_1))`";
+        const HELP: &str = "an expression is a number, a variable, or a list such as `(+ Y_0 (* 2 Y_1))`";
         let (head, head_at) = self.atom("`+`, `-` or `*`", HELP)?;
         if !matches!(head, "+" | "-" | "*") {
             return Err(unknown_arithmetic(head, head_at, HELP));
@@ -417,11 +343,7 @@ impl<'a> Parser<'a> {
         }
         let mut result = self.operand()?;
         if self.ends() {
-            return Ok(if head == "-" {
-                result.negated()
-            } else {
-                result
-            });
+            return Ok(if head == "-" { result.negated() } else { result });
         }
         while !self.ends() {
             let operand = self.operand()?;
@@ -430,11 +352,7 @@ impl<'a> Parser<'a> {
                 "-" => result.plus(operand.negated()),
                 _ => result.times(operand).ok_or_else(|| {
                     let error = Error::unsupported("this product of two variables is not linear");
-                    Fault::new(
-                        at,
-                        error,
-                        "at most one factor of a product may contain variables",
-                    )
+                    Fault::new(at, error, "at most one factor of a product may contain variables")
                 })?,
             };
         }

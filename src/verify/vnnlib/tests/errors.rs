@@ -10,10 +10,10 @@ pub(super) const HEADER: &str = "(declare-const X_0 Real)(declare-const X_1 Real
 /// Bounds for both inputs, on one line.
 pub(super) const BOX: &str = "(assert (and (>= X_0 0) (<= X_0 1) (>= X_1 0) (<= X_1 1)))\n";
 
-const FILE: &str =
-    "a file consists of `(declare-const X_0 Real)`, `(declare-const Y_0 Real)` and `(assert ...)`";
+const FILE: &str = "a file consists of `(declare-const X_0 Real)`, `(declare-const Y_0 Real)` and `(assert ...)`";
 const NAMES: &str = "inputs are named X_0, X_1, ... and outputs Y_0, Y_1, ...";
-const LINEAR: &str = "bound each input by constants, and put the conditions on the outputs into comparisons of their own";
+const LINEAR: &str =
+    "bound each input by constants, and put the conditions on the outputs into comparisons of their own";
 
 /// Text, place, message, help.
 pub(super) type Case<'a> = (&'a str, (usize, usize), &'a str, &'a str);
@@ -24,11 +24,7 @@ pub(super) fn check(kind: ErrorKind, header: &str, cases: &[Case<'_>]) {
         let text: String = text.chars().take(200).collect();
         assert_eq!(error.message(), message, "{text}");
         assert_eq!(error.help(), Some(help), "{text}");
-        assert_eq!(
-            error.place().and_then(|p| p.position),
-            Some(position),
-            "{text}"
-        );
+        assert_eq!(error.place().and_then(|p| p.position), Some(position), "{text}");
         assert_eq!(error.kind(), kind, "{text}");
     }
 }
@@ -43,98 +39,33 @@ fn brackets_and_commands() {
         BadInput,
         HEADER,
         &[
-            (
-                "(assert (<= Y_0 0)))",
-                (3, 20),
-                "this `)` closes nothing",
-                closes,
-            ),
-            (
-                "; é (\n é",
-                (4, 2),
-                "expected a command such as `(assert ...)`, found `é`",
-                FILE,
-            ),
-            (
-                "(assert (<= Y_0 0)",
-                (3, 1),
-                "this `(` is never closed",
-                missing,
-            ),
-            (
-                "(assert (or (<= Y_0 0)\n(<= Y_1 0)\n",
-                (3, 9),
-                "this `(` is never closed",
-                missing,
-            ),
-            (
-                "(assert (<= Y_0",
-                (3, 9),
-                "this `(` is never closed",
-                missing,
-            ),
-            (
-                "(assert (<= Y_0 (+ 1",
-                (3, 17),
-                "this `(` is never closed",
-                missing,
-            ),
+            ("(assert (<= Y_0 0)))", (3, 20), "this `)` closes nothing", closes),
+            ("; é (\n é", (4, 2), "expected a command such as `(assert ...)`, found `é`", FILE),
+            ("(assert (<= Y_0 0)", (3, 1), "this `(` is never closed", missing),
+            ("(assert (or (<= Y_0 0)\n(<= Y_1 0)\n", (3, 9), "this `(` is never closed", missing),
+            ("(assert (<= Y_0", (3, 9), "this `(` is never closed", missing),
+            ("(assert (<= Y_0 (+ 1", (3, 17), "this `(` is never closed", missing),
             (
                 "(assert (or (<= Y_0 0)\n(assert (<= Y_1 0))",
                 (4, 2),
                 "`assert` inside a condition",
                 "a `)` is missing before it",
             ),
-            (
-                "(assert)",
-                (3, 8),
-                "expected a condition such as `(<= Y_0 Y_1)`, found `)`",
-                condition,
-            ),
-            (
-                "(assert Y_0)",
-                (3, 9),
-                "expected a condition such as `(<= Y_0 Y_1)`, found `Y_0`",
-                condition,
-            ),
-            (
-                "(assert (<= Y_0 0) (<= Y_1 0))",
-                (3, 20),
-                "expected `)`: `assert` takes one condition, found `(`",
-                join,
-            ),
+            ("(assert)", (3, 8), "expected a condition such as `(<= Y_0 Y_1)`, found `)`", condition),
+            ("(assert Y_0)", (3, 9), "expected a condition such as `(<= Y_0 Y_1)`, found `Y_0`", condition),
+            ("(assert (<= Y_0 0) (<= Y_1 0))", (3, 20), "expected `)`: `assert` takes one condition, found `(`", join),
             ("(maximize Y_0)", (3, 2), "unknown command `maximize`", FILE),
             ("()", (3, 2), "expected a command, found `)`", FILE),
-            (
-                "(\"assert\")",
-                (3, 2),
-                "expected a command, found quoted text",
-                FILE,
-            ),
-            (
-                "(assert \"Y_0\")",
-                (3, 9),
-                "expected a condition such as `(<= Y_0 Y_1)`, found quoted text",
-                condition,
-            ),
-            (
-                "(assert (<= Y_0 0))\n(set-info :x (y",
-                (4, 1),
-                "this `(` is never closed",
-                missing,
-            ),
+            ("(\"assert\")", (3, 2), "expected a command, found quoted text", FILE),
+            ("(assert \"Y_0\")", (3, 9), "expected a condition such as `(<= Y_0 Y_1)`, found quoted text", condition),
+            ("(assert (<= Y_0 0))\n(set-info :x (y", (4, 1), "this `(` is never closed", missing),
         ],
     );
     let help = "use the VNN-LIB 1.0 form of the property (`declare-const X_0 Real`)";
     check(
         Unsupported,
         "",
-        &[(
-            "(vnnlib-version <2.0>)",
-            (1, 2),
-            "`vnnlib-version` belongs to VNN-LIB 2.0, which is not read yet",
-            help,
-        )],
+        &[("(vnnlib-version <2.0>)", (1, 2), "`vnnlib-version` belongs to VNN-LIB 2.0, which is not read yet", help)],
     );
 }
 
@@ -145,42 +76,22 @@ fn declarations() {
         BadInput,
         HEADER,
         &[
-            (
-                "(declare-const X_0 Real)",
-                (3, 16),
-                "X_0 is declared twice",
-                "remove one of the declarations",
-            ),
+            ("(declare-const X_0 Real)", (3, 16), "X_0 is declared twice", "remove one of the declarations"),
             (
                 "(declare-const X_01 Real)",
                 (3, 16),
                 "`X_01` is neither a number nor a name of an input or output",
                 NAMES,
             ),
-            (
-                "(declare-const x_2 Real)",
-                (3, 16),
-                "`x_2` is neither a number nor a name of an input or output",
-                NAMES,
-            ),
+            ("(declare-const x_2 Real)", (3, 16), "`x_2` is neither a number nor a name of an input or output", NAMES),
             (
                 "(declare-const X_99999999999 Real)",
                 (3, 16),
                 "`X_99999999999` is neither a number nor a name of an input or output",
                 NAMES,
             ),
-            (
-                "(declare-const (X_2) Real)",
-                (3, 16),
-                "expected a name such as X_0, found `(`",
-                NAMES,
-            ),
-            (
-                "(declare-const X_2 Int)",
-                (3, 20),
-                "expected `Real`, found `Int`",
-                "the sort of every variable is Real",
-            ),
+            ("(declare-const (X_2) Real)", (3, 16), "expected a name such as X_0, found `(`", NAMES),
+            ("(declare-const X_2 Int)", (3, 20), "expected `Real`, found `Int`", "the sort of every variable is Real"),
             (
                 "(declare-const X_2 Real 1)",
                 (3, 25),
@@ -217,12 +128,7 @@ fn declarations() {
                 "`Y_2` is not declared",
                 "Y_0 to Y_1 are declared; declare others before their first use",
             ),
-            (
-                "(assert (<= Z_2 0))",
-                (3, 13),
-                "`Z_2` is neither a number nor a name of an input or output",
-                NAMES,
-            ),
+            ("(assert (<= Z_2 0))", (3, 13), "`Z_2` is neither a number nor a name of an input or output", NAMES),
             (
                 "(assert (<= X_0 0))",
                 (2, 16),
@@ -235,18 +141,8 @@ fn declarations() {
         BadInput,
         "",
         &[
-            (
-                "",
-                (1, 1),
-                "the file declares no input",
-                "add `(declare-const X_0 Real)`",
-            ),
-            (
-                "(declare-const X_0 Real)\n",
-                (2, 1),
-                "the file declares no output",
-                "add `(declare-const Y_0 Real)`",
-            ),
+            ("", (1, 1), "the file declares no input", "add `(declare-const X_0 Real)`"),
+            ("(declare-const X_0 Real)\n", (2, 1), "the file declares no output", "add `(declare-const Y_0 Real)`"),
             (
                 "(assert (<= Y_0 0))",
                 (1, 13),
@@ -266,12 +162,7 @@ fn comparisons_and_expressions() {
         BadInput,
         HEADER,
         &[
-            (
-                "(assert (<= Y_0))",
-                (3, 9),
-                "`<=` takes two operands",
-                operands,
-            ),
+            ("(assert (<= Y_0))", (3, 9), "`<=` takes two operands", operands),
             (
                 "(assert (<= Y_0 1 2))",
                 (3, 19),
@@ -296,30 +187,10 @@ fn comparisons_and_expressions() {
                 "unknown condition `nand`",
                 "conditions start with `<=`, `>=`, `<`, `>`, `=`, `and` or `or`",
             ),
-            (
-                "(assert (<= Y_0 (+)))",
-                (3, 17),
-                "`+` has no operands",
-                expression,
-            ),
-            (
-                "(assert (<= Y_0 (^ 2 3)))",
-                (3, 18),
-                "unknown operator `^`",
-                expression,
-            ),
-            (
-                "(assert (<= Y_0 nan))",
-                (3, 17),
-                "`nan` is not a real number",
-                decimals,
-            ),
-            (
-                "(assert (<= Y_0 -INF))",
-                (3, 17),
-                "`-INF` is not a real number",
-                decimals,
-            ),
+            ("(assert (<= Y_0 (+)))", (3, 17), "`+` has no operands", expression),
+            ("(assert (<= Y_0 (^ 2 3)))", (3, 18), "unknown operator `^`", expression),
+            ("(assert (<= Y_0 nan))", (3, 17), "`nan` is not a real number", decimals),
+            ("(assert (<= Y_0 -INF))", (3, 17), "`-INF` is not a real number", decimals),
             (
                 "(assert (<= Y_0 1e400))",
                 (3, 17),
@@ -338,24 +209,9 @@ fn comparisons_and_expressions() {
                 "a number in this condition is beyond the range of f64 (1.8e308)",
                 "scale the condition down",
             ),
-            (
-                "(assert (<= Y_0 1.5.5))",
-                (3, 17),
-                "`1.5.5` is neither a number nor a name of an input or output",
-                NAMES,
-            ),
-            (
-                "(assert (<= Y_0 .))",
-                (3, 17),
-                "`.` is neither a number nor a name of an input or output",
-                NAMES,
-            ),
-            (
-                "(assert (<= Y_0 1e))",
-                (3, 17),
-                "`1e` is neither a number nor a name of an input or output",
-                NAMES,
-            ),
+            ("(assert (<= Y_0 1.5.5))", (3, 17), "`1.5.5` is neither a number nor a name of an input or output", NAMES),
+            ("(assert (<= Y_0 .))", (3, 17), "`.` is neither a number nor a name of an input or output", NAMES),
+            ("(assert (<= Y_0 1e))", (3, 17), "`1e` is neither a number nor a name of an input or output", NAMES),
             (
                 "(assert (<= Y_0 a\u{7}b))",
                 (3, 17),
@@ -369,12 +225,7 @@ fn comparisons_and_expressions() {
         Unsupported,
         HEADER,
         &[
-            (
-                "(assert (not (<= Y_0 0)))",
-                (3, 10),
-                "`not` is not supported in conditions",
-                conditions,
-            ),
+            ("(assert (not (<= Y_0 0)))", (3, 10), "`not` is not supported in conditions", conditions),
             (
                 "(assert (<= Y_0 (/ 1 3)))",
                 (3, 18),
@@ -399,12 +250,7 @@ fn comparisons_and_expressions() {
                 "this condition relates the input X_1 and the output Y_0",
                 LINEAR,
             ),
-            (
-                "(assert (<= (+ X_0 X_1) 1))",
-                (3, 9),
-                "this condition relates the inputs X_0 and X_1",
-                LINEAR,
-            ),
+            ("(assert (<= (+ X_0 X_1) 1))", (3, 9), "this condition relates the inputs X_0 and X_1", LINEAR),
             (
                 "(assert (<= (* 2 X_0) 1))",
                 (3, 9),
@@ -433,12 +279,7 @@ fn boxes() {
                 "no value is left for X_0: it must be at least 1 and at most 0.5",
                 swap,
             ),
-            (
-                "(assert (and (>= X_0 0) (<= X_0 1) (<= X_1 0)))",
-                (1, 40),
-                "X_1 has no lower bound",
-                lower,
-            ),
+            ("(assert (and (>= X_0 0) (<= X_0 1) (<= X_1 0)))", (1, 40), "X_1 has no lower bound", lower),
             (half, (1, 40), "X_1 has no upper bound", upper),
             (
                 &format!("{half}\n(assert (or (<= X_1 1)\n  (<= X_0 0.5)))"),

@@ -9,10 +9,7 @@ use crate::verify::vnnlib::{parse, read};
 
 /// The property files below a folder, in order.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
@@ -27,11 +24,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 fn plain_bounds(text: &str) -> BTreeMap<usize, (f64, f64)> {
     let mut bounds = BTreeMap::new();
     for line in text.lines() {
-        let Some(rest) = line
-            .trim()
-            .strip_prefix("(assert (")
-            .and_then(|r| r.strip_suffix("))"))
-        else {
+        let Some(rest) = line.trim().strip_prefix("(assert (").and_then(|r| r.strip_suffix("))")) else {
             continue;
         };
         let words: Vec<&str> = rest.split_whitespace().collect();
@@ -41,9 +34,7 @@ fn plain_bounds(text: &str) -> BTreeMap<usize, (f64, f64)> {
         let Some(input) = name.strip_prefix("X_") else {
             continue;
         };
-        let entry = bounds
-            .entry(input.parse().unwrap())
-            .or_insert((f64::NEG_INFINITY, f64::INFINITY));
+        let entry = bounds.entry(input.parse().unwrap()).or_insert((f64::NEG_INFINITY, f64::INFINITY));
         match relation {
             ">=" => entry.0 = value.parse().unwrap(),
             "<=" => entry.1 = value.parse().unwrap(),
@@ -56,25 +47,18 @@ fn plain_bounds(text: &str) -> BTreeMap<usize, (f64, f64)> {
 fn check(path: &Path, property: &Property, text: &str) {
     let declared = |letter: &str| text.matches(&format!("(declare-const {letter}_")).count();
     let name = path.display();
-    assert_eq!(
-        (property.inputs, property.outputs),
-        (declared("X"), declared("Y")),
-        "{name}"
-    );
+    assert_eq!((property.inputs, property.outputs), (declared("X"), declared("Y")), "{name}");
     for query in &property.queries {
         let input = &query.input;
         let lengths = [&input.lo, &input.hi, &input.lo_out, &input.hi_out].map(Vec::len);
         assert_eq!(lengths, [property.inputs; 4], "{name}");
         for i in 0..property.inputs {
             assert!(
-                input.lo_out[i] <= input.lo[i]
-                    && input.lo[i] <= input.hi[i]
-                    && input.hi[i] <= input.hi_out[i],
+                input.lo_out[i] <= input.lo[i] && input.lo[i] <= input.hi[i] && input.hi[i] <= input.hi_out[i],
                 "{name}: X_{i}"
             );
             assert!(
-                input.lo[i].next_down() <= input.lo_out[i]
-                    && input.hi_out[i] <= input.hi[i].next_up(),
+                input.lo[i].next_down() <= input.lo_out[i] && input.hi_out[i] <= input.hi[i].next_up(),
                 "{name}: X_{i}"
             );
         }
@@ -83,14 +67,7 @@ fn check(path: &Path, property: &Property, text: &str) {
     if property.queries.len() == 1 {
         assert_eq!(bounds.len(), property.inputs, "{name}: every input bounded");
         for (&i, bound) in &bounds {
-            assert_eq!(
-                (
-                    property.queries[0].input.lo[i],
-                    property.queries[0].input.hi[i]
-                ),
-                *bound,
-                "{name}: X_{i}"
-            );
+            assert_eq!((property.queries[0].input.lo[i], property.queries[0].input.hi[i]), *bound, "{name}: X_{i}");
         }
     } else {
         assert!(bounds.is_empty(), "{name}");
@@ -98,31 +75,17 @@ fn check(path: &Path, property: &Property, text: &str) {
     // A comparison with an output is a row of some conjunction.
     let comparisons: usize = ["(<= Y_", "(>= Y_"]
         .iter()
-        .map(|c| {
-            text.lines()
-                .filter(|l| !l.starts_with(';'))
-                .map(|l| l.matches(c).count())
-                .sum::<usize>()
-        })
+        .map(|c| text.lines().filter(|l| !l.starts_with(';')).map(|l| l.matches(c).count()).sum::<usize>())
         .sum();
-    let rows: usize = property
-        .queries
-        .iter()
-        .flat_map(|q| &q.unsafe_if)
-        .map(Vec::len)
-        .sum();
+    let rows: usize = property.queries.iter().flat_map(|q| &q.unsafe_if).map(Vec::len).sum();
     assert_eq!(rows, comparisons * property.queries.len(), "{name}");
 }
 
 #[test]
 fn every_shared_property_parses() {
-    let Some(shared) = std::env::var_os("WAVEHULL_SHARED")
-        .map(PathBuf::from)
-        .filter(|p| p.join("vnncomp").is_dir())
+    let Some(shared) = std::env::var_os("WAVEHULL_SHARED").map(PathBuf::from).filter(|p| p.join("vnncomp").is_dir())
     else {
-        eprintln!(
-            "skipped: every_shared_property_parses: WAVEHULL_SHARED is not set, or has no folder vnncomp"
-        );
+        eprintln!("skipped: every_shared_property_parses: WAVEHULL_SHARED is not set, or has no folder vnncomp");
         return;
     };
     let mut paths = Vec::new();
@@ -138,22 +101,9 @@ fn every_shared_property_parses() {
         parse_seconds += begun.elapsed().as_secs_f64();
         total_bytes += text.len();
         check(path, &property, &text);
-        let name = path
-            .strip_prefix(&shared)
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.strip_prefix(&shared).unwrap().to_string_lossy().into_owned();
         let first = &property.queries[0].unsafe_if;
-        shapes.insert(
-            name,
-            (
-                property.inputs,
-                property.outputs,
-                property.queries.len(),
-                first.len(),
-                first[0].len(),
-            ),
-        );
+        shapes.insert(name, (property.inputs, property.outputs, property.queries.len(), first.len(), first[0].len()));
     }
     eprintln!(
         "{} files, {:.1} MB: parsed in {parse_seconds:.2} s; read twice and checked in {:.2} s",
@@ -165,22 +115,10 @@ fn every_shared_property_parses() {
         ("vnncomp/acasxu/vnnlib/prop_1.vnnlib.gz", (5, 5, 1, 1, 1)),
         ("vnncomp/acasxu/vnnlib/prop_6.vnnlib.gz", (5, 5, 2, 4, 1)),
         ("vnncomp/acasxu/vnnlib/prop_7.vnnlib.gz", (5, 5, 1, 2, 3)),
-        (
-            "vnncomp/mnist_fc/vnnlib/prop_13_0.05.vnnlib.gz",
-            (784, 10, 1, 9, 1),
-        ),
-        (
-            "vnncomp/rl_benchmarks/vnnlib/dubinsrejoin_case_safe_17.vnnlib.gz",
-            (8, 8, 1, 15, 6),
-        ),
-        (
-            "vnncomp/cifar10_resnet/vnnlib/resnet2b_pgd_filtered/prop_0_eps_0.008.vnnlib.gz",
-            (3072, 10, 1, 9, 1),
-        ),
-        (
-            "vnncomp/reach_prob_density/vnnlib/gcas_2.vnnlib.gz",
-            (14, 14, 1, 1, 2),
-        ),
+        ("vnncomp/mnist_fc/vnnlib/prop_13_0.05.vnnlib.gz", (784, 10, 1, 9, 1)),
+        ("vnncomp/rl_benchmarks/vnnlib/dubinsrejoin_case_safe_17.vnnlib.gz", (8, 8, 1, 15, 6)),
+        ("vnncomp/cifar10_resnet/vnnlib/resnet2b_pgd_filtered/prop_0_eps_0.008.vnnlib.gz", (3072, 10, 1, 9, 1)),
+        ("vnncomp/reach_prob_density/vnnlib/gcas_2.vnnlib.gz", (14, 14, 1, 1, 2)),
     ] {
         assert_eq!(shapes.get(name), Some(&shape), "{name}");
     }

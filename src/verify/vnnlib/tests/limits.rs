@@ -9,32 +9,14 @@ use crate::verify::vnnlib::{parse, read};
 #[test]
 fn limits() {
     let flat = "`and`, `or`, `+` and `*` take any number of operands: write them flat";
-    let deep = format!(
-        "(assert {}(<= Y_0 0){})",
-        "(and ".repeat(100_000),
-        ")".repeat(100_000)
-    );
-    let sum = format!(
-        "(assert (<= Y_0 {}1{}))",
-        "(+ ".repeat(100_000),
-        ")".repeat(100_000)
-    );
+    let deep = format!("(assert {}(<= Y_0 0){})", "(and ".repeat(100_000), ")".repeat(100_000));
+    let sum = format!("(assert (<= Y_0 {}1{}))", "(+ ".repeat(100_000), ")".repeat(100_000));
     check(
         Unsupported,
         HEADER,
         &[
-            (
-                &deep,
-                (3, 9 + 5 * 255),
-                "brackets nest deeper than 256",
-                flat,
-            ),
-            (
-                &sum,
-                (3, 17 + 3 * 254),
-                "brackets nest deeper than 256",
-                flat,
-            ),
+            (&deep, (3, 9 + 5 * 255), "brackets nest deeper than 256", flat),
+            (&sum, (3, 17 + 3 * 254), "brackets nest deeper than 256", flat),
         ],
     );
     let split = "split the property: one file for each part of the `or`";
@@ -46,12 +28,7 @@ fn limits() {
         TooBig,
         &header,
         &[
-            (
-                &many,
-                (4, 1 + 35 * 16 + 8),
-                &format!("{product} 131072 alternatives; at most 100000 are read"),
-                split,
-            ),
+            (&many, (4, 1 + 35 * 16 + 8), &format!("{product} 131072 alternatives; at most 100000 are read"), split),
             (
                 &format!("(assert (or (and {rows}(or {terms})) (<= Y_0 0)))"),
                 (4, 18 + 10_000),
@@ -67,23 +44,12 @@ fn limits() {
         ],
     );
     let groups: String = (1..=20).map(|i| format!("(<= X_0 0.{i:02})")).collect();
-    let text = with_header(
-        100,
-        1,
-        false,
-        &format!("(assert (or {groups}))(assert (<= Y_0 0))"),
-    );
+    let text = with_header(100, 1, false, &format!("(assert (or {groups}))(assert (<= Y_0 0))"));
     let mut parser = Parser::new(&text);
     parser.max_intervals = 1000;
     let error = parser.run().expect_err("20 boxes of 100");
-    assert_eq!(
-        (error.kind(), error.message()),
-        (TooBig, "11 boxes of 100 inputs are too many to hold")
-    );
-    assert_eq!(
-        error.place().and_then(|p| p.position),
-        Some((302, 13 + 10 * 13))
-    );
+    assert_eq!((error.kind(), error.message()), (TooBig, "11 boxes of 100 inputs are too many to hold"));
+    assert_eq!(error.place().and_then(|p| p.position), Some((302, 13 + 10 * 13)));
     assert_eq!(parse(&text).unwrap().queries.len(), 20);
 }
 
@@ -93,12 +59,8 @@ fn nesting_up_to_the_limit_fits_a_small_stack() {
     let expression = nested("(+ 1 ", "Y_0", 120);
     let conditions = nested("(or (<= Y_1 0) ", &format!("(<= Y_0 {expression})"), 134);
     let text = format!("{HEADER}{BOX}(assert {conditions})");
-    let parsed = std::thread::Builder::new()
-        .stack_size(512 * 1024)
-        .spawn(move || parse(&text))
-        .unwrap()
-        .join()
-        .unwrap();
+    let parsed =
+        std::thread::Builder::new().stack_size(512 * 1024).spawn(move || parse(&text)).unwrap().join().unwrap();
     assert_eq!(parsed.unwrap().queries[0].unsafe_if.len(), 135);
 }
 
@@ -124,34 +86,19 @@ fn read_names_the_file() {
     let path = at("cut.gz", &packed[..packed.len() / 2]);
     let error = read(&path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert_eq!(
-        error.help(),
-        Some("the file starts like a gzip file; `gzip -t` tells what is wrong with it")
-    );
+    assert_eq!(error.help(), Some("the file starts like a gzip file; `gzip -t` tells what is wrong with it"));
     assert_eq!(error.place().map(|p| p.file.clone()), Some(path));
 
     let path = at("bad.vnnlib", b"(declare-const X_0 Real)\n; \xc3\xa9 \xff");
     let error = read(&path).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("{}:2:5: this byte is not UTF-8 text", path.display())
-    );
+    assert_eq!(error.to_string(), format!("{}:2:5: this byte is not UTF-8 text", path.display()));
 
     let path = at("open.vnnlib", b"(declare-const X_0 Real");
     let error = read(&path).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("{}:1:1: this `(` is never closed", path.display())
-    );
+    assert_eq!(error.to_string(), format!("{}:1:1: this `(` is never closed", path.display()));
 
     let path = folder.join("absent.vnnlib");
     let error = read(&path).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.help()),
-        (
-            ErrorKind::Io,
-            Some("check the path, and that the file may be read")
-        )
-    );
+    assert_eq!((error.kind(), error.help()), (ErrorKind::Io, Some("check the path, and that the file may be read")));
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -10,9 +10,7 @@ use crate::verify::property::{Property, Row};
 
 /// Declarations of inputs and outputs, each input in [0, 1] unless `free`, and then the text.
 fn with_header(inputs: usize, outputs: usize, free: bool, text: &str) -> String {
-    let mut file: String = (0..inputs)
-        .map(|i| format!("(declare-const X_{i} Real)\n"))
-        .collect();
+    let mut file: String = (0..inputs).map(|i| format!("(declare-const X_{i} Real)\n")).collect();
     file.extend((0..outputs).map(|i| format!("(declare-const Y_{i} Real)\n")));
     if !free {
         file.extend((0..inputs).map(|i| format!("(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n")));
@@ -44,28 +42,13 @@ fn comparisons_of_outputs() {
         ("(assert (>= Y_2 -3.5))", "Y_2 >= -3.5"),
         ("(assert (<= 3.5 Y_2))", "Y_2 >= 3.5"),
         ("(assert (> (- 3.5) Y_2))", "Y_2 < -3.5"),
-        (
-            "(assert (<= (+ Y_0 (* 2 Y_1) 1) (- Y_2 .5)))",
-            "Y_0 + 2*Y_1 <= Y_2 - 1.5",
-        ),
-        (
-            "(assert (<= (* 2 (- Y_0 Y_1 1) 0.25) (- Y_2)))",
-            "0.5*Y_0 + Y_2 <= 0.5*Y_1 + 0.5",
-        ),
-        (
-            "(assert (<= (* Y_0 -2) (+ (* (+ 1 2) Y_0) 1.)))",
-            "5*Y_0 >= -1",
-        ),
+        ("(assert (<= (+ Y_0 (* 2 Y_1) 1) (- Y_2 .5)))", "Y_0 + 2*Y_1 <= Y_2 - 1.5"),
+        ("(assert (<= (* 2 (- Y_0 Y_1 1) 0.25) (- Y_2)))", "0.5*Y_0 + Y_2 <= 0.5*Y_1 + 0.5"),
+        ("(assert (<= (* Y_0 -2) (+ (* (+ 1 2) Y_0) 1.)))", "5*Y_0 >= -1"),
         ("(assert (<= (+ Y_0 Y_1) (+ Y_0 Y_2)))", "Y_1 <= Y_2"),
-        (
-            "(assert (<= (* 0.1 Y_0) (+ (* 0.3 Y_0) (- (* 0.2 Y_0)) Y_1)))",
-            "Y_1 >= 0",
-        ),
+        ("(assert (<= (* 0.1 Y_0) (+ (* 0.3 Y_0) (- (* 0.2 Y_0)) Y_1)))", "Y_1 >= 0"),
         ("(assert(<=Y_0\r\n\tY_1;comment)\n))", "Y_0 <= Y_1"),
-        (
-            "(set-logic QF_LRA)(set-info :source |a ( in text|)(assert (<= Y_0 1e0))(check-sat)",
-            "Y_0 <= 1",
-        ),
+        ("(set-logic QF_LRA)(set-info :source |a ( in text|)(assert (<= Y_0 1e0))(check-sat)", "Y_0 <= 1"),
     ] {
         let assert = assert.replace("(<=Y_0", "(<= Y_0");
         assert_eq!(conditions(&assert), [[row]], "{assert}");
@@ -76,37 +59,22 @@ fn comparisons_of_outputs() {
 fn equality_is_two_rows() {
     assert_eq!(conditions("(assert (= Y_0 2))"), [["Y_0 <= 2", "Y_0 >= 2"]]);
     let input = &property("(assert (= X_0 0.25)) (assert (<= Y_0 0))").queries[0].input;
-    assert_eq!(
-        (&input.lo[..], &input.hi[..]),
-        (&[0.25, 0.0][..], &[0.25, 1.0][..])
-    );
+    assert_eq!((&input.lo[..], &input.hi[..]), (&[0.25, 0.0][..], &[0.25, 1.0][..]));
 }
 
 #[test]
 fn conjunctions_and_disjunctions_keep_the_order_of_the_file() {
-    assert_eq!(
-        conditions("(assert (<= Y_0 Y_1)) (assert (<= Y_2 0))"),
-        [["Y_0 <= Y_1", "Y_2 <= 0"]]
-    );
+    assert_eq!(conditions("(assert (<= Y_0 Y_1)) (assert (<= Y_2 0))"), [["Y_0 <= Y_1", "Y_2 <= 0"]]);
     assert_eq!(
         conditions("(assert (and (<= Y_0 1) (and (<= Y_1 2) (<= Y_2 3))))"),
         [["Y_0 <= 1", "Y_1 <= 2", "Y_2 <= 3"]]
     );
     assert_eq!(
-        conditions(
-            "(assert (or (<= Y_2 Y_0) (and (<= Y_1 Y_0) (<= Y_1 5)) (or (<= Y_0 1) (<= Y_0 2))))"
-        ),
-        [
-            vec!["Y_2 <= Y_0"],
-            vec!["Y_1 <= Y_0", "Y_1 <= 5"],
-            vec!["Y_0 <= 1"],
-            vec!["Y_0 <= 2"]
-        ]
+        conditions("(assert (or (<= Y_2 Y_0) (and (<= Y_1 Y_0) (<= Y_1 5)) (or (<= Y_0 1) (<= Y_0 2))))"),
+        [vec!["Y_2 <= Y_0"], vec!["Y_1 <= Y_0", "Y_1 <= 5"], vec!["Y_0 <= 1"], vec!["Y_0 <= 2"]]
     );
     assert_eq!(
-        conditions(
-            "(assert (or (<= Y_0 1) (<= Y_0 2))) (assert (or (<= Y_1 3) (<= Y_1 4))) (assert (<= Y_2 5))"
-        ),
+        conditions("(assert (or (<= Y_0 1) (<= Y_0 2))) (assert (or (<= Y_1 3) (<= Y_1 4))) (assert (<= Y_2 5))"),
         [
             ["Y_2 <= 5", "Y_0 <= 1", "Y_1 <= 3"],
             ["Y_2 <= 5", "Y_0 <= 1", "Y_1 <= 4"],
@@ -116,11 +84,7 @@ fn conjunctions_and_disjunctions_keep_the_order_of_the_file() {
     );
     assert_eq!(
         conditions("(assert (or (and (<= Y_0 1) (or (<= Y_1 2) (<= Y_1 3))) (<= Y_2 4)))"),
-        [
-            vec!["Y_0 <= 1", "Y_1 <= 2"],
-            vec!["Y_0 <= 1", "Y_1 <= 3"],
-            vec!["Y_2 <= 4"]
-        ]
+        [vec!["Y_0 <= 1", "Y_1 <= 2"], vec!["Y_0 <= 1", "Y_1 <= 3"], vec!["Y_2 <= 4"]]
     );
 }
 
@@ -143,17 +107,9 @@ fn boxes_in_groups_become_queries_and_equal_boxes_share_one() {
         })
         .collect();
     let expected = [
-        (
-            vec![0.0, 0.0],
-            vec![0.5, 1.0],
-            "Y_0 <= 1, Y_0 <= 4".to_owned(),
-        ),
+        (vec![0.0, 0.0], vec![0.5, 1.0], "Y_0 <= 1, Y_0 <= 4".to_owned()),
         (vec![0.5, 0.0], vec![1.0, 1.0], "Y_0 <= 2".to_owned()),
-        (
-            vec![0.0, 0.0],
-            vec![1.0, 1.0],
-            "Y_0 <= 3, Y_0 <= 5".to_owned(),
-        ),
+        (vec![0.0, 0.0], vec![1.0, 1.0], "Y_0 <= 3, Y_0 <= 5".to_owned()),
     ];
     assert_eq!(found, expected);
 }
@@ -166,37 +122,17 @@ fn boxes_multiply_with_conditions_and_empty_combinations_vanish() {
     let boxes: Vec<_> = property(text)
         .queries
         .iter()
-        .map(|q| {
-            (
-                q.input.lo[0],
-                q.input.hi[0],
-                q.input.hi[1],
-                q.unsafe_if.len(),
-            )
-        })
+        .map(|q| (q.input.lo[0], q.input.hi[0], q.input.hi[1], q.unsafe_if.len()))
         .collect();
     // X_0 > 0.5 and X_0 <= 0.25 exclude each other.
-    assert_eq!(
-        boxes,
-        [
-            (0.0, 0.25, 1.0, 2),
-            (0.0, 0.5, 0.5, 2),
-            (0.5_f64.next_up(), 1.0, 0.5, 2)
-        ]
-    );
+    assert_eq!(boxes, [(0.0, 0.25, 1.0, 2), (0.0, 0.5, 0.5, 2), (0.5_f64.next_up(), 1.0, 0.5, 2)]);
 }
 
 #[test]
 fn a_partition_by_a_strict_bound_has_no_overlap() {
     let split = "(or (< X_0 0.5) (>= X_0 0.5))";
-    let property = property(&format!(
-        "(assert {split}) (assert {split}) (assert (<= Y_0 0))"
-    ));
-    let boxes: Vec<_> = property
-        .queries
-        .iter()
-        .map(|q| (q.input.lo[0], q.input.hi[0], q.input.hi_out[0]))
-        .collect();
+    let property = property(&format!("(assert {split}) (assert {split}) (assert (<= Y_0 0))"));
+    let boxes: Vec<_> = property.queries.iter().map(|q| (q.input.lo[0], q.input.hi[0], q.input.hi_out[0])).collect();
     assert_eq!(boxes, [(0.0, 0.5_f64.next_down(), 0.5), (0.5, 1.0, 1.0)]);
 }
 
@@ -207,10 +143,7 @@ fn a_combination_is_dropped_only_if_no_real_number_is_left() {
         (assert (or (< X_0 0.100000000000000000000000000001) (<= X_0 0.5)))
         (assert (<= Y_0 0))";
     let error = parse(&with_header(2, 3, false, text)).expect_err("no f64 is left");
-    assert_eq!(
-        error.message(),
-        "no value is left for X_0: it must be at least 0.1 and at most 0.09999999999999999"
-    );
+    assert_eq!(error.message(), "no value is left for X_0: it must be at least 0.1 and at most 0.09999999999999999");
 }
 
 #[test]
@@ -223,21 +156,10 @@ fn bounds_of_one_input() {
         ("(<= (+ X_0 0.25) 0.5)", 0.0, 0.25),
         ("(<= 0.5 (- 0.75 X_0))", 0.0, 0.25),
         ("(<= (- (* 2 X_0) X_0) (+ 0.25 0.5))", 0.0, 0.75),
-        (
-            "(and (<= X_0 0.5) (<= X_0 0.25) (>= X_0 0.125) (>= X_0 -7))",
-            0.125,
-            0.25,
-        ),
+        ("(and (<= X_0 0.5) (<= X_0 0.25) (>= X_0 0.125) (>= X_0 -7))", 0.125, 0.25),
     ] {
         let property = property(&format!("(assert {assert}) (assert (<= Y_0 0))"));
-        assert_eq!(
-            (
-                property.queries[0].input.lo[0],
-                property.queries[0].input.hi[0]
-            ),
-            (lo, hi),
-            "{assert}"
-        );
+        assert_eq!((property.queries[0].input.lo[0], property.queries[0].input.hi[0]), (lo, hi), "{assert}");
     }
 }
 
@@ -249,31 +171,14 @@ fn decimals_are_enclosed() {
     let property = parse(text).unwrap();
     let input = &property.queries[0].input;
     assert_eq!((input.lo[0], input.hi[0]), (0.1, 0.3));
-    assert_eq!(
-        (input.lo_out[0], input.hi_out[0]),
-        (0.1_f64.next_down(), 0.3_f64.next_up())
-    );
-    assert_eq!(
-        (input.lo[1].to_bits(), input.lo_out[1].to_bits()),
-        (0, 0),
-        "-0 is 0, and exact"
-    );
-    assert_eq!(
-        (input.hi[1], input.hi_out[1]),
-        (0.3_f64.next_down(), 0.3_f64.next_up()),
-        "strict"
-    );
+    assert_eq!((input.lo_out[0], input.hi_out[0]), (0.1_f64.next_down(), 0.3_f64.next_up()));
+    assert_eq!((input.lo[1].to_bits(), input.lo_out[1].to_bits()), (0, 0), "-0 is 0, and exact");
+    assert_eq!((input.hi[1], input.hi_out[1]), (0.3_f64.next_down(), 0.3_f64.next_up()), "strict");
     let half_ulp = f64::EPSILON / 2.0;
     let rows = &property.queries[0].unsafe_if[0];
-    assert_eq!(
-        (rows[0].coefficient_rel, rows[0].slop),
-        (half_ulp, 0.7 * half_ulp)
-    );
+    assert_eq!((rows[0].coefficient_rel, rows[0].slop), (half_ulp, 0.7 * half_ulp));
     // 0.1 + 0.2 + 0.2 is exactly 0.5 as a decimal, though not in f64.
-    assert_eq!(
-        (rows[1].coefficient_rel, rows[1].slop, rows[1].constant),
-        (0.0, 0.0, -0.5)
-    );
+    assert_eq!((rows[1].coefficient_rel, rows[1].slop, rows[1].constant), (0.0, 0.0, -0.5));
 }
 
 #[test]
@@ -283,23 +188,9 @@ fn many_alternatives_share_a_wide_box_and_stay_linear() {
     text.extend((1..1000).map(|i| format!("(and (>= Y_{i} Y_0))\n")));
     text.push_str("))\n");
     let property = parse(&text).unwrap();
-    assert_eq!(
-        (property.queries.len(), property.queries[0].unsafe_if.len()),
-        (1, 999)
-    );
+    assert_eq!((property.queries.len(), property.queries[0].unsafe_if.len()), (1, 999));
     // A single alternative, many times over, must not be copied anew each time.
-    let text = with_header(
-        1,
-        1,
-        false,
-        &"(assert (or (and (<= Y_0 1) (<= X_0 0.5))))".repeat(50_000),
-    );
+    let text = with_header(1, 1, false, &"(assert (or (and (<= Y_0 1) (<= X_0 0.5))))".repeat(50_000));
     let property = parse(&text).unwrap();
-    assert_eq!(
-        (
-            property.queries.len(),
-            property.queries[0].unsafe_if[0].len()
-        ),
-        (1, 50_000)
-    );
+    assert_eq!((property.queries.len(), property.queries[0].unsafe_if[0].len()), (1, 50_000));
 }

@@ -13,12 +13,8 @@ fn decimal() -> impl Strategy<Value = String> {
         (-4096_i64..4096, 0_u32..10).prop_map(|(n, k)| format!("{}", n as f64 / f64::from(1 << k))),
         "-?[0-9]{1,25}\\.[0-9]{0,25}",
         "-?[0-9]{0,3}\\.[0-9]{1,3}[eE][+-]?[0-9]{1,3}",
-        any::<f64>()
-            .prop_filter("finite", |x| x.is_finite())
-            .prop_map(|x| format!("{x:e}")),
-        any::<f64>()
-            .prop_filter("finite", |x| x.is_finite())
-            .prop_map(|x| format!("{x:.40}")),
+        any::<f64>().prop_filter("finite", |x| x.is_finite()).prop_map(|x| format!("{x:e}")),
+        any::<f64>().prop_filter("finite", |x| x.is_finite()).prop_map(|x| format!("{x:.40}")),
     ]
 }
 
@@ -34,11 +30,7 @@ fn canonical(text: &str) -> (bool, String, i64) {
     }
     let zeros = all.len() - all.trim_end_matches('0').len();
     let power: i64 = power.parse().unwrap();
-    (
-        mantissa.starts_with('-'),
-        digits.to_owned(),
-        power - fraction.len() as i64 + zeros as i64,
-    )
+    (mantissa.starts_with('-'), digits.to_owned(), power - fraction.len() as i64 + zeros as i64)
 }
 
 /// True if the `f64` nearest to a decimal is that decimal: its full expansion (at most 1,074 places) says so.
@@ -182,54 +174,28 @@ const TOKENS: &[&str] = &[
 ];
 
 fn damage_example() -> Property {
-    let input = InputBox {
-        lo: vec![0.0, 0.1],
-        hi: vec![1.0, 0.3],
-        lo_out: vec![],
-        hi_out: vec![],
-    };
-    let row = Row {
-        coefficients: vec![(0, 1.0), (1, -2.0)],
-        constant: 0.5,
-        slop: 0.0,
-        coefficient_rel: 0.0,
-        strict: true,
-    };
-    let query = Query {
-        input,
-        unsafe_if: vec![vec![row.clone()], vec![row.clone(), row]],
-    };
-    Property {
-        inputs: 2,
-        outputs: 2,
-        queries: vec![query.clone(), query],
-    }
+    let input = InputBox { lo: vec![0.0, 0.1], hi: vec![1.0, 0.3], lo_out: vec![], hi_out: vec![] };
+    let row =
+        Row { coefficients: vec![(0, 1.0), (1, -2.0)], constant: 0.5, slop: 0.0, coefficient_rel: 0.0, strict: true };
+    let query = Query { input, unsafe_if: vec![vec![row.clone()], vec![row.clone(), row]] };
+    Property { inputs: 2, outputs: 2, queries: vec![query.clone(), query] }
 }
 
 /// Properties as the parser makes them: different boxes, fields rounded outward from the shortest decimals of their `f64`s.
 fn properties() -> impl Strategy<Value = Property> {
     (1_usize..5, 1_usize..5).prop_flat_map(|(inputs, outputs)| {
-        let query = (
-            boxes(inputs),
-            prop::collection::vec(prop::collection::vec(row(outputs), 1..4), 1..4),
-        );
-        prop::collection::vec(
-            query.prop_map(|(input, unsafe_if)| Query { input, unsafe_if }),
-            1..4,
-        )
-        .prop_map(move |queries| {
-            let mut kept: Vec<Query> = Vec::new();
-            for query in queries {
-                if kept.iter().all(|k| k.input != query.input) {
-                    kept.push(query);
+        let query = (boxes(inputs), prop::collection::vec(prop::collection::vec(row(outputs), 1..4), 1..4));
+        prop::collection::vec(query.prop_map(|(input, unsafe_if)| Query { input, unsafe_if }), 1..4).prop_map(
+            move |queries| {
+                let mut kept: Vec<Query> = Vec::new();
+                for query in queries {
+                    if kept.iter().all(|k| k.input != query.input) {
+                        kept.push(query);
+                    }
                 }
-            }
-            Property {
-                inputs,
-                outputs,
-                queries: kept,
-            }
-        })
+                Property { inputs, outputs, queries: kept }
+            },
+        )
     })
 }
 
@@ -244,23 +210,13 @@ fn number() -> impl Strategy<Value = f64> {
 
 fn boxes(inputs: usize) -> impl Strategy<Value = InputBox> {
     prop::collection::vec((number(), number()), inputs).prop_map(|ends| {
-        let (lo, hi): (Vec<f64>, Vec<f64>) =
-            ends.into_iter().map(|(a, b)| (a.min(b), a.max(b))).unzip();
+        let (lo, hi): (Vec<f64>, Vec<f64>) = ends.into_iter().map(|(a, b)| (a.min(b), a.max(b))).unzip();
         let out = |x: &f64, step: fn(f64) -> f64| {
-            if is_exact(&format!("{x:?}")) {
-                *x
-            } else {
-                step(*x)
-            }
+            if is_exact(&format!("{x:?}")) { *x } else { step(*x) }
         };
         let lo_out = lo.iter().map(|x| out(x, f64::next_down)).collect();
         let hi_out = hi.iter().map(|x| out(x, f64::next_up)).collect();
-        InputBox {
-            lo,
-            hi,
-            lo_out,
-            hi_out,
-        }
+        InputBox { lo, hi, lo_out, hi_out }
     })
 }
 
@@ -269,36 +225,16 @@ fn row(outputs: usize) -> impl Strategy<Value = Row> {
     (coefficients, number(), any::<bool>()).prop_map(|(coefficients, constant, strict)| {
         let half_ulp = f64::EPSILON / 2.0;
         let exact = |x: f64| is_exact(&format!("{x:?}"));
-        let coefficients: Vec<(usize, f64)> = coefficients
-            .into_iter()
-            .enumerate()
-            .filter(|&(_, c)| c != 0.0)
-            .collect();
-        let coefficient_rel = if coefficients.iter().all(|&(_, c)| exact(c)) {
-            0.0
-        } else {
-            half_ulp
-        };
-        let slop = if exact(constant) {
-            0.0
-        } else {
-            constant.abs() * half_ulp
-        };
-        Row {
-            coefficients,
-            constant,
-            slop,
-            coefficient_rel,
-            strict,
-        }
+        let coefficients: Vec<(usize, f64)> = coefficients.into_iter().enumerate().filter(|&(_, c)| c != 0.0).collect();
+        let coefficient_rel = if coefficients.iter().all(|&(_, c)| exact(c)) { 0.0 } else { half_ulp };
+        let slop = if exact(constant) { 0.0 } else { constant.abs() * half_ulp };
+        Row { coefficients, constant, slop, coefficient_rel, strict }
     })
 }
 
 /// A property as VNN-LIB: one `or` with a group for each conjunction of each query.
 fn print(property: &Property) -> String {
-    let mut text: String = (0..property.inputs)
-        .map(|i| format!("(declare-const X_{i} Real)\n"))
-        .collect();
+    let mut text: String = (0..property.inputs).map(|i| format!("(declare-const X_{i} Real)\n")).collect();
     text.extend((0..property.outputs).map(|i| format!("(declare-const Y_{i} Real)\n")));
     text.push_str("(assert (or\n");
     for query in &property.queries {
@@ -308,16 +244,9 @@ fn print(property: &Property) -> String {
                 text.push_str(&format!(" (>= X_{i} {lo:?}) (<= X_{i} {hi:?})"));
             }
             for row in conjunction {
-                let terms: String = row
-                    .coefficients
-                    .iter()
-                    .map(|(i, c)| format!(" (* {c:?} Y_{i})"))
-                    .collect();
+                let terms: String = row.coefficients.iter().map(|(i, c)| format!(" (* {c:?} Y_{i})")).collect();
                 let relation = if row.strict { "<" } else { "<=" };
-                text.push_str(&format!(
-                    " ({relation} (+ (* 0 Y_0){terms} {:?}) 0)",
-                    row.constant
-                ));
+                text.push_str(&format!(" ({relation} (+ (* 0 Y_0){terms} {:?}) 0)", row.constant));
             }
             text.push_str(")\n");
         }
