@@ -32,7 +32,6 @@ fn commands_of_the_readme_run() {
     if common::device("commands_of_the_readme_run", false).is_none() {
         return;
     }
-    std::os::unix::fs::symlink(root.join("data"), work.join("data")).expect("a link to data/");
     for (arguments, code) in commands {
         let run = Command::new(env!("CARGO_BIN_EXE_wavehull"))
             .args(&arguments)

@@ -237,7 +237,7 @@ fn the_upper_line_is_above_the_relu_where_a_slope_rounds_down() {
     for (outcome, &(l, h)) in outcomes.iter().zip(&ends) {
         let margin = outcome.margin.unwrap();
         assert!(margin <= -f64::from(h), "on [{l}, {h}]: {margin}");
-        assert!(margin >= -f64::from(h) - 2e-5 * f64::from(h.max(-l)), "on [{l}, {h}]: {margin} is loose");
+        assert!(margin >= -f64::from(h) - 1e-4 * f64::from(h.max(-l)), "on [{l}, {h}]: {margin} is loose");
     }
 }
 

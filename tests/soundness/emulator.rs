@@ -41,7 +41,7 @@ pub enum Term {
     CostGrow,
     /// relax_rows: `g_c |a| max(|l|, |h|)` in w.
     LastSum,
-    /// relax_rows: `rel max(|l|, |h|)` in z.
+    /// relax_rows: `rel |a| max(|l|, |h|)` in z and w.
     Coefficients,
     /// row_start: `weight_rel weight_sum`.
     StartWeight,
@@ -96,14 +96,23 @@ pub struct Policy {
     pub shuffle: bool,
     /// Positive terms of an ordered sum first.
     pub sorted: bool,
+    /// An ordered sum from its last term to its first.
+    pub reversed: bool,
     /// Subnormals become 0 always (`Random`: by chance).
     pub flush: bool,
     pub seed: u64,
 }
 
 impl Policy {
-    pub const NEAREST: Self =
-        Self { everywhere: Direction::Nearest, special: None, shuffle: false, sorted: false, flush: false, seed: 1 };
+    pub const NEAREST: Self = Self {
+        everywhere: Direction::Nearest,
+        special: None,
+        shuffle: false,
+        sorted: false,
+        reversed: false,
+        flush: false,
+        seed: 1,
+    };
 
     pub fn random(seed: u64) -> Self {
         Self { everywhere: Direction::Random, shuffle: true, flush: true, seed, ..Self::NEAREST }
@@ -176,6 +185,9 @@ impl Arithmetic {
     /// A sum in any order.
     fn sum(&mut self, terms: &[f32]) -> f32 {
         let mut terms = terms.to_vec();
+        if self.policy.reversed {
+            terms.reverse();
+        }
         if self.policy.sorted {
             terms.sort_by_key(|&t| t < 0.0);
         }
@@ -546,13 +558,14 @@ impl<'a> Emulator<'a> {
                 self.a.site = Site::Constants;
                 lane[1].push(self.a.mul(next, line.bias));
                 self.a.site = Site::Costs;
-                let rel = self.a.mul(self.charge(Term::Coefficients, row.rel), reach);
-                let cost = self.a.add(line.e, rel);
-                lane[2].push(self.a.mul(next.abs(), cost));
+                lane[2].push(self.a.mul(next.abs(), line.e));
+                let rel = self.a.mul(self.charge(Term::Coefficients, row.rel), value.abs());
+                lane[2].push(self.a.mul(rel, reach));
             }
             self.a.site = Site::Bounds;
             lane[3].push(self.a.mul(value, if negative { h } else { l }));
-            let unit = self.a.mul(self.charge(Term::LastSum, g_c), value.abs());
+            let unit = self.a.add(self.charge(Term::LastSum, g_c), self.charge(Term::Coefficients, row.rel));
+            let unit = self.a.mul(unit, value.abs());
             lane[3].push(-self.a.mul(unit, reach));
             out.push((line.neuron, next));
         }

@@ -63,7 +63,8 @@ fn point(x: f32, n: usize) -> (Vec<f32>, Vec<f32>) {
 }
 
 fn sums() -> Vec<Case> {
-    let ((lower, upper), w) = (point(1.1, 64), cancelling(64, 0.7));
+    // Sums of 256 on every lane, more than the reserves cover.
+    let ((lower, upper), w) = (point(1.1, 8192), cancelling(8192, 0.7));
     let last = Case {
         name: "a long sum that cancels",
         terms: &[Term::LastSum, Term::IntervalProduct],
@@ -74,7 +75,7 @@ fn sums() -> Vec<Case> {
         row: row(&[1.0], 0.0, 0.0),
     };
     let (lower, upper) = point(1.0, 1);
-    let column = vec![1.3; 64];
+    let (column, w) = (vec![1.3; 64], cancelling(64, 0.7));
     let product = Case {
         name: "a product of matrices that cancels",
         terms: &[Term::Product, Term::Carried],
@@ -100,7 +101,8 @@ fn sums() -> Vec<Case> {
 
 /// A large number and many tiny ones: every addition may cost a whole unit of the large one.
 fn tiny_addends() -> Vec<Case> {
-    let (large, small) = (1.000_000_1, 2.0_f32.powi(-40));
+    // Negative, so that no level decides the row.
+    let (large, small) = (-1.000_000_1, 2.0_f32.powi(-40));
     let (lower, upper) = point(small, 64);
     let constant = Case {
         name: "a constant under tiny biases",
@@ -120,15 +122,17 @@ fn tiny_addends() -> Vec<Case> {
         row: row(&[1.0; 64], large, 0.0),
         truth: f64::from(large) + 64.0 * f64::from(small),
     };
-    let (lower, upper) = point(2.0_f32.powi(-31), 1024);
+    // 512 planes, more than what the row pays on its way.
+    let n = 512 * 128;
+    let (lower, upper) = point(small, n);
     let interval = Case {
         name: "a bias under tiny planes",
         terms: &[Term::IntervalBias],
-        chain: Chain { layers: vec![affine(1, &[1.0; 1024], &[large], false)] },
+        chain: Chain { layers: vec![affine(1, &vec![1.0; n], &[large], false)] },
         lower,
         upper,
         row: row(&[1.0], 0.0, 0.0),
-        truth: f64::from(large) + 1024.0 * 2.0_f64.powi(-31),
+        truth: f64::from(large) + n as f64 * f64::from(small),
     };
     vec![constant, bound, interval]
 }
@@ -138,7 +142,8 @@ fn attained() -> Vec<Case> {
     let off = 2.0_f32.powi(-8);
     let one = |layers: Vec<Affine>, name, terms, truth| {
         let (lower, upper) = point(1.0, 1);
-        Case { name, terms, chain: Chain { layers }, lower, upper, row: row(&[1.0], 0.0, 0.0), truth }
+        // The constant keeps the row below 0, so that no level decides it.
+        Case { name, terms, chain: Chain { layers }, lower, upper, row: row(&[1.0], -2.0, 0.0), truth: truth - 2.0 }
     };
     let small = 1.0 - f64::from(off);
     let weight = Affine { weight_rel: off, ..shift(1, 0.0, 0.0) };
@@ -221,7 +226,7 @@ fn policies() -> Vec<Policy> {
     let mut all = vec![Policy::NEAREST];
     for (everywhere, special) in alone.chain(mixed) {
         let plain = Policy { everywhere, special, flush: true, ..Policy::NEAREST };
-        all.extend([plain, Policy { sorted: true, ..plain }]);
+        all.extend([plain, Policy { sorted: true, ..plain }, Policy { reversed: true, ..plain }]);
         all.extend((0..3).map(|seed| Policy { shuffle: true, seed, ..plain }));
     }
     all.extend((0..10).map(Policy::random));
