@@ -164,23 +164,18 @@ impl Params for Words {
     const LAYOUT: &'static [(&'static str, usize)] = &[];
 }
 
-/// The same recording with `from` replaced by `to` in the source of every dispatch of kernel `name`: what a mutation
-/// check runs. Panics unless something was replaced, so that no check goes stale.
-pub fn broken(recording: &Recording, name: &str, from: &str, to: &str) -> Recording {
+/// The same recording with every dispatch's kernel and estimated work changed.
+pub fn changed(recording: &Recording, mut change: impl FnMut(&mut Kernel, &mut f64)) -> Recording {
     let mut changed = Recording::new();
-    let mut replaced = 0;
     for command in recording.commands() {
         match command {
             Command::Dispatch(d) => {
                 let mut kernel = Kernel { params: Words::LAYOUT, ..d.kernel.clone() };
-                if kernel.name == name {
-                    assert!(kernel.source.contains(from), "kernel '{name}' has no '{from}'");
-                    kernel.source = Box::leak(kernel.source.replace(from, to).into_boxed_str());
-                    replaced += 1;
-                }
+                let mut work = d.work;
+                change(&mut kernel, &mut work);
                 let mut params = [0; 64];
                 bytemuck::cast_slice_mut::<u32, u8>(&mut params)[..d.params.len()].copy_from_slice(&d.params);
-                changed.dispatch(&kernel, d.bindings.clone(), &Words(params), d.grid.clone(), d.work).unwrap();
+                changed.dispatch(&kernel, d.bindings.clone(), &Words(params), d.grid.clone(), work).unwrap();
             }
             Command::Clear(target) => changed.clear(target.clone()),
             Command::Copy { from, to } => changed.copy(from.clone(), to.clone()).unwrap(),
@@ -189,6 +184,20 @@ pub fn broken(recording: &Recording, name: &str, from: &str, to: &str) -> Record
             }
         }
     }
-    assert!(replaced > 0, "the recording has no kernel '{name}'");
     changed
+}
+
+/// The same recording with `from` replaced by `to` in the source of every dispatch of kernel `name`: what a mutation
+/// check runs. Panics unless something was replaced, so that no check goes stale.
+pub fn broken(recording: &Recording, name: &str, from: &str, to: &str) -> Recording {
+    let mut replaced = 0;
+    let broken = changed(recording, |kernel, _| {
+        if kernel.name == name {
+            assert!(kernel.source.contains(from), "kernel '{name}' has no '{from}'");
+            kernel.source = Box::leak(kernel.source.replace(from, to).into_boxed_str());
+            replaced += 1;
+        }
+    });
+    assert!(replaced > 0, "the recording has no kernel '{name}'");
+    broken
 }
