@@ -219,8 +219,7 @@ fn every_kernel_file_opens_with_its_contract() {
         let text = std::fs::read_to_string(file).unwrap();
         let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("//")).collect();
         let header = header.join("\n").to_lowercase();
-        // Buffers are contracts of their own where a sentence explains each; some files explain them in the formula.
-        for word in ["geometry", "races"] {
+        for word in ["buffers", "geometry", "races"] {
             assert!(header.contains(word), "the header of {} says nothing about '{word}'", file.display());
         }
         assert!(text.lines().count() <= 250, "{} is long", file.display());

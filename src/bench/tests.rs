@@ -6,7 +6,7 @@ fn spec(name: &str, group: &'static str, roof: Option<&'static str>) -> Spec {
     Spec::new(group, name, roof, |_| Ok(Done::Skipped(String::new())))
 }
 
-fn names(plan: &Plan) -> crate::Result<Vec<String>> {
+fn names(plan: &Plan) -> Result<Vec<String>> {
     let all = vec![
         spec("copy", "device", None),
         spec("fma_rate", "device", None),

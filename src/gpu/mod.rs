@@ -164,6 +164,11 @@ impl Gpu {
 
     /// The first failure that the device reported outside any scope, as an error; every run starts and ends with it.
     fn check_alive(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if locked(&self.0.failure).is_some() {
+            // A lost device is first seen as something invalid; the loss itself is told by a poll.
+            let _ = self.0.device.poll(wgpu::PollType::Poll);
+        }
         match &*locked(&self.0.failure) {
             None => Ok(()),
             Some((ErrorKind::DeviceLost, text)) => {

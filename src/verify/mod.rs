@@ -13,6 +13,7 @@ mod network;
 pub mod proof;
 pub mod property;
 mod soundness;
+mod state;
 mod verifier;
 pub mod vnnlib;
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::attack::{Aim, Effort, Ground, attack};
-use super::bounds::{Bounds, Mode, Spec, batch_capacity};
+use super::bounds::{Bounds, Mode};
 use super::network::DeviceChain;
 use super::proof::{Claim, LayerProof, QueryProof};
 use super::property::{Conjunction, Property, Query, Row};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
+use super::state::{Spec, batch_capacity};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu, Recording};
 use crate::graph::{Chain, Graph};

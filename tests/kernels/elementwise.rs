@@ -8,7 +8,7 @@ use crate::common::{self, Random, U, broken};
 use crate::on_both;
 
 /// Shapes of the result and of the two operands.
-const SHAPES: [[&[usize]; 3]; 8] = [
+const SHAPES: [[&[usize]; 3]; 10] = [
     [&[1], &[1], &[1]],
     [&[67], &[67], &[1]],
     [&[3, 5], &[3, 5], &[5]],
@@ -17,6 +17,9 @@ const SHAPES: [[&[usize]; 3]; 8] = [
     [&[4, 1, 7], &[7], &[4, 1, 1]],
     [&[2, 3, 5, 7], &[2, 1, 5, 1], &[3, 1, 7]],
     [&[3, 2, 2, 33], &[3, 2, 2, 33], &[3, 2, 2, 33]],
+    // Without gaps.
+    [&[131], &[131], &[131]],
+    [&[2, 3, 5, 8], &[2, 3, 5, 8], &[2, 3, 5, 8]],
 ];
 
 /// Exact value and tolerance: u for one operation, 2.5 u for a division (WGSL, 15.7.4), nothing for the others.

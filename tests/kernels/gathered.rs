@@ -14,6 +14,9 @@ const VARIANTS: [Variant; 4] = [
     Variant::Tiled,
 ];
 
+/// Rows of the left operand, of which each gathered row is one.
+const SOURCES: usize = 50;
+
 struct Product {
     recording: Recording,
     planes: Tensor,
@@ -30,17 +33,16 @@ fn product(gpu: &Gpu, variant: Variant, owners: usize, k: usize, n: usize) -> Pr
         .map(|owner| (0..k as u32).filter(|_| random.coin() && (owner != 1 || owners < 3)).collect())
         .collect();
     let mut rows = Vec::new();
-    for owner in 0..owners {
+    for (owner, list) in lists.iter().enumerate() {
         let used = random.below(2 * tile);
-        let sources = 50;
         for i in 0..used.next_multiple_of(tile) {
-            let (slot, source) = if i < used { (i as u32, random.below(sources) as u32) } else { (u32::MAX, 0) };
-            rows.push([owner as u32, slot, source, lists[owner].len().div_ceil(CHUNK) as u32]);
+            let (slot, source) = if i < used { (i as u32, random.below(SOURCES) as u32) } else { (u32::MAX, 0) };
+            rows.push([owner as u32, slot, source, list.len().div_ceil(CHUNK) as u32]);
         }
     }
     let capacity = rows.len() + tile;
     let (width, chunks) = (n + 5, k.div_ceil(CHUNK));
-    let a_data = random.floats(50 * k);
+    let a_data = random.floats(SOURCES * k);
     let b_data = random.floats(k * n);
     let mut list_data = vec![POISON; owners * k];
     for (owner, list) in lists.iter().enumerate() {
@@ -49,14 +51,14 @@ fn product(gpu: &Gpu, variant: Variant, owners: usize, k: usize, n: usize) -> Pr
     let mut row_data: Vec<u32> = rows.concat();
     row_data.resize(capacity * 4, POISON);
     let counts: Vec<u32> = lists.iter().map(|l| l.len() as u32).collect();
-    let (a, b) = (common::tensor(gpu, &[50, k], &a_data), common::tensor(gpu, &[k, n], &b_data));
+    let (a, b) = (common::tensor(gpu, &[SOURCES, k], &a_data), common::tensor(gpu, &[k, n], &b_data));
     let planes = common::poisoned(gpu, &[chunks, capacity, width]);
     let table = common::tensor(gpu, &[capacity, 4], &row_data);
     let k_list = common::tensor(gpu, &[owners, k], &list_data);
     let k_count = common::tensor(gpu, &[owners], &counts);
     let row_count = common::tensor(gpu, &[1], &[rows.len() as u32]);
     let arguments = gpu.allocate_arguments().unwrap();
-    let grid = [0, 0, 0, 0, (n as u32).div_ceil(variant.tile().1), (rows.len() / tile) as u32, chunks as u32];
+    let grid = [0, 0, 0, 0, (rows.len() / tile) as u32, (n as u32).div_ceil(variant.tile().1), chunks as u32];
     gpu.upload(&arguments, bytemuck::cast_slice(&grid)).unwrap();
     let gather = Gather {
         rows: &table,

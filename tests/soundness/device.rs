@@ -6,9 +6,10 @@ use wavehull::graph::{Chain, Graph, onnx};
 use wavehull::verify::{Outcome, Property, Soundness, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, Gpu};
 
+use crate::arithmetic::Policy;
 use crate::common::{self, Random, say};
 use crate::emulated::start;
-use crate::emulator::{Emulator, Policy};
+use crate::emulator::Emulator;
 use crate::nets::{Form, Layer, Net, random_box};
 
 fn options(soundness: Soundness, attack: bool) -> VerifyOptions {
@@ -77,6 +78,24 @@ fn bounds_of_random_networks_are_below_their_exact_minima() {
     }
     say(&format!("device: {bounds} bounds on {nets} networks, {holds} properties hold"));
     assert!(bounds * 10 > nets * boxes * 9 && holds * 20 > nets * boxes, "{bounds} bounds, {holds} hold");
+}
+
+#[test]
+fn bounds_are_the_same_bits_with_bounds_checks() {
+    const NAME: &str = "bounds_are_the_same_bits_with_bounds_checks";
+    let (Some(gpu), Some(checked)) = (common::device(NAME, false), common::device(NAME, true)) else { return };
+    let mut random = Random::new(78);
+    for number in 0..20 {
+        let case = case(&mut random, 5);
+        let mut options = options(Soundness::Strict, true);
+        options.all_rows = number % 4 == 0;
+        let of = |gpu| -> Vec<_> {
+            let outcomes = verify(gpu, &case.net.graph(), options.clone(), &case.properties);
+            check(&case, &outcomes).unwrap_or_else(|why| panic!("net {number}: {why}"));
+            outcomes.into_iter().map(|o| (o.margin.map(f64::to_bits), o.verdict)).collect()
+        };
+        assert_eq!(of(gpu), of(checked), "net {number}");
+    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use wavehull::graph::Chain;
 
+use crate::arithmetic::{Direction, Policy};
 use crate::common::{Random, say};
-use crate::emulator::{Direction, Emulator, Policy, Start};
+use crate::emulator::{Emulator, Start};
 use crate::nets::{Form, Net, random_box};
 
 /// A form as the row that the verifier makes of it.

@@ -3,6 +3,7 @@
 //! `device` asks the verifier itself; `emulated` runs its formulas on a machine that rounds, orders and flushes as badly
 //! as WGSL allows, and takes every error term away in turn.
 
+mod arithmetic;
 #[path = "../common/mod.rs"]
 mod common;
 mod device;

@@ -13,7 +13,8 @@
 use ndarray::Array2;
 use wavehull::graph::{Affine, Chain};
 
-use crate::emulator::{Direction, Emulator, Policy, Site, Start, Term};
+use crate::arithmetic::{Direction, Policy, Site};
+use crate::emulator::{Emulator, Start, Term};
 
 /// A network, a point or box, a row, and what the row really reaches.
 struct Case {
