@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Random;
-use wavehull::gpu::{Access, Binding, Command, Kernel, Progress, ProgressSink, Recording};
+use wavehull::gpu::{Access, Binding, Buffer, Command, Kernel, Progress, ProgressSink, Recording};
 use wavehull::ops::elementwise::{self, Binary, Unary};
 use wavehull::ops::matmul::{Matmul, Variant};
 use wavehull::ops::{reduce, transpose};
@@ -118,6 +118,13 @@ fn limited(test: &str, budget: u64) -> Option<Gpu> {
     Some(Gpu::open(&options).unwrap())
 }
 
+/// Live buffers never share bytes.
+fn disjoint(live: &[Buffer]) -> bool {
+    let mut ranges: Vec<_> = live.iter().map(|b| (format!("{:?}", b.raw().0), b.raw().1, b.size())).collect();
+    ranges.sort();
+    ranges.windows(2).all(|w| w[0].0 != w[1].0 || w[0].1 + w[0].2 <= w[1].1)
+}
+
 #[test]
 fn the_pool_keeps_to_its_budget_and_tells_never_from_not_now() {
     const BUDGET: u64 = 64 << 20;
@@ -146,15 +153,37 @@ fn the_pool_keeps_to_its_budget_and_tells_never_from_not_now() {
         assert!(memory.live <= memory.reserved && memory.reserved <= BUDGET && memory.peak >= held, "{memory:?}");
     }
     assert!(full > 10, "the budget was never reached");
-    // Live buffers never share bytes.
-    let mut ranges: Vec<_> = live.iter().map(|b| (format!("{:?}", b.raw().0), b.raw().1, b.size())).collect();
-    ranges.sort();
-    assert!(ranges.windows(2).all(|w| w[0].0 != w[1].0 || w[0].1 + w[0].2 <= w[1].1), "two buffers overlap");
+    assert!(disjoint(&live), "two buffers overlap");
     live.clear();
     assert_eq!(gpu.memory().live, 0);
     gpu.reset_peak();
     assert_eq!(gpu.memory().peak, 0);
     assert_eq!(gpu.allocate(40 << 20).unwrap().size(), 40 << 20, "free pages go back when a large buffer needs them");
+}
+
+#[test]
+fn threads_that_allocate_at_once_get_a_buffer_each() {
+    const THREADS: usize = 8;
+    // A thread holds one buffer and asks for another, of at most 18 MiB: nobody has to wait.
+    const BUDGET: u64 = THREADS as u64 * (40 << 20);
+    let Some(gpu) = limited("threads_that_allocate_at_once_get_a_buffer_each", BUDGET) else { return };
+    let work = || {
+        let mut live = Vec::new();
+        for round in 0..500 {
+            live.truncate(1);
+            // A little more each time, so that no old page does and a new one is there for all threads to see.
+            live.insert(0, gpu.allocate((16 << 20) + round * 4096).unwrap());
+        }
+        live
+    };
+    let live: Vec<Buffer> = std::thread::scope(|scope| {
+        let threads = [(); THREADS].map(|()| scope.spawn(work));
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(disjoint(&live), "two buffers overlap");
+    assert_eq!(gpu.memory().live, live.iter().map(Buffer::size).sum::<u64>());
+    drop(live);
+    assert_eq!(gpu.memory().live, 0);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+// Rows from p.capacity (a multiple of the tile) on are cut off, so that no grid exceeds the buffers behind it.
 // offset[s] = sum over s' < s of pad(count[s'] * p.sides), pad rounding up to a multiple of p.tile; row_count[0] = the
 // total; and the workgroups of three indirect dispatches over that many rows.
 //
@@ -8,7 +9,7 @@
 struct Params {
     grid: vec4<u32>,
     segments: u32, sides: u32, tile: u32, columns: u32,
-    rows_a: u32, rows_c: u32, chunks: u32, pad1: u32,
+    rows_a: u32, rows_c: u32, chunks: u32, capacity: u32,
 }
 @group(0) @binding(0) var<storage, read_write> count: array<u32>;
 @group(0) @binding(1) var<storage, read_write> offset: array<u32>;
@@ -44,6 +45,7 @@ fn main(@builtin(local_invocation_id) lane: vec3<u32>) {
         before += rows_of(s);
     }
     if (lane.x == 0u) {
+        total = min(total, p.capacity);
         row_count[0] = total;
         args[0] = (total + p.rows_a - 1u) / p.rows_a;
         args[1] = 1u;

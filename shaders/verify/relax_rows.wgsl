@@ -6,7 +6,7 @@
 //   x: sum over a_j < 0 of a_j t_j       y: sum a'_j bias_j       z: rounding cost, sum |a'_j| e_j + (a_j < 0) |a_j| f_j
 //   w: lower bound of sum a_j y_j over y's own bounds (with p.relu: [l, h] clipped at 0), less its rounding g_c |a_j| max(|l_j|, |h_j|);
 //      never looser than the same over z with the lines, and without their cost
-// Coefficients that are known up to a relative error p.rel cost p.rel |a_j| max(|l_j|, |h_j|) more, in z and in w, whatever the line.
+// Given rows (p.has_rel) have behind their coefficients a bound on the relative error of those: rel, which costs rel |a_j| max(|l_j|, |h_j|) more, in z and in w, whatever the line.
 // Terms with neither line (inactive neurons) are left out: only the active list is walked.
 // FIRST: the row comes from `a` as a weight matrix: row (slot / sides) % p.rows_of_a, negated for odd slots (upper bounds).
 // else:  a_j is the sum over the rows[r].w split-K planes of a that have terms.
@@ -24,7 +24,7 @@ struct Params {
     grid: vec4<u32>,
     n: u32, lda: u32, ld_out: u32, relu: u32,
     plane: u32, rows_of_a: u32, sides: u32, ld_list: u32,
-    g_c: f32, rel: f32, pad1: u32, pad2: u32,
+    g_c: f32, has_rel: u32, pad1: u32, pad2: u32,
 }
 const NONE = 0xffffffffu;
 @group(0) @binding(0) var<storage, read_write> a: array<f32>;
@@ -67,6 +67,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #ifndef FIRST
     let planes = rows[row].w;
 #endif
+    var rel = 0.0;
+#ifdef FIRST
+    if (p.has_rel != 0u) {
+        rel = a[base + p.n];
+    }
+#endif
     var sums = vec4<f32>(0.0);
     for (var k = lane.x; k < terms; k += 32u) {
 #ifdef INPUT
@@ -102,9 +108,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         out[row * p.ld_out + k] = next;
         sums.x += select(0.0, value * line.z, negative);
         sums.y += next * facts.w;
-        sums.z += abs(next) * facts.z + p.rel * abs(value) * max(abs(l), abs(h)) + select(0.0, -value * line.w, negative);
+        sums.z += abs(next) * facts.z + rel * abs(value) * max(abs(l), abs(h)) + select(0.0, -value * line.w, negative);
 #endif
-        sums.w += value * select(l, h, value < 0.0) - (p.g_c + p.rel) * abs(value) * max(abs(l), abs(h));
+        sums.w += value * select(l, h, value < 0.0) - (p.g_c + rel) * abs(value) * max(abs(l), abs(h));
     }
     partial[row * 32u + lane.x] = sums;
 }

@@ -5,13 +5,14 @@
 //   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); then row_of[slot] = r for next time;
 //   planes = the split-K planes that the coming product of this owner fills, ceil(k_count / chunk), at least 1.
 // Buffers (u32): list [segments, n] with row stride p.ld, count, offset [segments]; the rest one word a row or slot.
+// Rows from p.capacity on are left out, as in segment_offsets.wgsl.
 // Geometry: workgroup (64,1,1), one segment each. Races: a slot and a row belong to one invocation; row_of is read and
 //   written by the invocation that owns the slot.
 
 struct Params {
     grid: vec4<u32>,
     n: u32, ld: u32, sides: u32, tile: u32,
-    chunk: u32, pad0: u32, pad1: u32, pad2: u32,
+    chunk: u32, capacity: u32, pad1: u32, pad2: u32,
 }
 const NONE = 0xffffffffu;
 @group(0) @binding(0) var<storage, read_write> list: array<u32>;
@@ -30,6 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let planes = max(1u, (k_count[segment] + p.chunk - 1u) / p.chunk);
     for (var i = lane.x; i < padded; i += 64u) {
         let row = offset[segment] + i;
+        if (row >= p.capacity) {
+            break;
+        }
         var slot = NONE;
         var source = 0u;
         if (i < used) {

@@ -18,7 +18,7 @@ params!(SegmentOffsetsParams {
     rows_a: u32,
     rows_c: u32,
     chunks: u32,
-    pad1: u32,
+    capacity: u32,
 });
 
 /// Records `list[s]` = the indices of non-zero `flags[s, :]`, ascending, and `count[s]` = how many, for each of the
@@ -59,6 +59,8 @@ pub struct RowPlan {
     pub rows_a: u32,
     /// Rows of a workgroup of the third kind.
     pub rows_c: u32,
+    /// Most rows, a multiple of the tile; what is beyond is cut off.
+    pub capacity: u32,
 }
 
 /// Records the exclusive sum of padded row counts into `offset` `[segments]`, the total into `row_count` `[1]`, and three
@@ -85,6 +87,7 @@ pub fn offsets(
         rows_a: plan.rows_a,
         rows_c: plan.rows_c,
         chunks: plan.chunks,
+        capacity: plan.capacity,
         ..Default::default()
     };
     let bindings = vec![count.binding(), offset.binding(), row_count.binding(), arguments.clone()];

@@ -12,8 +12,8 @@ use crate::tensor::Tensor;
 
 /// First and last step, in widths of the box.
 const STEPS: (f64, f64) = (0.25, 0.01);
-/// Most candidates of one run.
-const CANDIDATES: usize = 4096;
+/// Most candidates of one run: enough to fill a device, few enough that a run ends soon.
+pub(super) const CANDIDATES: usize = 2048;
 
 /// What a group of candidates tries to reach: all rows of one conjunction at or below 0 somewhere in one box.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub(super) struct Aim {
     pub rows: usize,
     /// Where to start; the centre of the box without it.
     pub start: Option<Vec<f32>>,
+    /// What the random points are drawn by: the query's place in its property and the conjunction, never a slot of a batch.
+    pub member: u64,
 }
 
 /// Boxes and rows to attack.
@@ -48,7 +50,7 @@ pub(super) struct Effort {
     pub starts: usize,
     /// Gradient steps of each start.
     pub steps: usize,
-    /// Seed of the random points; they depend on it, the box and the start alone.
+    /// Seed of the random points; they depend on it, the aim's member and the start alone.
     pub seed: u64,
 }
 
@@ -75,7 +77,7 @@ pub(super) async fn attack(
     let mut finds = Vec::new();
     let per_run = (CANDIDATES / effort.starts.max(1)).max(1);
     for (index, part) in aims.chunks(per_run).enumerate() {
-        control.report("attack", (index * per_run) as u64, aims.len() as u64, "conditions");
+        control.cancel.check()?;
         let run = Run::new(gpu, net, ground, part, effort).await?;
         finds.extend(run.execute(gpu, net, index * per_run, effort, control).await?);
     }
@@ -85,6 +87,8 @@ pub(super) async fn attack(
 /// Device state of one run: candidates are aims times starts.
 struct Run {
     candidates: usize,
+    /// Most rows of an aim.
+    rows: usize,
     x: Tensor,
     lower: Tensor,
     upper: Tensor,
@@ -112,7 +116,7 @@ impl Run {
                 query.push(word(target.query)?);
                 aim.extend([word(target.first_row)?, word(target.rows)?]);
                 let at = target.query * n..(target.query + 1) * n;
-                let seed = effort.seed ^ ((target.query as u64) << 20) ^ ((target.first_row as u64) << 8);
+                let seed = effort.seed ^ target.member.wrapping_mul(0xD134_2543_DE82_EF95);
                 let own = target.start.as_deref();
                 push_start(&mut start, &ground.lower[at.clone()], &ground.upper[at], own, attempt, seed);
             }
@@ -128,6 +132,7 @@ impl Run {
         let queries = ground.lower.len() / n.max(1);
         Ok(Self {
             candidates,
+            rows: aims.iter().map(|aim| aim.rows).max().unwrap_or(0),
             x: Tensor::from_slice_async(gpu, &[candidates, n], &start).await?,
             lower: Tensor::from_slice_async(gpu, &[queries, n], ground.lower).await?,
             upper: Tensor::from_slice_async(gpu, &[queries, n], ground.upper).await?,
@@ -200,7 +205,8 @@ impl Run {
             self.best_x.binding(),
         ];
         let grid = Grid::Direct([params.candidates.div_ceil(64), 1, 1]);
-        recording.dispatch(&kernels::attack_target(), bindings, &params, grid, (self.candidates * net.n_in()) as f64)
+        let work = (self.candidates * (net.n_in() + self.rows * net.n_out())) as f64;
+        recording.dispatch(&kernels::attack_target(), bindings, &params, grid, work)
     }
 
     fn record_backward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain) -> Result<()> {

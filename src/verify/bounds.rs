@@ -7,7 +7,7 @@
 use super::kernels::{self, Flag, Level};
 use super::network::{DeviceChain, DeviceLayer};
 use super::soundness::Rounding;
-use super::state::{LayerState, QueryState, Selection, Spec, Walk};
+use super::state::{LayerState, Plan, QueryState, Selection, Spec, Walk};
 use crate::error::{Error, Result};
 use crate::gpu::{Binding, Caps, Gpu, Grid, Recording};
 use crate::ops::matmul::{self, Gather, Matmul, Variant};
@@ -59,7 +59,8 @@ struct Target<'b> {
     state: &'b Tensor,
     /// The layer whose lines are applied first.
     start: usize,
-    rel: f32,
+    /// Whether every row of the source ends with a bound on the relative error of its coefficients.
+    has_rel: bool,
     keep: Flag,
     corner: Option<&'b Tensor>,
 }
@@ -70,7 +71,7 @@ impl<'a> Bounds<'a> {
         gpu: &'a Gpu,
         net: &'a DeviceChain,
         rounding: Rounding,
-        mode: Mode,
+        (mode, plan): (Mode, Plan),
         (lower, upper): (&[f32], &[f32]),
         spec: &Spec,
     ) -> Result<Self> {
@@ -80,8 +81,7 @@ impl<'a> Bounds<'a> {
         for layer in &net.layers {
             layers.push(LayerState::new(gpu, batch, layer.n_out).await?);
         }
-        let widest_in = net.layers.iter().map(|l| l.n_in).max().unwrap_or(1);
-        let widest_out = net.layers.iter().map(|l| l.n_out).max().unwrap_or(1);
+        let (widest_in, widest_out) = (net.widest_in(), net.widest_out());
         let chunks = net.layers.iter().map(|l| l.n_in.div_ceil(matmul::CHUNK)).max().unwrap_or(1);
         let bad = Tensor::from_slice_async(gpu, &[batch], &vec![0; batch]).await?;
         Ok(Self {
@@ -99,7 +99,7 @@ impl<'a> Bounds<'a> {
             spread: Tensor::uninit_async(gpu, &[2 * batch * pitch(widest_in)]).await?,
             centre_planes: Tensor::uninit_async(gpu, &[chunks * batch * pitch(widest_out)]).await?,
             spread_planes: Tensor::uninit_async(gpu, &[2 * chunks * batch * pitch(widest_out)]).await?,
-            walk: Walk::new(gpu, net, batch, spec.rows).await?,
+            walk: Walk::new(gpu, net, Plan { batch, ..plan }, spec.rows).await?,
         })
     }
 
@@ -232,7 +232,7 @@ impl<'a> Bounds<'a> {
             selection: &state.active,
             state: &self.walk.state,
             start: index - 1,
-            rel: 0.0,
+            has_rel: false,
             keep: Flag::StillUnstable,
             corner: None,
         };
@@ -279,7 +279,7 @@ impl<'a> Bounds<'a> {
             selection: &q.selection,
             state: &q.state,
             start: self.net.layers.len() - 1,
-            rel: q.rel,
+            has_rel: true,
             keep: Flag::StillUndecided,
             corner: Some(&q.corner),
         };
@@ -319,6 +319,7 @@ impl<'a> Bounds<'a> {
             chunks: word(layer.n_out.div_ceil(matmul::CHUNK))?,
             rows_a: 2,
             rows_c: 64,
+            capacity: word(walk.capacity)?,
         };
         let selection = target.selection;
         let arguments = Binding::whole(&walk.arguments);
@@ -329,6 +330,7 @@ impl<'a> Bounds<'a> {
             sides: target.sides,
             tile,
             chunk: word(matmul::CHUNK)?,
+            capacity: word(walk.capacity)?,
             ..Default::default()
         };
         let bindings = vec![
@@ -372,7 +374,7 @@ impl<'a> Bounds<'a> {
             sides: target.sides,
             ld_list: word(ld_list)?,
             g_c: self.rounding.gamma(Rounding::constant_depth(n)),
-            rel: if level == Level::First { target.rel } else { 0.0 },
+            has_rel: u32::from(level == Level::First && target.has_rel),
             ..Default::default()
         };
         let work = (walk.capacity * n) as f64;

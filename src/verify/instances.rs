@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::proof::{Proof, sha256_hex};
 use super::property::Property;
-use super::verifier::{Outcome, Verdict, Verifier, VerifyOptions};
+use super::verifier::{Outcome, Reason, Verdict, Verifier, VerifyOptions};
 use super::vnnlib;
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu};
@@ -21,8 +21,8 @@ pub struct Instance {
     pub vnnlib: String,
     /// The list's time limit in seconds, if it has one.
     pub timeout: Option<f64>,
-    /// The published verdict (`unsat`, `sat` or anything else for open), if the list has one. Read by [`InstanceReport::new`]
-    /// alone, after the result is final.
+    /// The published verdict, `unsat`, `sat` or `open`, if the list has one. Read by [`InstanceReport::new`] alone, after the
+    /// result is final.
     pub verdict: Option<String>,
 }
 
@@ -89,8 +89,8 @@ impl InstanceReport {
                 let (result, reason) = match &o.verdict {
                     Verdict::Holds => ("unsat", None),
                     Verdict::Violated(_) => ("sat", None),
-                    Verdict::Unknown(why) if why == "timeout" => ("timeout", Some(why.clone())),
-                    Verdict::Unknown(why) => ("unknown", Some(why.clone())),
+                    Verdict::Unknown(why @ Reason::Timeout) => ("timeout", Some(why.to_string())),
+                    Verdict::Unknown(why) => ("unknown", Some(why.to_string())),
                 };
                 (result, reason, o.seconds, o.margin)
             }
@@ -156,6 +156,9 @@ fn parse_list(text: &str) -> Result<Vec<Instance>> {
         if list.is_empty() && record.iter().any(|field| field == "onnx") {
             columns = [&["onnx"][..], &["vnnlib"], &["timeout_s", "timeout"], &["verdict"]]
                 .map(|names| record.iter().position(|field| names.contains(&field)));
+            if columns[1].is_none() {
+                return Err(Error::bad_input("the header names a column 'onnx' but none 'vnnlib'").at(line, 1));
+            }
             continue;
         }
         let field = |i: usize| columns[i].and_then(|c| record.get(c)).filter(|s| !s.is_empty());
@@ -176,13 +179,30 @@ fn parse_list(text: &str) -> Result<Vec<Instance>> {
             onnx: onnx.to_owned(),
             vnnlib: vnnlib.to_owned(),
             timeout,
-            verdict: field(3).map(str::to_owned),
+            verdict: field(3).map(|word| published(word, line)).transpose()?,
         });
     }
     if list.is_empty() {
-        return Err(Error::bad_input("the list has no instances").at(1, 1));
+        return Err(Error::bad_input("the list has no instances")
+            .at(1, 1)
+            .with_help("write one `net.onnx,property.vnnlib,seconds` a line"));
     }
     Ok(list)
+}
+
+/// A verdict in the words of VNN-COMP: a word that nobody knows must not pass for an open one.
+fn published(word: &str, line: usize) -> Result<String> {
+    let known = match word.to_lowercase().as_str() {
+        "unsat" | "holds" | "verified" => "unsat",
+        "sat" | "violated" | "falsified" => "sat",
+        "open" | "unknown" | "timeout" | "-" => "open",
+        _ => {
+            return Err(Error::bad_input(format!("'{word}' is no verdict"))
+                .at(line, 1)
+                .with_help("write unsat (or holds), sat (or violated), or open (or nothing)"));
+        }
+    };
+    Ok(known.to_owned())
 }
 
 /// A property that was read, with the digest of its file.
@@ -193,7 +213,8 @@ struct Loaded {
 }
 
 /// Verifies a list. Paths are relative to `base`. Each network's properties run in common batches; `each` hears of every
-/// instance as soon as its network is done, in the order of the networks' first appearance. An instance that cannot be
+/// instance as soon as it is settled, networks in the order of their first appearance; an instance's own time limit counts from
+/// the start of its network's batch. An instance that cannot be
 /// read or run ends as `error`; the others go on.
 ///
 /// # Errors
@@ -265,8 +286,6 @@ async fn run_network(
     each: &mut impl FnMut(Finished),
     failed: &mut Vec<(usize, Error)>,
 ) -> Result<()> {
-    let limit = loaded.iter().filter_map(|l| list[l.index].timeout).reduce(f64::max).map(Duration::from_secs_f64);
-    let options = VerifyOptions { timeout: options.timeout.or(limit), ..options.clone() };
     let verifier = match Verifier::new_async(gpu, graph, options.clone()).await {
         Ok(verifier) => verifier,
         Err(error) if ends_the_list(&error) => return Err(error),
@@ -283,23 +302,27 @@ async fn run_network(
             failed.push((l.index, error));
         }
     }
-    let properties: Vec<&Property> = fitting.iter().map(|l| &l.property).collect();
-    match verifier.verify_async(&properties, control).await {
-        Ok(outcomes) => {
-            for (l, mut outcome) in fitting.into_iter().zip(outcomes) {
-                let proof = outcome
-                    .proof
-                    .take()
-                    .map(|queries| Proof::new(digest, l.digest.as_str(), options.soundness.name(), queries));
-                let outcome = Ok(outcome);
-                let report = InstanceReport::new(&list[l.index], &options, &outcome);
-                each(Finished { index: l.index, report, outcome: outcome.ok(), proof });
-            }
+    let limit = |l: &&Loaded| list[l.index].timeout.map(Duration::from_secs_f64);
+    let requests: Vec<_> = fitting.iter().map(|l| (&l.property, limit(l))).collect();
+    let mut told = vec![false; fitting.len()];
+    let run = verifier.verify_each_async(&requests, control, |place, mut outcome| {
+        told[place] = true;
+        let l = fitting[place];
+        let queries = outcome.proof.take();
+        let proof = queries.map(|queries| Proof::new(digest, l.digest.as_str(), options.soundness.name(), queries));
+        let outcome = Ok(outcome);
+        let report = InstanceReport::new(&list[l.index], options, &outcome);
+        each(Finished { index: l.index, report, outcome: outcome.ok(), proof });
+    });
+    match run.await {
+        Err(error) if ends_the_list(&error) => Err(error),
+        Err(error) => {
+            let left = fitting.iter().zip(told).filter(|(_, told)| !told);
+            failed.extend(left.map(|(l, _)| (l.index, copy_of(&error))));
+            Ok(())
         }
-        Err(error) if ends_the_list(&error) => return Err(error),
-        Err(error) => failed.extend(fitting.iter().map(|l| (l.index, copy_of(&error)))),
+        Ok(()) => Ok(()),
     }
-    Ok(())
 }
 
 fn ends_the_list(error: &Error) -> bool {

@@ -34,7 +34,7 @@ params!(RelaxNeurons {
     tiny: f32,
 });
 params!(SelectNeurons { n: u32, ld: u32, len: u32, threads: u32, all: u32, first: u32, end: u32, pad0: u32 });
-params!(RowTable { n: u32, ld: u32, sides: u32, tile: u32, chunk: u32, pad0: u32, pad1: u32, pad2: u32 });
+params!(RowTable { n: u32, ld: u32, sides: u32, tile: u32, chunk: u32, capacity: u32, pad1: u32, pad2: u32 });
 params!(RowStart { n: u32, ld: u32, len: u32, threads: u32, weight_rel: f32, u: f32, pad0: u32, pad1: u32 });
 params!(RelaxRows {
     n: u32,
@@ -46,7 +46,7 @@ params!(RelaxRows {
     sides: u32,
     ld_list: u32,
     g_c: f32,
-    rel: f32,
+    has_rel: u32,
     pad1: u32,
     pad2: u32,
 });

@@ -5,6 +5,7 @@
 //! ([`Soundness::Strict`]); what holds can be written down as a [`proof`] and [`check`]ed on the CPU alone.
 
 mod attack;
+mod book;
 mod bounds;
 pub mod check;
 pub mod instances;
@@ -19,4 +20,4 @@ pub mod vnnlib;
 
 pub use property::{Conjunction, InputBox, Property, Query, Row};
 pub use soundness::Soundness;
-pub use verifier::{Counterexample, Outcome, Verdict, Verifier, VerifyOptions};
+pub use verifier::{Counterexample, Outcome, Reason, Verdict, Verifier, VerifyOptions};

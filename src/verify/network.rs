@@ -50,9 +50,19 @@ impl DeviceChain {
         self.layers.last().map_or(0, |l| l.n_out)
     }
 
-    /// Length of the longest vector between layers, the input included.
+    /// Length of the longest vector that a layer takes.
+    pub fn widest_in(&self) -> usize {
+        self.layers.iter().map(|l| l.n_in).max().unwrap_or(1)
+    }
+
+    /// Length of the longest vector that a layer gives.
+    pub fn widest_out(&self) -> usize {
+        self.layers.iter().map(|l| l.n_out).max().unwrap_or(1)
+    }
+
+    /// Length of the longest vector, the input included.
     pub fn widest(&self) -> usize {
-        self.layers.iter().map(|l| l.n_in.max(l.n_out)).max().unwrap_or(0)
+        self.widest_in().max(self.widest_out())
     }
 }
 

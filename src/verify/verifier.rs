@@ -4,13 +4,16 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::attack::{Aim, Effort, Ground, attack};
+use super::book::{
+    Book, Open, State, claims, inward, layer_proof, nearest, row_count, specification, surely_fulfilled,
+};
 use super::bounds::{Bounds, Mode};
 use super::network::DeviceChain;
-use super::proof::{Claim, LayerProof, QueryProof};
-use super::property::{Conjunction, Property, Query, Row};
+use super::proof::QueryProof;
+use super::property::{Conjunction, Property, Query};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
-use super::state::{Spec, batch_capacity};
-use crate::error::{Error, Result};
+use super::state::{Plan, attack_capacity};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Recording};
 use crate::graph::{Chain, Graph};
 
@@ -68,6 +71,28 @@ pub struct Counterexample {
     pub y: Vec<f64>,
 }
 
+/// Why neither answer was shown.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The bound does not exclude a counterexample, and no attack found one.
+    NotTight,
+    /// Magnitudes from 2^40 on, in which f32 bounds say nothing.
+    Overflow,
+    /// The time limit was over.
+    Timeout,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotTight => "the bound is not tight enough, and no counterexample was found",
+            Self::Overflow => "magnitudes beyond 2^40: f32 bounds say nothing",
+            Self::Timeout => "timeout",
+        })
+    }
+}
+
 /// The answer for one property.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -76,7 +101,7 @@ pub enum Verdict {
     /// There is one, and here it is.
     Violated(Box<Counterexample>),
     /// Neither was shown, and why.
-    Unknown(String),
+    Unknown(Reason),
 }
 
 /// What is known of one property.
@@ -104,39 +129,17 @@ pub struct Verifier {
     options: VerifyOptions,
 }
 
-/// A query on its way, with its place in the caller's list.
-struct Open<'a> {
-    property: usize,
-    index: usize,
-    query: &'a Query,
-    bounds: Vec<Option<Claim>>,
-    /// How near the first attack came to each condition.
-    losses: Vec<f32>,
-    /// Where the linear bound of each condition's best row is least.
-    corners: Vec<Option<Vec<f32>>>,
-    state: State,
-    proof: Option<QueryProof>,
-    overflow: bool,
+/// One call on its way: its book, its clock and whom to tell.
+struct Call<'a, 'c, F> {
+    book: Book<'a>,
+    start: Instant,
+    control: &'c Control,
+    each: &'c mut F,
 }
 
-#[derive(PartialEq)]
-enum State {
-    Undecided,
-    Holds,
-    Violated(Box<Counterexample>),
-}
-
-impl Open<'_> {
-    /// Takes the corner of each open condition's best row from those of all rows of this query.
-    fn keep_corners(&mut self, corners: &[f32], n_in: usize) {
-        let mut first = 0;
-        for (conjunction, condition) in self.query.unsafe_if.iter().enumerate() {
-            if let Some(claim) = self.bounds[conjunction].filter(|claim| claim.bound <= 0.0) {
-                let row = first + claim.row;
-                self.corners[conjunction] = Some(corners[row * n_in..(row + 1) * n_in].to_vec());
-            }
-            first += condition.len();
-        }
+impl<F: FnMut(usize, Outcome)> Call<'_, '_, F> {
+    fn settle(&mut self) {
+        self.book.settle(self.start.elapsed().as_secs_f64(), &mut self.each);
     }
 }
 
@@ -169,58 +172,50 @@ impl Verifier {
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] if a property has other numbers of inputs or outputs than the network; device errors.
     pub async fn verify_async(&self, properties: &[&Property], control: &Control) -> Result<Vec<Outcome>> {
+        let requests: Vec<_> = properties.iter().map(|&property| (property, None)).collect();
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; properties.len()];
+        self.verify_each_async(&requests, control, |property, outcome| outcomes[property] = Some(outcome)).await?;
+        let all: Option<Vec<Outcome>> = outcomes.into_iter().collect();
+        all.ok_or_else(|| Error::internal("a property was left without an outcome"))
+    }
+
+    /// Verifies properties, each with a time limit of its own beside that of the options, and hands each outcome over as soon as
+    /// it is final: what was handed over before an error or a cancellation stays known. The clock of all limits is that of the
+    /// call; it is looked at between batches.
+    ///
+    /// # Errors
+    /// Those of [`Verifier::verify_async`], and [`crate::ErrorKind::Cancelled`].
+    pub async fn verify_each_async(
+        &self,
+        requests: &[(&Property, Option<Duration>)],
+        control: &Control,
+        mut each: impl FnMut(usize, Outcome),
+    ) -> Result<()> {
         let start = Instant::now();
-        for property in properties {
+        let own = self.options.timeout;
+        let mut limited = Vec::with_capacity(requests.len());
+        for &(property, limit) in requests {
             self.check_fit(property)?;
+            let limit = limit.into_iter().chain(own).min();
+            limited.push((property, limit.map(|limit| limit.as_secs_f64())));
         }
-        let mut open: Vec<Open<'_>> = Vec::new();
-        for (property, p) in properties.iter().enumerate() {
-            open.extend(p.queries.iter().enumerate().map(|(index, query)| Open {
-                property,
-                index,
-                query,
-                bounds: vec![None; query.unsafe_if.len()],
-                losses: vec![0.0; query.unsafe_if.len()],
-                corners: vec![None; query.unsafe_if.len()],
-                state: if query.unsafe_if.is_empty() { State::Holds } else { State::Undecided },
-                proof: None,
-                overflow: false,
-            }));
-        }
-        let mut finished = vec![None; properties.len()];
-        let stages: [(&str, bool); 5] = [
-            ("attack", self.options.attack),
-            ("early exit", self.options.early_exit && !self.options.all_rows),
-            ("bounds", true),
-            ("attack from corners", self.options.attack),
-            ("attack", self.options.attack),
-        ];
+        let mut call = Call { book: Book::new(&limited), start, control, each: &mut each };
         let effort = Effort { starts: 1, steps: 15, seed: self.options.seed };
-        let mut late = false;
-        for (number, (name, on)) in stages.into_iter().enumerate() {
-            late = late || self.options.timeout.is_some_and(|limit| start.elapsed() >= limit);
-            if !on || late {
-                continue;
-            }
-            log::debug!("stage {name}: {} queries open", open.iter().filter(|q| q.state == State::Undecided).count());
-            match number {
-                0 => self.attack_open(&mut open, usize::MAX, effort, control).await?,
-                1 => self.bound_open(&mut open, false, control).await?,
-                2 => self.bound_open(&mut open, true, control).await?,
-                3 => self.attack_open(&mut open, usize::MAX, Effort { steps: 40, ..effort }, control).await?,
-                _ => {
-                    self.attack_open(&mut open, PROMISING, Effort { starts: 12, steps: 40, ..effort }, control).await?
-                }
-            }
-            for q in &open {
-                let done = settled(&open, q.property);
-                if done && finished[q.property].is_none() {
-                    finished[q.property] = Some(start.elapsed().as_secs_f64());
-                }
-            }
+        call.settle();
+        if self.options.attack {
+            self.attack_open(&mut call, usize::MAX, effort).await?;
         }
-        let total = start.elapsed().as_secs_f64();
-        Ok((0..properties.len()).map(|p| self.outcome(&open, p, finished[p].unwrap_or(total), late)).collect())
+        if self.options.early_exit && !self.options.all_rows {
+            self.bound_open(&mut call, false).await?;
+        }
+        self.bound_open(&mut call, true).await?;
+        if self.options.attack {
+            self.attack_open(&mut call, usize::MAX, Effort { steps: 40, ..effort }).await?;
+            self.attack_open(&mut call, PROMISING, Effort { starts: 12, steps: 40, ..effort }).await?;
+        }
+        let now = start.elapsed().as_secs_f64();
+        call.book.finish(now, &mut call.each);
+        Ok(())
     }
 
     fn check_fit(&self, property: &Property) -> Result<()> {
@@ -238,40 +233,29 @@ impl Verifier {
         Ok(())
     }
 
-    fn outcome(&self, open: &[Open<'_>], property: usize, seconds: f64, late: bool) -> Outcome {
-        let mine: Vec<&Open<'_>> = open.iter().filter(|q| q.property == property).collect();
-        let known: Vec<f64> = mine.iter().flat_map(|q| q.bounds.iter().flatten().map(|c| c.bound)).collect();
-        let margin = known.iter().copied().reduce(f64::min);
-        let violated = mine.iter().find_map(|q| match &q.state {
-            State::Violated(found) => Some(found.clone()),
-            _ => None,
-        });
-        let holds = mine.iter().all(|q| q.state == State::Holds);
-        let verdict = match violated {
-            Some(found) => Verdict::Violated(found),
-            None if holds => Verdict::Holds,
-            None if late => Verdict::Unknown("timeout".to_owned()),
-            None if mine.iter().any(|q| q.overflow) => {
-                Verdict::Unknown("magnitudes beyond 2^40: f32 bounds say nothing".to_owned())
-            }
-            None => Verdict::Unknown("the bound is not tight enough, and no counterexample was found".to_owned()),
-        };
-        let proofs = mine.into_iter().map(|q| q.proof.clone()).collect::<Option<Vec<_>>>();
-        Outcome { proof: proofs.filter(|_| holds), verdict, margin, seconds }
-    }
-
     /// Analyses all undecided queries, batch by batch: with interval bounds only, or layer by layer.
-    async fn bound_open(&self, open: &mut [Open<'_>], full: bool, control: &Control) -> Result<()> {
-        let todo: Vec<usize> = undecided(open);
-        let rows = todo.iter().map(|&i| row_count(open[i].query)).max().unwrap_or(0).max(1);
-        let capacity = batch_capacity(&self.gpu, &self.net, rows);
+    async fn bound_open<F: FnMut(usize, Outcome)>(&self, call: &mut Call<'_, '_, F>, full: bool) -> Result<()> {
+        let total = call.book.todo().len();
         let phase = if full { "bounds" } else { "early exit" };
-        for (number, batch) in todo.chunks(capacity).enumerate() {
-            control.report(phase, (number * capacity) as u64, todo.len() as u64, "boxes");
-            control.cancel.check()?;
-            self.bound_batch(open, batch, rows, full, control).await?;
+        let mut seen = 0;
+        // Queries of properties that are settled or late by then drop out of the list between batches.
+        let mut next = 0;
+        loop {
+            let todo: Vec<usize> = call.book.todo().into_iter().filter(|&i| i >= next).collect();
+            if todo.is_empty() {
+                break;
+            }
+            let rows = todo.iter().map(|&i| row_count(call.book.open[i].query)).max().unwrap_or(0).max(1);
+            let plan = Plan::new(&self.gpu, &self.net, todo.len(), rows)?;
+            let batch = &todo[..plan.batch];
+            next = batch.last().map_or(next, |last| last + 1);
+            call.control.report(phase, seen as u64, total as u64, "boxes");
+            call.control.cancel.check()?;
+            self.bound_batch(&mut call.book.open, batch, (plan, rows), full, call.control).await?;
+            seen += batch.len();
+            call.settle();
         }
-        control.report(phase, todo.len() as u64, todo.len() as u64, "boxes");
+        call.control.report(phase, total as u64, total as u64, "boxes");
         Ok(())
     }
 
@@ -279,7 +263,7 @@ impl Verifier {
         &self,
         open: &mut [Open<'_>],
         batch: &[usize],
-        rows: usize,
+        (plan, rows): (Plan, usize),
         full: bool,
         control: &Control,
     ) -> Result<()> {
@@ -288,7 +272,7 @@ impl Verifier {
         let upper: Vec<f32> = queries.iter().flat_map(|q| q.input.hi_out.iter().map(|&v| round_up(v))).collect();
         let spec = specification(&queries, rows, self.chain.output_len());
         let mode = Mode { all_rows: self.options.all_rows, intersect: self.options.intersect };
-        let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, mode, (&lower, &upper), &spec).await?;
+        let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, (mode, plan), (&lower, &upper), &spec).await?;
         let mut recording = Recording::new();
         for layer in 0..self.net.layers.len() {
             bounds.record_interval(&mut recording, layer)?;
@@ -359,42 +343,79 @@ impl Verifier {
                 layer_proof(&lower[at.clone()], &upper[at.clone()], flags)
             };
             let proofs = layers.iter().zip(&relus).map(|(l, &k)| of_layer(l, self.net.layers[k].n_out)).collect();
-            let claims = open[i].bounds.iter().flatten().cloned().collect();
+            let claims = open[i].bounds.iter().flatten().copied().collect();
             open[i].proof = Some(QueryProof { layers: proofs, claims });
         }
         Ok(())
     }
 
     /// Attacks the `most` nearest conditions of every undecided query, of those that no bound excludes.
-    async fn attack_open(&self, open: &mut [Open<'_>], most: usize, effort: Effort, control: &Control) -> Result<()> {
-        let todo = undecided(open);
-        let queries: Vec<&Query> = todo.iter().map(|&i| open[i].query).collect();
-        let ends = |i: usize| queries[i].input.lo.iter().zip(&queries[i].input.hi).map(|(&l, &h)| inward(l, h));
-        let lower: Vec<f32> = (0..queries.len()).flat_map(|i| ends(i).map(|e| e.0).collect::<Vec<_>>()).collect();
-        let upper: Vec<f32> = (0..queries.len()).flat_map(|i| ends(i).map(|e| e.1).collect::<Vec<_>>()).collect();
+    async fn attack_open<F: FnMut(usize, Outcome)>(
+        &self,
+        call: &mut Call<'_, '_, F>,
+        most: usize,
+        effort: Effort,
+    ) -> Result<()> {
+        let todo = call.book.todo();
+        let room = attack_capacity(&self.gpu, &self.net) / effort.starts.max(1);
+        let mut rest = todo.as_slice();
+        while !rest.is_empty() {
+            call.control.report("attack", (todo.len() - rest.len()) as u64, todo.len() as u64, "boxes");
+            let mut aims = 0;
+            let fits = |&&i: &&usize| {
+                aims += nearest(&call.book.open[i], most).len();
+                aims <= room
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (group, later) = rest.split_at(count);
+            rest = later;
+            match self.attack_group(&mut call.book.open, group, most, effort, call.control).await {
+                Err(error) if matches!(error.kind(), ErrorKind::OutOfMemory | ErrorKind::TooBig) => {
+                    log::warn!("no room for an attack: {error}");
+                }
+                other => other?,
+            }
+            call.settle();
+        }
+        Ok(())
+    }
+
+    async fn attack_group(
+        &self,
+        open: &mut [Open<'_>],
+        group: &[usize],
+        most: usize,
+        effort: Effort,
+        control: &Control,
+    ) -> Result<()> {
+        let queries: Vec<&Query> = group.iter().map(|&i| open[i].query).collect();
+        let boxes = queries.iter().map(|q| q.input.lo.iter().zip(&q.input.hi).map(|(&l, &h)| inward(l, h)));
+        let (lower, upper): (Vec<f32>, Vec<f32>) = boxes.flatten().unzip();
         let rows = queries.iter().map(|q| row_count(q)).max().unwrap_or(0).max(1);
         let spec = specification(&queries, rows, self.chain.output_len());
         let constants: Vec<f32> = spec.state.iter().step_by(2).copied().collect();
         let mut aims = Vec::new();
         let mut meaning = Vec::new();
-        for (place, &i) in todo.iter().enumerate() {
+        for (place, &i) in group.iter().enumerate() {
             for conjunction in nearest(&open[i], most) {
                 let conditions = &open[i].query.unsafe_if;
                 let before: usize = conditions[..conjunction].iter().map(Conjunction::len).sum();
                 let start = open[i].corners[conjunction].clone();
-                let count = conditions[conjunction].len();
-                aims.push(Aim { query: place, first_row: place * rows + before, rows: count, start });
+                let member = (open[i].index as u64) << 32 | conjunction as u64;
+                let (first_row, count) = (place * rows + before, conditions[conjunction].len());
+                aims.push(Aim { query: place, first_row, rows: count, start, member });
                 meaning.push((i, conjunction));
             }
         }
         let ground = Ground { lower: &lower, upper: &upper, coefficients: &spec.coefficients, constants: &constants };
         let mut finds = attack(&self.gpu, &self.net, &ground, &aims, effort, control).await?;
         finds.sort_by(|a, b| a.loss.total_cmp(&b.loss));
+        // f32 may put a loss on the wrong side of 0 by rounding, the more the larger the values are; f64 decides.
+        let size = finds.iter().map(|find| find.loss.abs()).filter(|loss| *loss < 1e30).fold(1.0, f32::max);
         for find in finds {
             let (i, conjunction) = meaning[find.aim];
             open[i].losses[conjunction] = find.loss;
-            // f32 may put a loss on the wrong side of 0 by rounding; f64 decides.
-            if find.loss <= 1e-4
+            if find.loss <= 1e-4 * size
                 && open[i].state == State::Undecided
                 && let Some(found) = self.confirm(&open[i], conjunction, &find.x)?
             {
@@ -415,102 +436,4 @@ impl Verifier {
         let y = y.into_iter().map(|(value, _)| value).collect();
         Ok(fulfilled.then_some(Counterexample { query: open.index, conjunction, x, y }))
     }
-}
-
-/// Whether `coefficients . y + constant <= 0` (or `< 0`) for every output within its error.
-fn surely_fulfilled(row: &Row, y: &[(f64, f64)]) -> bool {
-    let mut value = row.constant;
-    let mut error = row.slop;
-    let mut size = row.constant.abs();
-    for &(j, c) in &row.coefficients {
-        let (v, e) = y[j];
-        value += c * v;
-        size += (c * v).abs();
-        error += c.abs() * e + row.coefficient_rel * c.abs() * (v.abs() + e);
-    }
-    // Every one of the at most n + 1 additions and n products errs by at most 2^-53 of the sum of magnitudes.
-    error += 2.0 * (row.coefficients.len() + 2) as f64 * f64::EPSILON * size;
-    let top = value + error * (1.0 + 1e-12);
-    if row.strict { top < 0.0 } else { top <= 0.0 }
-}
-
-fn settled(open: &[Open<'_>], property: usize) -> bool {
-    let mut mine = open.iter().filter(|q| q.property == property);
-    let violated = open.iter().any(|q| q.property == property && matches!(q.state, State::Violated(_)));
-    violated || mine.all(|q| q.state == State::Holds)
-}
-
-/// Undecided queries of properties that no query has violated yet.
-fn undecided(open: &[Open<'_>]) -> Vec<usize> {
-    (0..open.len()).filter(|&i| open[i].state == State::Undecided && !settled(open, open[i].property)).collect()
-}
-
-fn row_count(query: &Query) -> usize {
-    query.unsafe_if.iter().map(Conjunction::len).sum()
-}
-
-/// The conditions that no bound excludes, those first to which the attack came nearest.
-fn nearest(open: &Open<'_>, most: usize) -> Vec<usize> {
-    let excluded = |c: &usize| open.bounds[*c].as_ref().is_some_and(|claim| claim.bound > 0.0);
-    let mut all: Vec<usize> = (0..open.bounds.len()).filter(|c| !excluded(c)).collect();
-    all.sort_by(|&a, &b| open.losses[a].total_cmp(&open.losses[b]));
-    all.truncate(most);
-    all
-}
-
-/// The largest box of f32 values inside `[l, h]`, or the value nearest to it where there is none.
-fn inward(l: f64, h: f64) -> (f32, f32) {
-    let (low, high) = (round_up(l), round_down(h));
-    if low <= high { (low, high) } else { (((l + h) / 2.0) as f32, ((l + h) / 2.0) as f32) }
-}
-
-/// The rows of all queries, each padded to `rows`.
-fn specification(queries: &[&Query], rows: usize, outputs: usize) -> Spec {
-    let mut spec = Spec { rows, outputs, ..Spec::default() };
-    for query in queries {
-        let all: Vec<&Row> = query.unsafe_if.iter().flatten().collect();
-        for index in 0..rows {
-            let mut dense = vec![0.0_f32; outputs];
-            let (mut constant, mut error) = (0.0, 0.0);
-            if let Some(row) = all.get(index) {
-                for &(j, c) in &row.coefficients {
-                    dense[j] = c as f32;
-                    let exact = f64::from(dense[j]) == c;
-                    let rel = row.coefficient_rel + if exact { 0.0 } else { 2.0_f64.powi(-23) };
-                    spec.rel = spec.rel.max(round_up(rel));
-                }
-                constant = row.constant as f32;
-                error = round_up((f64::from(constant) - row.constant).abs() + row.slop);
-            }
-            spec.coefficients.extend(dense);
-            spec.state.extend([constant, error]);
-            spec.used.push(u32::from(index < all.len()));
-        }
-    }
-    spec
-}
-
-/// The best row of every condition.
-fn claims(query: &Query, margins: &[f32]) -> Vec<Option<Claim>> {
-    let mut first = 0;
-    query
-        .unsafe_if
-        .iter()
-        .enumerate()
-        .map(|(conjunction, condition)| {
-            let rows = &margins[first..first + condition.len()];
-            first += condition.len();
-            let (row, &bound) = rows.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
-            Some(Claim { conjunction, row, bound: f64::from(bound) })
-        })
-        .collect()
-}
-
-/// Lower slopes as relax_neurons.wgsl chose them from these bounds, and the bounds of refined neurons.
-fn layer_proof(lower: &[f32], upper: &[f32], refined: Option<&[u32]>) -> LayerProof {
-    let slopes = lower.iter().zip(upper).map(|(&l, &h)| if l >= 0.0 || h > -l { 1.0 } else { 0.0 }).collect();
-    let refined = refined.map_or_else(Vec::new, |flags| {
-        (0..flags.len()).filter(|&j| flags[j] != 0).map(|j| (j, f64::from(lower[j]), f64::from(upper[j]))).collect()
-    });
-    LayerProof { slopes, refined }
 }

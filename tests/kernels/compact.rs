@@ -118,7 +118,7 @@ impl Offsets {
     }
 }
 
-const PLAN: RowPlan = RowPlan { sides: 2, tile: 16, columns: 3, chunks: 5, rows_a: 2, rows_c: 64 };
+const PLAN: RowPlan = RowPlan { sides: 2, tile: 16, columns: 3, chunks: 5, rows_a: 2, rows_c: 64, capacity: 1 << 30 };
 
 #[test]
 fn row_offsets_and_grids_follow_from_the_counts() {

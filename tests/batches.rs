@@ -1,0 +1,141 @@
+//! What a property comes to never depends on its company: alone, in a crowd, under a small budget, with a neighbour that
+//! is uncertain, in another order.
+
+mod common;
+
+use common::Random;
+use wavehull::graph::{Graph, Node, Op, Value, ValueId};
+use wavehull::verify::{InputBox, Outcome, Property, Query, Row, Verifier, VerifyOptions};
+use wavehull::{Control, ErrorKind, Gpu, Options};
+
+use ndarray::ArrayD;
+use std::sync::Arc;
+
+/// A random network of fully connected layers with ReLUs between them.
+fn network(widths: &[usize], random: &mut Random) -> Graph {
+    let mut graph = Graph {
+        name: "random".to_owned(),
+        values: vec![Value { name: "x".to_owned(), shape: vec![1, widths[0]], constant: None }],
+        nodes: Vec::new(),
+        input: ValueId(0),
+        output: ValueId(0),
+    };
+    for (layer, pair) in widths.windows(2).enumerate() {
+        let scale = (2.0 / pair[0] as f32).sqrt();
+        let weight: Vec<f32> = random.floats(pair[0] * pair[1]).iter().map(|w| w * scale).collect();
+        let constants = [(vec![pair[0], pair[1]], weight), (vec![pair[1]], random.floats(pair[1]))];
+        let mut inputs = vec![graph.output];
+        for (shape, data) in constants {
+            let array = ArrayD::from_shape_vec(shape.clone(), data).expect("as many as the shape says");
+            inputs.push(ValueId(graph.values.len()));
+            graph.values.push(Value { name: format!("c{layer}"), shape, constant: Some(Arc::new(array)) });
+        }
+        let mut apply = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>| {
+            let output = ValueId(graph.values.len());
+            graph.values.push(Value { name: format!("v{}", output.0), shape: vec![1, pair[1]], constant: None });
+            graph.nodes.push(Node { name: format!("n{}", output.0), op, inputs, output });
+            graph.output = output;
+        };
+        apply(&mut graph, Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false }, inputs);
+        if layer + 2 < widths.len() {
+            let input = vec![graph.output];
+            apply(&mut graph, Op::Relu, input);
+        }
+    }
+    graph
+}
+
+/// A box and up to `rows` conditions; `rel` is the uncertainty of their coefficients.
+fn property(inputs: usize, outputs: usize, rows: usize, rel: f64, random: &mut Random) -> Property {
+    let lo: Vec<f64> = random.floats(inputs).into_iter().map(f64::from).collect();
+    let hi: Vec<f64> = lo.iter().map(|l| l + 0.05).collect();
+    let input = InputBox { lo: lo.clone(), hi: hi.clone(), lo_out: lo, hi_out: hi };
+    let unsafe_if = (0..rows).map(|_| {
+        let coefficients = (0..outputs).map(|j| (j, f64::from(random.floats(1)[0]))).collect();
+        vec![Row { coefficients, constant: 3.0 * random.unit(), slop: 0.0, coefficient_rel: rel, strict: false }]
+    });
+    Property { inputs, outputs, queries: vec![Query { input, unsafe_if: unsafe_if.collect() }] }
+}
+
+/// All that must not change: the verdict with its counterexample, and the margin bit for bit.
+fn essence(outcomes: &[Outcome]) -> Vec<String> {
+    outcomes.iter().map(|o| format!("{:?} {:?}", o.verdict, o.margin.map(f64::to_bits))).collect()
+}
+
+fn verify(gpu: &Gpu, graph: &Graph, properties: &[&Property]) -> Vec<Outcome> {
+    let verifier = Verifier::new(gpu, graph, VerifyOptions::default()).expect("a chain");
+    verifier.verify(properties, &Control::default()).expect("it runs")
+}
+
+#[test]
+fn a_property_is_answered_alone_as_in_any_company() {
+    let Some(gpu) = common::device("a_property_is_answered_alone_as_in_any_company", false) else { return };
+    let random = &mut Random::new(11);
+    let graph = network(&[6, 40, 40, 5], random);
+    let mut crowd: Vec<Property> = (0..9).map(|i| property(6, 5, 1 + i % 4, 0.0, random)).collect();
+    crowd.push(property(6, 5, 30, 0.1, random));
+    let alone: Vec<String> = crowd.iter().flat_map(|p| essence(&verify(gpu, &graph, &[p]))).collect();
+    let together = essence(&verify(gpu, &graph, &crowd.iter().collect::<Vec<_>>()));
+    assert_eq!(alone, together, "in one batch");
+    let mut backwards = essence(&verify(gpu, &graph, &crowd.iter().rev().collect::<Vec<_>>()));
+    backwards.reverse();
+    assert_eq!(alone, backwards, "in the other order");
+    let kinds: std::collections::BTreeSet<&str> = alone.iter().filter_map(|s| s.split([' ', '(']).next()).collect();
+    assert!(kinds.len() > 1, "the properties must not all end alike: {kinds:?}");
+    let mut other = crowd[3].clone();
+    other.queries[0].input.hi[0] += 0.01;
+    other.queries[0].input.hi_out[0] += 0.01;
+    assert_ne!(essence(&verify(gpu, &graph, &[&other]))[0], alone[3], "another box must be told apart");
+}
+
+#[test]
+fn a_small_budget_changes_no_answer_and_is_never_exceeded() {
+    let name = "a_small_budget_changes_no_answer_and_is_never_exceeded";
+    let Some(gpu) = common::device(name, false) else { return };
+    let random = &mut Random::new(5);
+    let graph = network(&[20, 300, 300, 4], random);
+    let crowd: Vec<Property> = (0..40).map(|_| property(20, 4, 3, 0.0, random)).collect();
+    let all: Vec<&Property> = crowd.iter().collect();
+    let plenty = essence(&verify(gpu, &graph, &all));
+    for budget in [8 << 20, 24 << 20] {
+        let mut options = Options::default();
+        options.memory_budget = Some(budget);
+        let small = Gpu::open(&options).expect("it opened before");
+        assert_eq!(essence(&verify(&small, &graph, &all)), plenty, "{budget} bytes");
+        let used = small.memory();
+        assert!(used.reserved <= budget && used.peak <= budget, "{used:?}");
+    }
+}
+
+#[test]
+fn a_budget_that_holds_no_box_is_an_error_with_a_way_out() {
+    let name = "a_budget_that_holds_no_box_is_an_error_with_a_way_out";
+    if common::device(name, false).is_none() {
+        return;
+    }
+    let random = &mut Random::new(5);
+    let graph = network(&[20, 300, 300, 4], random);
+    let mut options = Options::default();
+    options.memory_budget = Some(900 << 10);
+    let tiny = Gpu::open(&options).expect("it opened before");
+    let outcome = Verifier::new(&tiny, &graph, VerifyOptions::default())
+        .and_then(|v| v.verify(&[&property(20, 4, 3, 0.0, random)], &Control::default()));
+    let error = outcome.expect_err("900 KiB hold no box of this network");
+    assert!(matches!(error.kind(), ErrorKind::TooBig | ErrorKind::OutOfMemory), "{error}");
+    assert!(error.help().is_some_and(|help| help.contains("--memory")), "{:?}", error.help());
+}
+
+#[test]
+fn thousands_of_boxes_with_many_rows_are_cut_into_batches() {
+    let name = "thousands_of_boxes_with_many_rows_are_cut_into_batches";
+    let Some(gpu) = common::device(name, false) else { return };
+    let random = &mut Random::new(3);
+    let graph = network(&[1, 2, 1], random);
+    let mut crowd = property(1, 1, 48, 0.0, random);
+    let query = crowd.queries[0].clone();
+    crowd.queries = vec![query; 3000];
+    let started = std::time::Instant::now();
+    let outcomes = verify(gpu, &graph, &[&crowd]);
+    assert_eq!(outcomes.len(), 1, "one property, one outcome");
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
