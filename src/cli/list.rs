@@ -96,14 +96,12 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         book.enter(finished);
     });
     bar.finish();
-    let stopped = match ended {
-        Ok(()) => false,
-        Err(error) if error.kind() == ErrorKind::Cancelled => true,
-        Err(error) => return Err(error),
+    // What is known is printed first, whatever ended the list.
+    let (stopped, error) = match ended {
+        Ok(()) => (false, book.failed.take()),
+        Err(error) if error.kind() == ErrorKind::Cancelled => (true, book.failed.take()),
+        Err(error) => (true, Some(error)),
     };
-    if let Some(error) = book.failed {
-        return Err(error);
-    }
     let summary = Summary::of(book.reports.values(), since(computing));
     if args.json {
         let instances = book.reports.iter().map(|(&row, report)| Line { row, report }).collect();
@@ -120,7 +118,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     } else {
         print_words(&book.reports, &summary, startup, list.len(), global);
     }
-    Ok(code(&summary, stopped))
+    error.map_or_else(|| Ok(code(&summary, stopped)), Err)
 }
 
 fn code(summary: &Summary, stopped: bool) -> ExitCode {

@@ -139,6 +139,8 @@ struct Done {
     report: InstanceReport,
     /// The proof's file and its bytes.
     proof: Option<(PathBuf, u64)>,
+    /// Why there is no proof's file though one was asked for.
+    unwritten: Option<wavehull::Error>,
     startup: StartUp,
     gpu: Gpu,
 }
@@ -165,6 +167,9 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         print_json(&done, global)?;
     } else {
         print_words(args, &done, global);
+    }
+    if let Some(error) = done.unwritten {
+        return Err(error);
     }
     Ok(match done.outcome.verdict {
         Verdict::Holds => ExitCode::SUCCESS,
@@ -202,14 +207,17 @@ fn decide(args: &Args, network: &Path, property_file: &Path, global: &Global) ->
     let outcome = Ok(outcome);
     let report = InstanceReport::new(&instance, &options, &outcome);
     let mut outcome = outcome?;
-    let mut proof = None;
+    let (mut proof, mut unwritten) = (None, None);
     if let (Some(file), Some(queries)) = (&args.proof, outcome.proof.take()) {
         let soundness = options.soundness.name();
         let text = Proof::new(sha256_hex(&network_bytes), sha256_hex(&property_bytes), soundness, queries).to_string();
-        write_file(file, &text)?;
-        proof = Some((file.clone(), text.len() as u64));
+        // A verdict is worth more than its proof's file: it is printed before a failure to write is.
+        match write_file(file, &text) {
+            Ok(()) => proof = Some((file.clone(), text.len() as u64)),
+            Err(error) => unwritten = Some(error),
+        }
     }
-    Ok(Done { property, outcome, report, proof, startup, gpu })
+    Ok(Done { property, outcome, report, proof, unwritten, startup, gpu })
 }
 
 fn one(outcomes: Vec<Outcome>) -> Result<Outcome> {
@@ -255,7 +263,7 @@ fn print_words(args: &Args, done: &Done, global: &Global) {
     lines.push(("time", format!("{} to compile kernels and compute; {startup}", time(done.outcome.seconds))));
     if let Some((file, size)) = &done.proof {
         lines.push(("proof", format!("{} ({})", file.display(), bytes(*size))));
-    } else if args.proof.is_some() {
+    } else if args.proof.is_some() && done.unwritten.is_none() {
         lines.push(("proof", "none written: only what holds has one".to_owned()));
     }
     global.print(first);

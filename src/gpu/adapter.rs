@@ -129,7 +129,8 @@ fn kind_of(device_type: wgpu::DeviceType) -> DeviceKind {
 pub(super) fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
-    // Indirect arguments are written by our own kernels, which clamp them; validating them would cost a dispatch each.
+    // Indirect arguments are written by our own kernel ops/segment_offsets, which clamps them; validating them would
+    // cost a dispatch each.
     descriptor.flags = wgpu::InstanceFlags::default() - wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL;
     wgpu::Instance::new(descriptor)
 }
@@ -166,18 +167,17 @@ pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) ->
              `./scripts/demo.sh` fetches one into this folder by itself",
         ));
     }
-    let names = || found.iter().map(|a| a.get_info().name).collect::<Vec<_>>().join("', '");
-    let index = match choice {
-        AdapterChoice::Best => Some(0),
-        AdapterChoice::Index(index) => (*index < found.len()).then_some(*index),
+    let chosen = match choice {
+        AdapterChoice::Best => found.first(),
+        AdapterChoice::Index(index) => found.get(*index),
         AdapterChoice::Name(name) => {
             let wanted = name.to_lowercase();
-            found.iter().position(|a| a.get_info().name.to_lowercase().contains(&wanted))
+            found.iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted))
         }
     };
-    match index {
-        Some(index) => Ok(found.into_iter().nth(index).expect("the index was checked against the list")),
-        None => Err(Error::new(ErrorKind::NoAdapter, format!("there is no adapter {choice}"))
-            .with_help(format!("this machine has '{}' (see `wavehull devices`)", names()))),
-    }
+    chosen.cloned().ok_or_else(|| {
+        let names = found.iter().map(|a| a.get_info().name).collect::<Vec<_>>().join("', '");
+        Error::new(ErrorKind::NoAdapter, format!("there is no adapter {choice}"))
+            .with_help(format!("this machine has '{names}' (see `wavehull devices`)"))
+    })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::control::Control;
+use super::profile::Clock;
 use super::readback::Staging;
 use super::recording::{Command, Dispatch, Grid, ReadTicket, Recording};
 use super::{Gpu, locked};
@@ -40,9 +41,11 @@ impl Output {
 /// Bind groups by what they bind: page, first and last byte of each binding.
 pub(super) type BindGroups = HashMap<Vec<(u64, u64, u64)>, wgpu::BindGroup>;
 
+type Pipeline = std::sync::Arc<wgpu::ComputePipeline>;
+
 /// A dispatch (or a part of one that was cut) with all that encoding needs.
 struct Part {
-    pipeline: std::sync::Arc<wgpu::ComputePipeline>,
+    pipeline: Pipeline,
     group: wgpu::BindGroup,
     params: u32,
     grid: PartGrid,
@@ -59,6 +62,13 @@ enum PartGrid {
 enum Step<'a> {
     Part(Part),
     Other(&'a Command),
+}
+
+/// A recording that is ready to be encoded.
+struct Prepared<'a> {
+    steps: Vec<Step<'a>>,
+    arena: wgpu::Buffer,
+    params: wgpu::BindGroup,
 }
 
 impl Gpu {
@@ -92,14 +102,8 @@ impl Gpu {
     async fn execute(&self, recording: &Recording, control: &Control, profile: bool) -> Result<Output> {
         self.check_alive()?;
         let start = Instant::now();
-        let (steps, arena) = self.prepare(recording).await?;
-        let scope = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let run = self.submit_all(&steps, &arena, control, profile).await;
-        if let Some(error) = scope.pop().await {
-            self.check_alive()?;
-            return Err(Error::internal("the device refused a submission").with_source(error));
-        }
-        let (staging, submissions, kernel_times) = run?;
+        let Prepared { steps, arena, params } = self.prepare(recording).await?;
+        let (staging, submissions, kernel_times) = self.submit_all(&steps, &params, control, profile).await?;
         let mut reads = Vec::with_capacity(staging.len());
         for buffer in staging {
             reads.push(self.fetch(buffer).await?);
@@ -109,17 +113,32 @@ impl Gpu {
         Ok(Output { reads, submissions, seconds: start.elapsed().as_secs_f64(), kernel_times })
     }
 
-    /// Compiles, binds, cuts, and uploads all parameters into one arena.
-    async fn prepare<'a>(&self, recording: &'a Recording) -> Result<(Vec<Step<'a>>, wgpu::Buffer)> {
+    async fn prepare<'a>(&self, recording: &'a Recording) -> Result<Prepared<'a>> {
+        let mut pipelines = Vec::with_capacity(recording.commands().len());
+        for command in recording.commands() {
+            if let Command::Dispatch(dispatch) = command {
+                pipelines.push(self.0.pipelines.get(&self.0.device, &dispatch.kernel).await?);
+            }
+        }
+        let prepared = self.guarded(|| self.lay_out(recording, pipelines)).await;
+        if prepared.is_err() {
+            // A group that the device refused must not be found again.
+            locked(&self.0.groups).clear();
+        }
+        prepared
+    }
+
+    /// Binds, cuts, and uploads all parameters into one arena. `pipelines` are those of the dispatches, in order.
+    fn lay_out<'a>(&self, recording: &'a Recording, pipelines: Vec<Pipeline>) -> Result<Prepared<'a>> {
+        let mut pipelines = pipelines.into_iter();
         let mut steps = Vec::with_capacity(recording.commands().len());
         let mut arena: Vec<u8> = Vec::new();
         let alignment = usize::try_from(self.caps().uniform_alignment).unwrap_or(256).max(16);
         for command in recording.commands() {
-            let Command::Dispatch(dispatch) = command else {
+            let (Command::Dispatch(dispatch), Some(pipeline)) = (command, pipelines.next()) else {
                 steps.push(Step::Other(command));
                 continue;
             };
-            let pipeline = self.0.pipelines.get(&self.0.device, &dispatch.kernel).await?;
             let group = self.bind(dispatch);
             for (offset, size) in self.cut(dispatch)? {
                 arena.resize(arena.len().next_multiple_of(alignment), 0);
@@ -151,7 +170,8 @@ impl Gpu {
         arena.resize(arena.len() + super::PARAMS as usize, 0);
         let buffer = self.0.arenas.take(&self.0.device, arena.len() as u64);
         self.0.queue.write_buffer(&buffer, 0, &arena);
-        Ok((steps, buffer))
+        let params = self.params_group(&buffer);
+        Ok(Prepared { steps, arena: buffer, params })
     }
 
     fn bind(&self, dispatch: &Dispatch) -> wgpu::BindGroup {
@@ -189,7 +209,8 @@ impl Gpu {
         group
     }
 
-    /// Cuts a dispatch that would take longer than a submission may, along its longest dimension.
+    /// Cuts a dispatch that would take longer than a submission may, along its longest dimension. An indirect one is
+    /// never cut, for the host does not know its grid: whoever records one bounds its work.
     fn cut(&self, dispatch: &Dispatch) -> Result<Vec<([u32; 3], [u32; 3])>> {
         let Grid::Direct(grid) = dispatch.grid else { return Ok(vec![([0; 3], [0; 3])]) };
         if let Some(&most) = grid.iter().find(|&&d| d > self.caps().max_workgroups) {
@@ -217,11 +238,10 @@ impl Gpu {
     async fn submit_all(
         &self,
         steps: &[Step<'_>],
-        arena: &wgpu::Buffer,
+        params: &wgpu::BindGroup,
         control: &Control,
         profile: bool,
     ) -> Result<(Vec<Staging>, usize, Vec<(&'static str, f64)>)> {
-        let params = self.params_group(arena);
         let mut staging = Vec::new();
         let mut times = Vec::new();
         let mut flying: VecDeque<(wgpu::SubmissionIndex, f64)> = VecDeque::new();
@@ -233,9 +253,13 @@ impl Gpu {
             let count = submission_length(rest, profile);
             let (now, later) = rest.split_at(count);
             rest = later;
-            let clock = if profile { Some(super::profile::Clock::new(&self.0.device, now.len())) } else { None };
-            let (commands, work) = self.encode(now, &params, clock.as_ref(), &mut staging)?;
-            flying.push_back((self.0.queue.submit([commands]), work));
+            let submit = || {
+                let mut clock = profile.then(|| Clock::new(&self.0.device, now.len()));
+                let (commands, work) = self.encode(now, params, clock.as_mut(), &mut staging);
+                Ok((self.0.queue.submit([commands]), work, clock))
+            };
+            let (index, work, clock) = self.guarded(submit).await?;
+            flying.push_back((index, work));
             submissions += 1;
             while flying.len() >= IN_FLIGHT || (profile && !flying.is_empty()) {
                 self.land(&mut flying, &mut last).await?;
@@ -256,7 +280,7 @@ impl Gpu {
         let resource = wgpu::BufferBinding { buffer: arena, offset: 0, size: std::num::NonZeroU64::new(super::PARAMS) };
         self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("wavehull.params"),
-            layout: self.0.pipelines.params_layout(),
+            layout: self.0.pipelines.params_layout(&self.0.device),
             entries: &[wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(resource) }],
         })
     }
@@ -265,14 +289,13 @@ impl Gpu {
         &self,
         steps: &[Step<'_>],
         params: &wgpu::BindGroup,
-        clock: Option<&super::profile::Clock>,
+        mut clock: Option<&mut Clock>,
         staging: &mut Vec<Staging>,
-    ) -> Result<(wgpu::CommandBuffer, f64)> {
+    ) -> (wgpu::CommandBuffer, f64) {
         let mut encoder =
             self.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wavehull") });
         let mut pass: Option<wgpu::ComputePass<'static>> = None;
         let mut work = 0.0;
-        let mut timed = 0;
         for step in steps {
             match step {
                 Step::Part(part) => {
@@ -280,8 +303,7 @@ impl Gpu {
                         pass = None;
                     }
                     let pass = pass.get_or_insert_with(|| {
-                        let writes = clock.map(|c| c.writes(timed));
-                        timed += 1;
+                        let writes = clock.as_mut().map(|c| c.writes());
                         let descriptor =
                             wgpu::ComputePassDescriptor { label: Some("wavehull"), timestamp_writes: writes };
                         encoder.begin_compute_pass(&descriptor).forget_lifetime()
@@ -305,7 +327,7 @@ impl Gpu {
         if let Some(clock) = clock {
             clock.resolve(&mut encoder);
         }
-        Ok((encoder.finish(), work))
+        (encoder.finish(), work)
     }
 
     fn encode_other(&self, encoder: &mut wgpu::CommandEncoder, command: &Command, staging: &mut Vec<Staging>) {

@@ -1,10 +1,11 @@
 //! Kernels as data, and the cache of what they compile to.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::params::Params;
 use super::preprocess::preprocess;
+use super::scope::{exhausted, scoped};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How a kernel uses a bound buffer. All are bound `read_write` (a `read` and a `read_write` binding of one pooled
@@ -82,7 +83,7 @@ impl super::Gpu {
 pub(super) struct Pipelines {
     checked: bool,
     layouts: Mutex<HashMap<usize, Arc<wgpu::BindGroupLayout>>>,
-    params_layout: wgpu::BindGroupLayout,
+    params_layout: OnceLock<wgpu::BindGroupLayout>,
     compiled: Mutex<HashMap<Kernel, Arc<wgpu::ComputePipeline>>>,
 }
 
@@ -100,16 +101,18 @@ fn storage_entry(binding: u32, ty: wgpu::BufferBindingType, dynamic: bool) -> wg
 }
 
 impl Pipelines {
-    pub(super) fn new(device: &wgpu::Device, checked: bool) -> Self {
-        let params_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("wavehull.params"),
-            entries: &[storage_entry(0, wgpu::BufferBindingType::Uniform, true)],
-        });
-        Self { checked, layouts: Mutex::default(), params_layout, compiled: Mutex::default() }
+    pub(super) fn new(checked: bool) -> Self {
+        Self { checked, layouts: Mutex::default(), params_layout: OnceLock::new(), compiled: Mutex::default() }
     }
 
-    pub(super) fn params_layout(&self) -> &wgpu::BindGroupLayout {
-        &self.params_layout
+    /// To be called inside a scope, like [`Pipelines::layout`].
+    pub(super) fn params_layout(&self, device: &wgpu::Device) -> &wgpu::BindGroupLayout {
+        self.params_layout.get_or_init(|| {
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("wavehull.params"),
+                entries: &[storage_entry(0, wgpu::BufferBindingType::Uniform, true)],
+            })
+        })
     }
 
     pub(super) fn layout(&self, device: &wgpu::Device, bindings: usize) -> Arc<wgpu::BindGroupLayout> {
@@ -130,14 +133,16 @@ impl Pipelines {
             return Ok(Arc::clone(found));
         }
         let text = kernel.wgsl()?;
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let pipeline = self.compile(device, kernel, text);
-        if let Some(error) = scope.pop().await {
-            return Err(Error::new(ErrorKind::Shader, format!("kernel '{}' does not compile", kernel.name))
-                .with_help("run `wavehull doctor` and report its output")
-                .with_source(error));
-        }
-        let pipeline = Arc::new(pipeline);
+        let compiled = scoped(device, || self.compile(device, kernel, text)).await;
+        let pipeline = Arc::new(compiled.map_err(|error| {
+            let what = if let wgpu::Error::OutOfMemory { .. } = error {
+                exhausted(format!("the device has no memory left for kernel '{}'", kernel.name))
+            } else {
+                Error::new(ErrorKind::Shader, format!("kernel '{}' does not compile", kernel.name))
+                    .with_help("run `wavehull doctor` and report its output")
+            };
+            what.with_source(error)
+        })?);
         locked(&self.compiled).insert(kernel.clone(), Arc::clone(&pipeline));
         Ok(pipeline)
     }
@@ -155,7 +160,7 @@ impl Pipelines {
         let storage = self.layout(device, kernel.bindings.len());
         let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),
-            bind_group_layouts: &[Some(&storage), Some(&self.params_layout)],
+            bind_group_layouts: &[Some(&storage), Some(self.params_layout(device))],
             immediate_size: 0,
         });
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::scope::{exhausted, scoped};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the pages of a pool are for.
@@ -37,6 +38,16 @@ pub struct MemoryUse {
     /// The budget that `reserved` never exceeds.
     pub budget: u64,
 }
+
+impl MemoryUse {
+    fn hold(&mut self, size: u64) {
+        self.live += size;
+        self.peak = self.peak.max(self.live);
+    }
+}
+
+/// Where a new buffer lies: its page, and its offset in it.
+type Place = (wgpu::Buffer, u64, u64);
 
 /// A range of device memory; cheap to clone, freed with its last clone.
 #[derive(Debug, Clone)]
@@ -84,6 +95,17 @@ struct Page {
     free: BTreeMap<u64, u64>,
 }
 
+impl Page {
+    /// Takes `size` bytes from the free range at `offset`.
+    fn carve(&mut self, offset: u64, size: u64) -> wgpu::Buffer {
+        let rest = self.free.remove(&offset).unwrap_or_default().saturating_sub(size);
+        if rest > 0 {
+            self.free.insert(offset + size, rest);
+        }
+        self.raw.clone()
+    }
+}
+
 #[derive(Debug)]
 struct State {
     class: Class,
@@ -95,6 +117,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Pool {
     state: Arc<Mutex<State>>,
+    usage: wgpu::BufferUsages,
     max_buffer: u64,
 }
 
@@ -120,24 +143,46 @@ impl State {
         page.free.insert(start, length);
     }
 
-    /// The smallest free range that holds `size`. A large range is not broken up for a small request that deserves
-    /// a shared page.
-    fn take(&mut self, size: u64) -> Option<(u64, u64)> {
+    /// Takes from the smallest free range that holds `size`. A large range is not broken up for a small request that
+    /// deserves a shared page.
+    fn take(&mut self, size: u64) -> Option<Place> {
         let shared = self.class.page;
         let fits = |page: &Page, length: u64| length >= size && (page.size <= shared || length <= size * 2);
-        let (page_id, offset, length) = self
+        let (id, offset) = self
             .pages
             .iter()
             .flat_map(|(&id, page)| page.free.iter().map(move |(&offset, &length)| (id, page, offset, length)))
             .filter(|(_, page, _, length)| fits(page, *length))
             .min_by_key(|(id, _, offset, length)| (*length, *id, *offset))
-            .map(|(id, _, offset, length)| (id, offset, length))?;
-        let page = self.pages.get_mut(&page_id)?;
-        page.free.remove(&offset);
-        if length > size {
-            page.free.insert(offset + size, length - size);
+            .map(|(id, _, offset, _)| (id, offset))?;
+        let page = self.pages.get_mut(&id)?;
+        let raw = page.carve(offset, size);
+        self.in_use.hold(size);
+        Some((raw, id, offset))
+    }
+
+    /// Counts a page that holds `size` as taken from the device, and says how large it may be: shared, or less where
+    /// the budget or the device does not allow a whole one.
+    fn reserve(&mut self, size: u64, max_buffer: u64) -> Result<u64> {
+        let MemoryUse { reserved, budget, .. } = self.in_use;
+        let shared = self.class.page;
+        let page = if size > shared / 2 {
+            size
+        } else {
+            shared.min(max_buffer).min(budget.saturating_sub(reserved)).max(size)
+        };
+        if reserved + page > budget {
+            self.trim();
         }
-        Some((page_id, offset))
+        let reserved = self.in_use.reserved;
+        if reserved + page > budget {
+            let message =
+                format!("{page} more bytes would exceed the memory budget: {reserved} of {budget} bytes are taken");
+            return Err(Error::new(ErrorKind::OutOfMemory, message)
+                .with_help("drop tensors that are no longer needed, or raise the memory budget (`--memory`)"));
+        }
+        self.in_use.reserved += page;
+        Ok(page)
     }
 
     /// Gives wholly free pages back to the device.
@@ -157,10 +202,10 @@ impl Pool {
     pub(super) fn new(class: Class, budget: u64, max_buffer: u64) -> Self {
         let in_use = MemoryUse { budget, ..MemoryUse::default() };
         let state = State { class, pages: BTreeMap::new(), next_page: class.first_id, in_use };
-        Self { state: Arc::new(Mutex::new(state)), max_buffer }
+        Self { state: Arc::new(Mutex::new(state)), usage: class.usage, max_buffer }
     }
 
-    pub(super) fn usage(&self) -> MemoryUse {
+    pub(super) fn in_use(&self) -> MemoryUse {
         locked(&self.state).in_use
     }
 
@@ -171,34 +216,18 @@ impl Pool {
 
     /// A buffer of at least `bytes` (rounded up to 256).
     pub(super) async fn allocate(&self, device: &wgpu::Device, bytes: u64, largest_binding: u64) -> Result<Buffer> {
-        let size = bytes.max(1).next_multiple_of(ALIGNMENT);
+        let size = bytes.max(1).checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
         self.check_possible(size, largest_binding)?;
-        let placed = locked(&self.state).take(size);
-        let (page, offset) = match placed {
+        let found = locked(&self.state).take(size);
+        let (raw, page, offset) = match found {
             Some(place) => place,
-            None => {
-                let page_size = if size > locked(&self.state).class.page / 2 { size } else { self.page_size(size) };
-                self.grow(device, page_size).await?;
-                locked(&self.state).take(size).ok_or_else(|| Error::internal("a new page does not hold its buffer"))?
-            }
+            None => self.grow(device, size).await?,
         };
-        let mut state = locked(&self.state);
-        state.in_use.live += size;
-        state.in_use.peak = state.in_use.peak.max(state.in_use.live);
-        let raw = state.pages.get(&page).map(|p| p.raw.clone());
-        let raw = raw.ok_or_else(|| Error::internal("a page vanished while a buffer was placed in it"))?;
         Ok(Buffer(Arc::new(Allocation { raw, page, offset, size, pool: Arc::downgrade(&self.state) })))
     }
 
-    /// A shared page, or less where the budget or the device does not allow a whole one.
-    fn page_size(&self, size: u64) -> u64 {
-        let usage = self.usage();
-        let page = locked(&self.state).class.page;
-        page.min(self.max_buffer).min(usage.budget.saturating_sub(usage.reserved)).max(size)
-    }
-
     fn check_possible(&self, size: u64, largest_binding: u64) -> Result<()> {
-        let usage = self.usage();
+        let usage = self.in_use();
         let limit = self.max_buffer.min(largest_binding);
         if size > limit {
             return Err(Error::new(
@@ -217,44 +246,27 @@ impl Pool {
         Ok(())
     }
 
-    async fn grow(&self, device: &wgpu::Device, page_size: u64) -> Result<()> {
-        {
-            let mut state = locked(&self.state);
-            if state.in_use.reserved + page_size > state.in_use.budget {
-                state.trim();
-            }
-            let usage = state.in_use;
-            if usage.reserved + page_size > usage.budget {
-                let message = format!(
-                    "{page_size} more bytes would exceed the memory budget: {} of {} bytes are taken",
-                    usage.reserved, usage.budget
-                );
-                return Err(Error::new(ErrorKind::OutOfMemory, message)
-                    .with_help("drop tensors that are no longer needed, or raise the memory budget (`--memory`)"));
-            }
-            state.in_use.reserved += page_size;
-        }
-        let usage = locked(&self.state).class.usage;
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let raw = device.create_buffer(&wgpu::BufferDescriptor {
+    /// A new page, and `size` bytes of it: they are taken before another thread sees it.
+    async fn grow(&self, device: &wgpu::Device, size: u64) -> Result<Place> {
+        let page_size = locked(&self.state).reserve(size, self.max_buffer)?;
+        let descriptor = wgpu::BufferDescriptor {
             label: Some("wavehull.page"),
             size: page_size,
-            usage,
+            usage: self.usage,
             mapped_at_creation: false,
-        });
-        let invalid = validation.pop().await;
-        let failed = memory.pop().await.or(invalid);
+        };
+        let created = scoped(device, || device.create_buffer(&descriptor)).await;
         let mut state = locked(&self.state);
-        if let Some(error) = failed {
+        let raw = created.map_err(|error| {
             state.in_use.reserved -= page_size;
-            return Err(Error::new(ErrorKind::OutOfMemory, format!("the device has no {page_size} bytes to give"))
-                .with_help("close other programs that use the GPU, or lower the memory budget (`--memory`)")
-                .with_source(error));
-        }
+            exhausted(format!("the device has no {page_size} bytes to give")).with_source(error)
+        })?;
+        let mut page = Page { raw, size: page_size, free: BTreeMap::from([(0, page_size)]) };
+        let raw = page.carve(0, size);
         let id = state.next_page;
         state.next_page += 1;
-        state.pages.insert(id, Page { raw, size: page_size, free: BTreeMap::from([(0, page_size)]) });
-        Ok(())
+        state.pages.insert(id, page);
+        state.in_use.hold(size);
+        Ok((raw, id, 0))
     }
 }

@@ -15,6 +15,7 @@ mod preprocess;
 mod profile;
 mod readback;
 mod recording;
+mod scope;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use adapter::adapters;
@@ -63,6 +64,14 @@ struct Inner {
 const _: () = {
     const fn assert_send_sync<T: Send + Sync>() {}
     assert_send_sync::<Gpu>();
+    fn assert_send(_: impl Send) {}
+    fn _futures(gpu: &Gpu, options: &Options, recording: &Recording, control: &Control, kernel: &Kernel) {
+        assert_send(Gpu::open_async(options));
+        assert_send(gpu.allocate_async(1));
+        assert_send(gpu.compile_async(kernel));
+        assert_send(gpu.run_async(recording, control));
+        assert_send(gpu.profile_async(recording, control));
+    }
 };
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,7 +139,7 @@ impl Gpu {
         let usage = |usage| usage | wgpu::BufferUsages::COPY_DST;
         let rate: f64 = if caps.is_software() { 4e9 } else { 4e11 };
         Self(Arc::new(Inner {
-            pipelines: kernel::Pipelines::new(&device, options.checked),
+            pipelines: kernel::Pipelines::new(options.checked),
             groups: Mutex::default(),
             pool: memory::Pool::new(memory::STORAGE, options.memory_budget.unwrap_or(BUDGET), caps.max_buffer),
             arguments: memory::Pool::new(memory::ARGUMENTS, 1 << 20, caps.max_buffer),
@@ -197,7 +206,7 @@ impl Gpu {
 
     /// Bytes that the pool has, had and may have.
     pub fn memory(&self) -> MemoryUse {
-        self.0.pool.usage()
+        self.0.pool.in_use()
     }
 
     /// Starts a new peak for [`Gpu::memory`].
@@ -242,19 +251,21 @@ impl Gpu {
     /// Writes bytes into a buffer, before everything that is run after this call.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if they do not fit.
+    /// [`ErrorKind::Internal`] if they do not fit, [`ErrorKind::OutOfMemory`] if the device has no room to pass them on.
     pub fn upload(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 > buffer.size() {
             return Err(Error::internal(format!("{} bytes written to {}", bytes.len(), buffer.size())));
         }
         let (raw, base) = buffer.raw();
         let whole = bytes.len() / 4 * 4;
-        self.0.queue.write_buffer(raw, base, &bytes[..whole]);
-        if whole < bytes.len() {
-            let mut word = [0; 4];
-            word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.0.queue.write_buffer(raw, base + whole as u64, &word);
-        }
-        Ok(())
+        self.guarded_now(|| {
+            self.0.queue.write_buffer(raw, base, &bytes[..whole]);
+            if whole < bytes.len() {
+                let mut word = [0; 4];
+                word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+                self.0.queue.write_buffer(raw, base + whole as u64, &word);
+            }
+            Ok(())
+        })
     }
 }

@@ -66,6 +66,7 @@ impl Ring {
         Self { usage, label, free: Mutex::default() }
     }
 
+    /// To be called inside a scope.
     fn take_raw(&self, device: &wgpu::Device, size: u64) -> wgpu::Buffer {
         let mut free = locked(&self.free);
         let fitting = (0..free.len()).filter(|&i| free[i].size() >= size).min_by_key(|&i| free[i].size());
@@ -74,7 +75,7 @@ impl Ring {
         }
         device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(self.label),
-            size: size.next_power_of_two().max(4096),
+            size: size.next_power_of_two().max(4096).min(device.limits().max_buffer_size).max(size),
             usage: self.usage,
             mapped_at_creation: false,
         })
@@ -113,29 +114,35 @@ impl StagingRing {
     }
 }
 
+fn unread(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error)
+}
+
 impl Gpu {
     /// Maps a staging buffer whose copy has been submitted, takes its bytes and returns it to the ring.
     pub(super) async fn fetch(&self, staging: Staging) -> Result<Vec<u8>> {
         let signal = Signal::default();
         let fire = signal.clone();
-        staging.raw.map_async(wgpu::MapMode::Read, 0..staging.size, move |mapped| {
-            fire.set(mapped.map_err(|error| {
-                Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error)
-            }));
-        });
+        self.guarded(|| {
+            staging.raw.map_async(wgpu::MapMode::Read, 0..staging.size, move |mapped| {
+                fire.set(mapped.map_err(unread));
+            });
+            Ok(())
+        })
+        .await?;
         #[cfg(not(target_arch = "wasm32"))]
         if let Err(error) = self.0.device.poll(wgpu::PollType::wait_indefinitely()) {
             self.check_alive()?;
-            return Err(Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error));
+            return Err(unread(error));
         }
         signal.await?;
-        let view = staging
-            .raw
-            .get_mapped_range(0..staging.size)
-            .map_err(|error| Error::new(ErrorKind::DeviceLost, "a result could not be read back").with_source(error))?;
-        let bytes = view.to_vec();
-        drop(view);
-        staging.raw.unmap();
+        let bytes = self
+            .guarded(|| {
+                let bytes = staging.raw.get_mapped_range(0..staging.size).map_err(unread)?.to_vec();
+                staging.raw.unmap();
+                Ok(bytes)
+            })
+            .await?;
         self.0.staging.0.put_raw(staging.raw);
         Ok(bytes)
     }

@@ -211,11 +211,18 @@ impl Verifier {
         self.bound_open(&mut call, true).await?;
         if self.options.attack {
             self.attack_open(&mut call, usize::MAX, Effort { steps: 40, ..effort }).await?;
-            self.attack_open(&mut call, PROMISING, Effort { starts: 12, steps: 40, ..effort }).await?;
+            let starts = self.starts();
+            self.attack_open(&mut call, PROMISING, Effort { starts, steps: 40, ..effort }).await?;
         }
         let now = start.elapsed().as_secs_f64();
         call.book.finish(now, &mut call.each);
         Ok(())
+    }
+
+    /// Starts of the last attack: as many as make a fixed amount of work for one condition, within reason.
+    fn starts(&self) -> usize {
+        let weights: usize = self.chain.layers.iter().map(|layer| layer.weight.len()).sum();
+        (6_000_000 / weights.max(1)).clamp(12, 64)
     }
 
     fn check_fit(&self, property: &Property) -> Result<()> {

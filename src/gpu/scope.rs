@@ -1,0 +1,56 @@
+//! Error scopes: what the device refuses is an error of its caller, never a panic and never news for the host that
+//! lent the device.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::Gpu;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Does `work` inside scopes of its own for every kind of error. They lie around synchronous code only: a scope belongs
+/// to its thread, and a future may wake up on another one.
+pub(super) async fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+    let (value, answers) = {
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let value = work();
+        let (validation, internal) = (validation.pop(), internal.pop());
+        (value, (memory.pop(), internal, validation))
+    };
+    // What is out of memory is invalid later: the cause goes first.
+    let (memory, internal, validation) = (answers.0.await, answers.1.await, answers.2.await);
+    memory.or(internal).or(validation).map_or(Ok(value), Err)
+}
+
+/// The device itself is out of memory, whatever the budget says.
+pub(super) fn exhausted(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::OutOfMemory, message)
+        .with_help("close other programs that use the GPU, or lower the memory budget (`--memory`)")
+}
+
+impl Gpu {
+    /// Does `work` inside scopes; what the device refused outranks what the work itself says.
+    pub(super) async fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        scoped(&self.0.device, work).await.map_err(|error| self.refused(error))?
+    }
+
+    /// [`Gpu::guarded`] for a caller that cannot wait. Natively the answer is there at once; the web gives none to this
+    /// caller, and its own log tells of a failure.
+    pub(super) fn guarded_now(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        match pin!(self.guarded(work)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn refused(&self, error: wgpu::Error) -> Error {
+        match (self.check_alive(), &error) {
+            (Err(failure), _) => failure,
+            (Ok(()), wgpu::Error::OutOfMemory { .. }) => exhausted("the device has no memory left for this run"),
+            (Ok(()), _) => Error::internal("the device refused a command"),
+        }
+        .with_source(error)
+    }
+}
