@@ -26,7 +26,7 @@
 //!
 //! Whatever names wgpu or ndarray in a signature makes their major versions part of this crate's: wgpu is re-exported.
 #![deny(missing_docs)]
-#![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "bench")]
 pub mod bench;

@@ -30,7 +30,7 @@ fn network(widths: &[usize], random: &mut Random) -> Graph {
             inputs.push(ValueId(graph.values.len()));
             graph.values.push(Value { name: format!("c{layer}"), shape, constant: Some(Arc::new(array)) });
         }
-        let mut apply = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>| {
+        let apply = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>| {
             let output = ValueId(graph.values.len());
             graph.values.push(Value { name: format!("v{}", output.0), shape: vec![1, pair[1]], constant: None });
             graph.nodes.push(Node { name: format!("n{}", output.0), op, inputs, output });

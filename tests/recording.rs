@@ -299,22 +299,29 @@ fn a_lost_device_is_an_error_with_a_way_out() {
     }
 }
 
+/// A device of the host's, with limits that it may narrow.
+fn host(narrow: impl FnOnce(&mut wgpu::Limits)) -> (wgpu::Device, wgpu::Queue, wgpu::AdapterInfo) {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let mut required_limits = wavehull::gpu::required_limits(&adapter);
+    narrow(&mut required_limits);
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    (device, queue, adapter.get_info())
+}
+
 #[test]
 fn a_borrowed_device_keeps_its_hosts_handlers_and_outlives_the_loan() {
     if common::device("a_borrowed_device_keeps_its_hosts_handlers_and_outlives_the_loan", false).is_none() {
         return;
     }
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
-    let descriptor =
-        wgpu::DeviceDescriptor { required_limits: wavehull::gpu::required_limits(&adapter), ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let (device, queue, info) = host(|_| ());
     let heard = Arc::new(AtomicUsize::new(0));
     let ear = Arc::clone(&heard);
     device.on_uncaptured_error(Arc::new(move |_| {
         ear.fetch_add(1, Ordering::Relaxed);
     }));
-    let gpu = Gpu::from_wgpu(device.clone(), queue.clone(), &adapter.get_info(), &Options::default());
+    let gpu = Gpu::from_wgpu(device.clone(), queue.clone(), &info, &Options::default());
     let (recording, y) = negation(&gpu, 100);
     assert_eq!(common::run(&gpu, &recording, &y, false).len(), 100);
     // A kernel that does not compile is reported to its caller, not to the host.
@@ -334,4 +341,36 @@ fn a_borrowed_device_keeps_its_hosts_handlers_and_outlives_the_loan() {
     queue.submit([]);
     device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     assert_eq!(heard.load(Ordering::Relaxed), 1, "the device works on after the loan");
+}
+
+#[test]
+fn a_borrowed_device_without_a_handler_never_panics() {
+    if common::device("a_borrowed_device_without_a_handler_never_panics", false).is_none() {
+        return;
+    }
+    // Neither page, parameters nor readback have the room that they like.
+    let (device, queue, info) = host(|limits| limits.max_buffer_size = 20_000);
+    let gpu = Gpu::from_wgpu(device.clone(), queue, &info, &Options::default());
+    let (recording, y) = negation(&gpu, 4500);
+    assert_eq!(common::run(&gpu, &recording, &y, false).len(), 4500, "18,000 bytes are read back, not 32,768");
+    let mut many = Recording::new();
+    let one = first(&recording);
+    let kernel = Kernel { params: <common::Words as wavehull::gpu::Params>::LAYOUT, ..one.kernel };
+    for _ in 0..1000 {
+        many.dispatch(&kernel, one.bindings.clone(), &common::Words([0; 64]), one.grid.clone(), 1.0).unwrap();
+    }
+    for _ in 0..2 {
+        let error = gpu.run(&many, &Control::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "parameters of 1,000 dispatches: {error}");
+        assert_eq!(common::run(&gpu, &recording, &y, false).len(), 4500, "the device works on");
+    }
+    device.destroy();
+    for _ in 0..2 {
+        let mut recording = recording.clone();
+        recording.read(y.binding());
+        let error = gpu.run(&recording, &Control::default()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::DeviceLost | ErrorKind::Internal), "{error}");
+        // Whether these notice is the driver's affair.
+        let _ = (gpu.upload(y.buffer(), &[1; 5]), gpu.allocate(16_000));
+    }
 }

@@ -134,14 +134,14 @@ impl Pipelines {
         }
         let text = kernel.wgsl()?;
         let compiled = scoped(device, || self.compile(device, kernel, text)).await;
-        let pipeline = Arc::new(compiled.map_err(|error| {
-            let what = if let wgpu::Error::OutOfMemory { .. } = error {
+        let pipeline = Arc::new(compiled.map_err(|refusal| {
+            let what = if refusal.exhausted {
                 exhausted(format!("the device has no memory left for kernel '{}'", kernel.name))
             } else {
                 Error::new(ErrorKind::Shader, format!("kernel '{}' does not compile", kernel.name))
                     .with_help("run `wavehull doctor` and report its output")
             };
-            what.with_source(error)
+            what.with_source(refusal)
         })?);
         locked(&self.compiled).insert(kernel.clone(), Arc::clone(&pipeline));
         Ok(pipeline)

@@ -257,9 +257,9 @@ impl Pool {
         };
         let created = scoped(device, || device.create_buffer(&descriptor)).await;
         let mut state = locked(&self.state);
-        let raw = created.map_err(|error| {
+        let raw = created.map_err(|refusal| {
             state.in_use.reserved -= page_size;
-            exhausted(format!("the device has no {page_size} bytes to give")).with_source(error)
+            exhausted(format!("the device has no {page_size} bytes to give")).with_source(refusal)
         })?;
         let mut page = Page { raw, size: page_size, free: BTreeMap::from([(0, page_size)]) };
         let raw = page.carve(0, size);

@@ -64,8 +64,8 @@ struct Inner {
 const _: () = {
     const fn assert_send_sync<T: Send + Sync>() {}
     assert_send_sync::<Gpu>();
-    fn assert_send(_: impl Send) {}
-    fn _futures(gpu: &Gpu, options: &Options, recording: &Recording, control: &Control, kernel: &Kernel) {
+    fn _assert_send(gpu: &Gpu, options: &Options, recording: &Recording, control: &Control, kernel: &Kernel) {
+        fn assert_send(_: impl Send) {}
         assert_send(Gpu::open_async(options));
         assert_send(gpu.allocate_async(1));
         assert_send(gpu.compile_async(kernel));
@@ -173,10 +173,8 @@ impl Gpu {
 
     /// The first failure that the device reported outside any scope, as an error; every run starts and ends with it.
     fn check_alive(&self) -> Result<()> {
-        #[cfg(not(target_arch = "wasm32"))]
         if locked(&self.0.failure).is_some() {
-            // A lost device is first seen as something invalid; the loss itself is told by a poll.
-            let _ = self.0.device.poll(wgpu::PollType::Poll);
+            self.listen();
         }
         match &*locked(&self.0.failure) {
             None => Ok(()),
@@ -187,6 +185,12 @@ impl Gpu {
             Some((kind, text)) => Err(Error::new(*kind, text.clone())
                 .with_help("open the device again; if it repeats, report it with `wavehull doctor --json`")),
         }
+    }
+
+    /// A lost device is first seen as something invalid; the loss itself is told by a poll.
+    fn listen(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = self.0.device.poll(wgpu::PollType::Poll);
     }
 
     /// What the device is and grants.

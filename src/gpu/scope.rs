@@ -8,9 +8,24 @@ use std::task::{Context, Poll, Waker};
 use super::Gpu;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What the device refused: wgpu's error, which is not [`Send`] on the web, as text.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Refusal {
+    /// For want of memory.
+    pub(super) exhausted: bool,
+    text: String,
+}
+
+impl From<wgpu::Error> for Refusal {
+    fn from(error: wgpu::Error) -> Self {
+        Self { exhausted: matches!(error, wgpu::Error::OutOfMemory { .. }), text: error.to_string() }
+    }
+}
+
 /// Does `work` inside scopes of its own for every kind of error. They lie around synchronous code only: a scope belongs
 /// to its thread, and a future may wake up on another one.
-pub(super) async fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+pub(super) async fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, Refusal> {
     let (value, answers) = {
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
@@ -21,7 +36,7 @@ pub(super) async fn scoped<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -
     };
     // What is out of memory is invalid later: the cause goes first.
     let (memory, internal, validation) = (answers.0.await, answers.1.await, answers.2.await);
-    memory.or(internal).or(validation).map_or(Ok(value), Err)
+    memory.or(internal).or(validation).map_or(Ok(value), |error| Err(error.into()))
 }
 
 /// The device itself is out of memory, whatever the budget says.
@@ -33,11 +48,11 @@ pub(super) fn exhausted(message: impl Into<String>) -> Error {
 impl Gpu {
     /// Does `work` inside scopes; what the device refused outranks what the work itself says.
     pub(super) async fn guarded<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        scoped(&self.0.device, work).await.map_err(|error| self.refused(error))?
+        scoped(&self.0.device, work).await.map_err(|refusal| self.refused(refusal))?
     }
 
-    /// [`Gpu::guarded`] for a caller that cannot wait. Natively the answer is there at once; the web gives none to this
-    /// caller, and its own log tells of a failure.
+    /// [`Gpu::guarded`] for a caller that cannot wait. Natively the answer is there at once; on the web it comes later
+    /// and is not heard.
     pub(super) fn guarded_now(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
         match pin!(self.guarded(work)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,
@@ -45,12 +60,13 @@ impl Gpu {
         }
     }
 
-    fn refused(&self, error: wgpu::Error) -> Error {
-        match (self.check_alive(), &error) {
-            (Err(failure), _) => failure,
-            (Ok(()), wgpu::Error::OutOfMemory { .. }) => exhausted("the device has no memory left for this run"),
-            (Ok(()), _) => Error::internal("the device refused a command"),
-        }
-        .with_source(error)
+    fn refused(&self, refusal: Refusal) -> Error {
+        self.listen();
+        let what = match self.check_alive() {
+            Err(failure) => failure,
+            Ok(()) if refusal.exhausted => exhausted("the device has no memory left for this run"),
+            Ok(()) => Error::internal("the device refused a command"),
+        };
+        what.with_source(refusal)
     }
 }

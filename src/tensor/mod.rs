@@ -147,7 +147,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The front of the same memory as an array of another shape, if it fits.
-    pub(crate) fn view(&self, shape: &[usize]) -> Option<Self> {
+    pub fn view(&self, shape: &[usize]) -> Option<Self> {
         let strides = strides(shape);
         let elements = shape.first().zip(strides.first()).map_or(1, |(&n, &stride)| n * stride);
         (elements as u64 * 4 <= self.buffer.size()).then(|| Self {
