@@ -10,7 +10,7 @@ use super::profile::Clock;
 use super::readback::Staging;
 use super::recording::{Command, Dispatch, Grid, ReadTicket, Recording};
 use super::{Gpu, locked};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Aimed time of one submission. Operating systems reset a device that is busy for about two seconds.
 const SUBMISSION: f64 = 0.1;
@@ -75,8 +75,8 @@ impl Gpu {
     /// Runs a recording to its end and brings back what it reads.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] between submissions if the token says so, [`ErrorKind::DeviceLost`],
-    /// [`ErrorKind::Shader`] for a kernel that does not compile, [`ErrorKind::OutOfMemory`].
+    /// [`crate::ErrorKind::Cancelled`] between submissions if the token says so, [`crate::ErrorKind::DeviceLost`],
+    /// [`crate::ErrorKind::Shader`] for a kernel that does not compile, [`crate::ErrorKind::OutOfMemory`].
     pub async fn run_async(&self, recording: &Recording, control: &Control) -> Result<Output> {
         self.execute(recording, control, false).await
     }
@@ -375,7 +375,7 @@ impl Gpu {
             let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };
             if let Err(error) = self.0.device.poll(poll) {
                 self.check_alive()?;
-                return Err(Error::new(ErrorKind::DeviceLost, "the device did not finish its work")
+                return Err(Error::new(crate::ErrorKind::DeviceLost, "the device did not finish its work")
                     .with_help("the driver may have reset it; run again, and report it with `wavehull doctor`")
                     .with_source(error));
             }

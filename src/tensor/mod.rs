@@ -6,10 +6,8 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{ArrayD, ArrayView, Dimension};
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Binding, Buffer, Control, Gpu, Output, ReadTicket, Recording};
+use crate::gpu::{Binding, Buffer, Gpu, Output, ReadTicket, Recording};
 
 /// An element type that kernels know, four bytes wide.
 pub trait Element: bytemuck::Pod + Default + Send + Sync + 'static {
@@ -84,7 +82,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// Those of [`Tensor::uninit_async`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn from_array<D: Dimension>(gpu: &Gpu, array: &ArrayView<'_, T, D>) -> Result<Self> {
+    pub fn from_array<D: ndarray::Dimension>(gpu: &Gpu, array: &ndarray::ArrayView<'_, T, D>) -> Result<Self> {
         let elements: Vec<T> = array.iter().copied().collect();
         Self::from_slice(gpu, array.shape(), &elements)
     }
@@ -113,12 +111,12 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// Those of [`Gpu::run_async`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn to_array(&self, gpu: &Gpu) -> Result<ArrayD<T>> {
+    pub fn to_array(&self, gpu: &Gpu) -> Result<ndarray::ArrayD<T>> {
         let mut recording = Recording::new();
         let ticket = self.record_read(&mut recording);
-        let mut output = gpu.run(&recording, &Control::default())?;
+        let mut output = gpu.run(&recording, &crate::Control::default())?;
         let elements = self.take(&mut output, ticket);
-        ArrayD::from_shape_vec(self.shape.clone(), elements).map_err(|e| Error::internal(e.to_string()))
+        ndarray::ArrayD::from_shape_vec(self.shape.clone(), elements).map_err(|e| Error::internal(e.to_string()))
     }
 
     /// Records a read of the whole array; [`Tensor::take`] gives its elements.

@@ -70,7 +70,7 @@ pub(super) struct Plan {
 }
 
 /// Most operations of the product of one walk step: a fraction of a second on a small GPU, as an indirect dispatch is never cut.
-const STEP: usize = 40_000_000_000;
+const STEP: u64 = 40_000_000_000;
 
 impl Plan {
     /// A plan for at most `boxes` boxes of `rows` output rows each.
@@ -91,7 +91,7 @@ impl Plan {
         let least = rows.next_multiple_of(tile);
         let most_rows = (binding / sizes.widest_row)
             .min(2 * caps.max_workgroups as usize)
-            .min(STEP / (2 * sizes.widest_product).max(1))
+            .min(usize::try_from(STEP / (2 * sizes.widest_product as u64).max(1)).unwrap_or(usize::MAX))
             .max(least);
         let batch = boxes
             .min(free / (sizes.per_box + least * sizes.per_row))
