@@ -1,7 +1,7 @@
 //! Lists of instances: many (network, property) pairs, batched per network in one process.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::proof::{Proof, sha256_hex};
@@ -336,11 +336,6 @@ fn copy_of(error: &Error) -> Error {
         Some(help) => copy.with_help(help),
         None => copy,
     }
-}
-
-/// Files of a list's instance.
-pub fn paths(base: &Path, instance: &Instance) -> (PathBuf, PathBuf) {
-    (base.join(&instance.onnx), base.join(&instance.vnnlib))
 }
 
 #[cfg(test)]
