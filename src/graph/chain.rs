@@ -162,6 +162,7 @@ impl<'a> Builder<'a> {
                 self.gemm(step, [trans_a, trans_b])?;
                 self.gemm_scaling(step, alpha, beta)
             }
+            _ => Err(step.unsupported("is not a part of a chain")),
         }
     }
 

@@ -7,6 +7,7 @@
 mod bounded;
 mod chain;
 mod device;
+mod layers;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 mod reference;
@@ -16,6 +17,7 @@ mod testing;
 
 pub use chain::{Affine, Chain};
 pub use device::Executor;
+pub use layers::{Activation, Convolution, Edge, Extent, Layer, Layers, Map, Source, Sparse};
 
 use ndarray::ArrayD;
 use std::sync::Arc;
@@ -62,8 +64,84 @@ pub enum Op {
     Div,
     /// `max(x, 0)`.
     Relu,
-    /// The same elements in another shape: Flatten, Reshape, Squeeze, Unsqueeze. The shape is the output's.
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `exp(x - max) / sum exp(x - max)` along one axis.
+    Softmax {
+        /// The axis, counted from the front.
+        axis: usize,
+    },
+    /// Convolution of `[1, C, H, W]` with a constant weight `[M, C / groups, kH, kW]` and an optional constant bias `[M]`.
+    Conv(Window),
+    /// Transposed convolution of `[1, C, H, W]` with a constant weight `[C, M / groups, kH, kW]` and an optional bias `[M]`.
+    ConvTranspose {
+        /// The window, of the convolution that this is the transpose of.
+        window: Window,
+        /// Rows and columns added at the bottom and on the right of the result.
+        output_padding: [usize; 2],
+    },
+    /// Maximum over windows of `[1, C, H, W]`, kernel size from `kernel`; padding counts as minus infinity.
+    MaxPool {
+        /// Height and width of the window.
+        kernel: [usize; 2],
+        /// Where windows lie (`groups` is 1).
+        window: Window,
+    },
+    /// Mean over windows of `[1, C, H, W]`.
+    AveragePool {
+        /// Height and width of the window.
+        kernel: [usize; 2],
+        /// Where windows lie (`groups` is 1).
+        window: Window,
+        /// Divide by the size of the window even where it reaches into the padding, instead of by the elements inside.
+        count_include_pad: bool,
+    },
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias` for each channel (axis 1); operands scale, bias, mean, variance.
+    BatchNormalization {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// Constant zeros or another number round the input.
+    Pad {
+        /// Elements added before and after, for each axis.
+        pads: Vec<[usize; 2]>,
+        /// What they are.
+        value: f32,
+    },
+    /// Axes in another order: axis i of the output is axis `perm[i]` of the input.
+    Transpose {
+        /// The order.
+        perm: Vec<usize>,
+    },
+    /// Operands behind each other along an axis.
+    Concat {
+        /// The axis, counted from the front.
+        axis: usize,
+    },
+    /// Elements of the input in a fixed order, `output[i] = input[indices[i]]` in row-major order: Slice, Gather, Split.
+    Select {
+        /// One index an element of the output.
+        indices: Arc<Vec<usize>>,
+    },
+    /// The same elements in another shape: Flatten, Reshape, Squeeze, Unsqueeze, Identity, Dropout. The shape is the output's.
     Reshape,
+}
+
+/// Where the windows of a convolution or a pool lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows and columns from one window to the next.
+    pub strides: [usize; 2],
+    /// Zeros above the first row and left of the first column.
+    pub begin: [usize; 2],
+    /// Zeros below the last row and right of the last column.
+    pub end: [usize; 2],
+    /// Distance of neighbouring taps.
+    pub dilations: [usize; 2],
+    /// Groups that channels are divided into.
+    pub groups: usize,
 }
 
 impl Op {
@@ -77,6 +155,18 @@ impl Op {
             Self::Mul => "Mul",
             Self::Div => "Div",
             Self::Relu => "Relu",
+            Self::Sigmoid => "Sigmoid",
+            Self::Tanh => "Tanh",
+            Self::Softmax { .. } => "Softmax",
+            Self::Conv(_) => "Conv",
+            Self::ConvTranspose { .. } => "ConvTranspose",
+            Self::MaxPool { .. } => "MaxPool",
+            Self::AveragePool { .. } => "AveragePool",
+            Self::BatchNormalization { .. } => "BatchNormalization",
+            Self::Pad { .. } => "Pad",
+            Self::Transpose { .. } => "Transpose",
+            Self::Concat { .. } => "Concat",
+            Self::Select { .. } => "Select",
             Self::Reshape => "Reshape",
         }
     }

@@ -125,7 +125,10 @@ fn arity(op: &Op) -> (usize, usize) {
     match op {
         Op::Gemm { .. } => (2, 3),
         Op::MatMul | Op::Add | Op::Sub | Op::Mul | Op::Div => (2, 2),
-        Op::Relu | Op::Reshape => (1, 1),
+        Op::BatchNormalization { .. } => (5, 5),
+        Op::Conv(_) | Op::ConvTranspose { .. } => (2, 3),
+        Op::Concat { .. } => (1, usize::MAX),
+        _ => (1, 1),
     }
 }
 
@@ -151,6 +154,7 @@ pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape
             }
             declared.to_vec()
         }
+        _ => return Err(format!("{} is not supported", op.name())),
     };
     elements(&out)?;
     Ok(out)
