@@ -8,14 +8,14 @@ use super::book::{
     Book, Open, State, claims, inward, layer_proof, nearest, row_count, specification, surely_fulfilled,
 };
 use super::bounds::{Bounds, Mode};
-use super::network::DeviceChain;
+use super::network::{DeviceNet, Order};
 use super::proof::QueryProof;
 use super::property::{Conjunction, Property, Query};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
 use super::state::{Plan, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Recording};
-use crate::graph::{Chain, Graph};
+use crate::graph::{Activation, Graph, Layers};
 
 /// Conditions of a query that the second attack concentrates on.
 const PROMISING: usize = 3;
@@ -123,8 +123,7 @@ pub struct Outcome {
 pub struct Verifier {
     gpu: Gpu,
     graph: Graph,
-    chain: Chain,
-    net: DeviceChain,
+    net: DeviceNet,
     rounding: Rounding,
     options: VerifyOptions,
 }
@@ -147,12 +146,12 @@ impl Verifier {
     /// Puts a network on a device.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] if the network is not a chain of affine layers and ReLUs; memory errors.
+    /// [`crate::ErrorKind::Unsupported`] if the network cannot be written as layers (see [`Layers::from_graph`]); memory errors.
     pub async fn new_async(gpu: &Gpu, graph: &Graph, options: VerifyOptions) -> Result<Self> {
-        let chain = Chain::from_graph(graph)?;
-        let net = DeviceChain::new(gpu, &chain).await?;
-        let rounding = Rounding::new(options.soundness, &chain);
-        Ok(Self { gpu: gpu.clone(), graph: graph.clone(), chain, net, rounding, options })
+        let layers = Layers::from_graph(graph)?;
+        let net = DeviceNet::new(gpu, &layers).await?;
+        let rounding = Rounding::new(options.soundness, net.terms, net.largest);
+        Ok(Self { gpu: gpu.clone(), graph: graph.clone(), net, rounding, options })
     }
 
     /// Blocking twin of [`Verifier::new_async`].
@@ -221,15 +220,13 @@ impl Verifier {
 
     /// Starts of the last attack: as many as make a fixed amount of work for one condition, within reason.
     fn starts(&self) -> usize {
-        let weights: usize = self.chain.layers.iter().map(|layer| layer.weight.len()).sum();
-        (6_000_000 / weights.max(1)).clamp(12, 64)
+        (6_000_000 / self.net.work().max(1)).clamp(12, 64)
     }
 
     fn check_fit(&self, property: &Property) -> Result<()> {
-        for (what, declared, has) in [
-            ("inputs", property.inputs, self.chain.input_len()),
-            ("outputs", property.outputs, self.chain.output_len()),
-        ] {
+        for (what, declared, has) in
+            [("inputs", property.inputs, self.net.n_in()), ("outputs", property.outputs, self.net.n_out())]
+        {
             if declared != has {
                 return Err(Error::bad_input(format!(
                     "the property declares {declared} {what}, the network has {has}"
@@ -277,14 +274,14 @@ impl Verifier {
         let queries: Vec<&Query> = batch.iter().map(|&i| open[i].query).collect();
         let lower: Vec<f32> = queries.iter().flat_map(|q| q.input.lo_out.iter().map(|&v| round_down(v))).collect();
         let upper: Vec<f32> = queries.iter().flat_map(|q| q.input.hi_out.iter().map(|&v| round_up(v))).collect();
-        let spec = specification(&queries, rows, self.chain.output_len());
+        let spec = specification(&queries, rows, self.net.n_out());
         let mode = Mode { all_rows: self.options.all_rows, intersect: self.options.intersect };
         let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, (mode, plan), (&lower, &upper), &spec).await?;
         let mut recording = Recording::new();
+        bounds.record_input(&mut recording)?;
         for layer in 0..self.net.layers.len() {
             bounds.record_interval(&mut recording, layer)?;
-            // The first layer's intervals are exact, and a layer without a ReLU has no line to tighten.
-            if full && layer > 0 && self.net.layers[layer].relu {
+            if full && self.net.layers[layer].is_refinable() {
                 bounds.record_refine(&mut recording, layer)?;
             }
             bounds.record_lines(&mut recording, layer)?;
@@ -292,9 +289,10 @@ impl Verifier {
         bounds.record_queries(&mut recording)?;
         let margins = bounds.queries.lower.record_read(&mut recording);
         let bad = bounds.bad.record_read(&mut recording);
-        let corners = (full && self.options.attack).then(|| bounds.queries.corner.record_read(&mut recording));
+        let forms = (full && self.options.attack).then(|| bounds.queries.form.record_read(&mut recording));
         let mut output = self.gpu.run_async(&recording, control).await?;
-        let corners = corners.map_or_else(Vec::new, |ticket| bounds.queries.corner.take(&mut output, ticket));
+        let forms = forms.map_or_else(Vec::new, |ticket| bounds.queries.form.take(&mut output, ticket));
+        let corners = corners(&Order(self.net.input).to_onnx(&forms), (&lower, &upper), (rows, self.net.n_in()));
         let margins = bounds.queries.lower.take(&mut output, margins);
         let bad = bounds.bad.take(&mut output, bad);
         let mut held = Vec::new();
@@ -327,21 +325,24 @@ impl Verifier {
         control: &Control,
     ) -> Result<()> {
         let mut recording = Recording::new();
-        let relus: Vec<usize> = (0..self.net.layers.len()).filter(|&k| self.net.layers[k].relu).collect();
+        let relus: Vec<usize> =
+            (0..self.net.layers.len()).filter(|&k| self.net.layers[k].activation != Activation::None).collect();
         let tickets: Vec<_> = relus
             .iter()
             .map(|&k| {
                 let state = &bounds.layers[k];
-                let refined = (full && k > 0).then(|| state.refined.record_read(&mut recording));
+                let refined =
+                    (full && self.net.layers[k].is_refinable()).then(|| state.refined.record_read(&mut recording));
                 (state.lower.record_read(&mut recording), state.upper.record_read(&mut recording), refined)
             })
             .collect();
         let mut output = self.gpu.run_async(&recording, control).await?;
         let mut layers = Vec::new();
         for (&k, (lower, upper, refined)) in relus.iter().zip(tickets) {
-            let state = &bounds.layers[k];
-            let refined = refined.map(|ticket| state.refined.take(&mut output, ticket));
-            layers.push((state.lower.take(&mut output, lower), state.upper.take(&mut output, upper), refined));
+            let (state, order) = (&bounds.layers[k], Order(self.net.layers[k].extent));
+            let refined = refined.map(|ticket| order.to_onnx(&state.refined.take(&mut output, ticket)));
+            let (lower, upper) = (state.lower.take(&mut output, lower), state.upper.take(&mut output, upper));
+            layers.push((order.to_onnx(&lower), order.to_onnx(&upper), refined));
         }
         for &(place, i) in held {
             let of_layer = |(lower, upper, refined): &(Vec<f32>, Vec<f32>, Option<Vec<u32>>), n: usize| {
@@ -349,7 +350,7 @@ impl Verifier {
                 let flags = refined.as_ref().map(|flags| &flags[at.clone()]);
                 layer_proof(&lower[at.clone()], &upper[at.clone()], flags)
             };
-            let proofs = layers.iter().zip(&relus).map(|(l, &k)| of_layer(l, self.net.layers[k].n_out)).collect();
+            let proofs = layers.iter().zip(&relus).map(|(l, &k)| of_layer(l, self.net.layers[k].len())).collect();
             let claims = open[i].bounds.iter().flatten().copied().collect();
             open[i].proof = Some(QueryProof { layers: proofs, claims });
         }
@@ -399,7 +400,7 @@ impl Verifier {
         let boxes = queries.iter().map(|q| q.input.lo.iter().zip(&q.input.hi).map(|(&l, &h)| inward(l, h)));
         let (lower, upper): (Vec<f32>, Vec<f32>) = boxes.flatten().unzip();
         let rows = queries.iter().map(|q| row_count(q)).max().unwrap_or(0).max(1);
-        let spec = specification(&queries, rows, self.chain.output_len());
+        let spec = specification(&queries, rows, self.net.n_out());
         let constants: Vec<f32> = spec.state.iter().step_by(2).copied().collect();
         let mut aims = Vec::new();
         let mut meaning = Vec::new();
@@ -443,4 +444,13 @@ impl Verifier {
         let y = y.into_iter().map(|(value, _)| value).collect();
         Ok(fulfilled.then_some(Counterexample { query: open.index, conjunction, x, y }))
     }
+}
+
+/// For the rows of every box of `n` inputs, the corner of the box at which the row's linear form, `[boxes * rows, n]`, is least.
+fn corners(forms: &[f32], (lower, upper): (&[f32], &[f32]), (rows, n): (usize, usize)) -> Vec<f32> {
+    let boxes = lower.chunks(n.max(1)).zip(upper.chunks(n.max(1)));
+    let of_box = |(forms, (l, h)): (&[f32], (&[f32], &[f32]))| -> Vec<f32> {
+        forms.iter().enumerate().map(|(at, &a)| if a < 0.0 { h[at % n] } else { l[at % n] }).collect()
+    };
+    forms.chunks((rows * n).max(1)).zip(boxes).flat_map(of_box).collect()
 }
