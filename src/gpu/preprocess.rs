@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
+    ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
 ];
 
 /// Expands `source` with `defines`.
