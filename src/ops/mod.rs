@@ -3,6 +3,7 @@
 //! Every operator has a leading batch axis; an operand whose stride along it is 0 is shared. No result depends on the
 //! length of that axis, on the tile shape or on the device's clock.
 
+pub mod conv;
 pub mod elementwise;
 pub mod matmul;
 pub mod reduce;
@@ -15,6 +16,7 @@ use crate::gpu::Kernel;
 /// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
     [
+        conv::catalogue(),
         elementwise::catalogue(),
         matmul::catalogue(),
         reduce::catalogue(),

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compact;
+mod conv;
 mod elementwise;
 mod gathered;
 mod matmul;
