@@ -1,7 +1,8 @@
 //! Proofs as files, against real networks and properties where they are at hand.
 
 use super::*;
-use crate::verify::proof::{LayerProof, QueryProof, sha256_hex};
+use crate::verify::proof::{Claim, LayerProof, QueryProof, sha256_hex};
+use crate::verify::property::Query;
 use std::path::{Path, PathBuf};
 
 /// A folder of its own for a test's files, removed afterwards.
@@ -42,9 +43,10 @@ fn instances(test: &str) -> Option<PathBuf> {
 fn modest_proof(network: &Path, property: &Path) -> Proof {
     let (graph, network) = crate::graph::onnx::read(network).unwrap();
     let (property, text) = crate::verify::vnnlib::read(property).unwrap();
-    let widths = Network::new(&graph).unwrap().relu_widths();
+    let widths: Vec<usize> = Network::new(&layers(&graph).unwrap()).unwrap().activated().map(|l| l.width()).collect();
     let layer = |(index, &width): (usize, &usize)| LayerProof {
         slopes: vec![0.0; width],
+        upper: vec![],
         refined: (0..if index > 0 { width } else { 0 }).map(|j| (j, -1e30, 1e30)).collect(),
     };
     let query = |query: &Query| QueryProof {
