@@ -33,7 +33,7 @@ mod rounding;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Chain, Edge, Extent, Graph, Layer, Layers, Map, Source};
+use crate::graph::{Graph, Layers};
 use crate::verify::proof::{Item, Proof, SOUNDNESS, bad_proof};
 use crate::verify::property::Property;
 use network::Network;
@@ -76,7 +76,7 @@ pub fn check(
 ) -> Result<CheckReport> {
     digest(proof, Item::Network, "network", &proof.network, network_sha256)?;
     digest(proof, Item::Property, "property", &proof.property, property_sha256)?;
-    derive(proof, &layers(graph)?, property, Rounding::of_this_processor()?)
+    derive(proof, &Layers::from_graph(graph)?, property, Rounding::of_this_processor()?)
 }
 
 /// Checks a proof file against the files of the network and the property, plain or gzipped.
@@ -153,22 +153,4 @@ fn derive(proof: &Proof, layers: &Layers, property: &Property, rounding: Roundin
         report.worst = report.worst.min(worst);
     }
     Ok(report)
-}
-
-/// The layers of a graph.
-fn layers(graph: &Graph) -> Result<Layers> {
-    let chain = Chain::from_graph(graph)?;
-    let mut layers = Layers { input: Extent::flat(chain.input_len()), layers: vec![] };
-    for (index, affine) in chain.layers.into_iter().enumerate() {
-        let source = index.checked_sub(1).map_or(Source::Input, Source::Layer);
-        layers.layers.push(Layer {
-            name: format!("layer {index}"),
-            extent: Extent::flat(affine.bias.len()),
-            edges: vec![Edge { source, map: Map::Dense(affine.weight), rel: affine.weight_rel }],
-            bias: affine.bias.to_vec(),
-            bias_abs: affine.bias_abs.to_vec(),
-            activation: if affine.relu { Activation::Relu } else { Activation::None },
-        });
-    }
-    Ok(layers)
 }

@@ -43,7 +43,7 @@ fn instances(test: &str) -> Option<PathBuf> {
 fn modest_proof(network: &Path, property: &Path) -> Proof {
     let (graph, network) = crate::graph::onnx::read(network).unwrap();
     let (property, text) = crate::verify::vnnlib::read(property).unwrap();
-    let widths: Vec<usize> = Network::new(&layers(&graph).unwrap()).unwrap().activated().map(|l| l.width()).collect();
+    let widths: Vec<usize> = Network::new(&Layers::from_graph(&graph).unwrap()).unwrap().activated().map(|l| l.width()).collect();
     let layer = |(index, &width): (usize, &usize)| LayerProof {
         slopes: vec![0.0; width],
         upper: vec![],
