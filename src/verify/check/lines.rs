@@ -90,7 +90,8 @@ fn known([l, h]: [f64; 2], slopes: [f64; 2]) -> ([f64; 2], [f64; 2]) {
     if l >= -FAR && h <= FAR {
         ([l, h], slopes.map(|k| if k < FLAT { 0.0 } else { k }))
     } else {
-        ([l.max(-FAR), h.min(FAR)], [0.0; 2])
+        // Where S is 0 or 1 but for less than any offset's rounding.
+        ([l, h].map(|z| z.max(-FAR).min(FAR)), [0.0; 2])
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the checker against a naive prover, against exact values, and against every kind of bad proof.
 
+mod crown;
 mod curves;
 mod dags;
 mod double;
