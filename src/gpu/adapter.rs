@@ -126,6 +126,18 @@ impl Caps {
     }
 }
 
+#[cfg(test)]
+impl Caps {
+    /// A device that grants nothing, for tests without one.
+    pub(crate) fn of_nothing() -> Self {
+        Self::new(
+            &wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::Noop),
+            &wgpu::Limits::default(),
+            wgpu::Features::empty(),
+        )
+    }
+}
+
 impl std::fmt::Display for Caps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({}, {})", self.name, self.backend, self.driver)
