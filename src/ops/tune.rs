@@ -1,6 +1,6 @@
 //! Kernel variants chosen by measurement, and the file that keeps the choice.
 //!
-//! [`tune`] times the variants of each class of shape on an open device and puts the fastest into its [`Tuning`] table; with a
+//! [`tune`] times the variants of each class of shape on an open device and puts the fastest into its [`Tuning`](crate::gpu::Tuning) table; with a
 //! folder, what was measured is kept in a file and read back the next time. Nothing is measured or written unless it is
 //! called. Variants agree bit for bit, so no result depends on what is chosen.
 //!
@@ -13,7 +13,7 @@ mod probe;
 use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::gpu::{Control, Gpu, Tuning};
+use crate::gpu::{Caps, Control, Gpu};
 use crate::ops::matmul::{Class, Variant};
 
 /// How to choose variants.
@@ -25,6 +25,8 @@ pub struct TuneOptions {
     /// Seconds for a class of shapes (compiling counts), after which the best so far, or the shipped variant, is chosen.
     /// `None` for two seconds, half a second on a software device.
     pub seconds: Option<f64>,
+    /// Measure nothing: only take over what the file has.
+    pub cached_only: bool,
 }
 
 /// Where the choices of a device come from.
@@ -54,7 +56,9 @@ pub async fn tune_async(gpu: &Gpu, options: &TuneOptions, control: &Control) -> 
             report.kept += 1;
         }
     }
-    report.measured = probe::run(gpu, options.seconds, control).await?;
+    if !options.cached_only {
+        report.measured = probe::run(gpu, options.seconds, control).await?;
+    }
     if let Some(path) = path.filter(|_| report.measured > 0) {
         file::write(&path, caps);
     }
@@ -71,11 +75,6 @@ pub fn tune(gpu: &Gpu, options: &TuneOptions, control: &Control) -> Result<Tuned
 }
 
 /// The cache file of a device in a folder, whether it is there or not.
-pub fn cache_file(folder: &std::path::Path, caps: &crate::gpu::Caps) -> PathBuf {
+pub fn cache_file(folder: &std::path::Path, caps: &Caps) -> PathBuf {
     file::path(folder, caps)
-}
-
-/// Whether every class of a table has a measured variant.
-pub fn complete(tuning: &Tuning) -> bool {
-    Class::ALL.iter().all(|class| tuning.get(class.name()).is_some())
 }
