@@ -73,6 +73,11 @@ impl Folder {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments).current_dir(&self.0).stdin(Stdio::null());
+        // Measured choices of kernels (and the driver's own cache) stay in a folder that the tests share.
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        for variable in ["XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"] {
+            command.env(variable, &cache);
+        }
         command
     }
 

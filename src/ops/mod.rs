@@ -9,6 +9,7 @@ pub mod matmul;
 pub mod reduce;
 pub mod row_compact;
 pub mod transpose;
+pub mod tune;
 
 use crate::error::{Error, Result};
 use crate::gpu::Kernel;
