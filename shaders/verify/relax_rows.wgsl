@@ -11,7 +11,7 @@
 // FIRST: the row comes from `a` as a weight matrix: row (slot / sides) % p.rows_of_a, negated for odd slots (upper bounds).
 // else:  a_j is the sum over the rows[r].w split-K planes of a that have terms.
 // INPUT: the layer is the input box (box_lower, box_upper): no lines, no list, only w is meaningful.
-// CORNER (with INPUT): corner[slot] = the point of the box where the row's linear form is least, to start an attack from.
+// FORM (with INPUT): form[slot] = the a_j, the row's linear form on the inputs: where it is least, and what halving an input brings.
 // Buffers (f32): a [planes, rows, p.lda]; out [rows, p.ld_out], compact: column k belongs to active neuron list[owner][k];
 //   partial [rows, 32]; rows as row_table.wgsl; lines [batch, n, 2], list, count: the active neurons of each input, compact.
 // Precision: at most 2 ceil(n / 32) + 2 roundings on a partial sum; partials are summed by another dispatch (row_finish.wgsl);
@@ -34,8 +34,8 @@ const NONE = 0xffffffffu;
 #ifdef INPUT
 @group(0) @binding(4) var<storage, read_write> box_lower: array<f32>;
 @group(0) @binding(5) var<storage, read_write> box_upper: array<f32>;
-#ifdef CORNER
-@group(0) @binding(6) var<storage, read_write> corner: array<f32>;
+#ifdef FORM
+@group(0) @binding(6) var<storage, read_write> form: array<f32>;
 #endif
 #else
 @group(0) @binding(4) var<storage, read_write> lines: array<vec4<f32>>;
@@ -95,8 +95,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #ifdef INPUT
         let l = box_lower[owner * p.ld_list + j];
         let h = box_upper[owner * p.ld_list + j];
-#ifdef CORNER
-        corner[slot * p.ld_list + j] = select(l, h, value < 0.0);
+#ifdef FORM
+        form[slot * p.ld_list + j] = value;
 #endif
 #else
         let line = lines[(owner * p.n + k) * 2u];

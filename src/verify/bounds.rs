@@ -62,7 +62,7 @@ struct Target<'b> {
     /// Whether every row of the source ends with a bound on the relative error of its coefficients.
     has_rel: bool,
     keep: Flag,
-    corner: Option<&'b Tensor>,
+    form: Option<&'b Tensor>,
 }
 
 impl<'a> Bounds<'a> {
@@ -234,7 +234,7 @@ impl<'a> Bounds<'a> {
             start: index - 1,
             has_rel: false,
             keep: Flag::StillUnstable,
-            corner: None,
+            form: None,
         };
         let (len, groups, threads) = self.strided(n)?;
         let start = kernels::RowStart {
@@ -281,7 +281,7 @@ impl<'a> Bounds<'a> {
             start: self.net.layers.len() - 1,
             has_rel: true,
             keep: Flag::StillUndecided,
-            corner: Some(&q.corner),
+            form: Some(&q.form),
         };
         self.record_walk(recording, &target, 0..rows)
     }
@@ -302,7 +302,7 @@ impl<'a> Bounds<'a> {
             self.record_table(recording, target, index, false)?;
             self.record_product(recording, index)?;
         }
-        let input = Level::Input { corner: target.corner.is_some() };
+        let input = Level::Input { form: target.form.is_some() };
         self.record_relax(recording, target, 0, input)?;
         self.record_finish(recording, target, self.net.n_in(), input)
     }
@@ -356,7 +356,7 @@ impl<'a> Bounds<'a> {
         let mut bindings = vec![a.binding(), walk.partial.binding(), walk.rows.binding(), self.bad.binding()];
         let ld_list = if matches!(level, Level::Input { .. }) {
             bindings.extend([self.box_lower.binding(), self.box_upper.binding()]);
-            bindings.extend(target.corner.map(Tensor::binding));
+            bindings.extend(target.form.map(Tensor::binding));
             self.box_lower.row_stride()
         } else {
             let state = &self.layers[index];

@@ -113,23 +113,23 @@ pub(super) fn row_start() -> Kernel {
 pub(super) enum Level {
     First,
     Hidden,
-    /// The box; for rows of an output also the corner where the form is least.
+    /// The box; for rows of an output also the form itself, the coefficients of its linear bound.
     Input {
-        corner: bool,
+        form: bool,
     },
 }
 
 pub(super) fn relax_rows(level: Level) -> Kernel {
     let mut bindings = vec![Read, Write, Read, Write, Read, Read];
     match level {
-        Level::Input { corner: false } => {}
-        Level::Input { corner: true } => bindings.push(Write),
+        Level::Input { form: false } => {}
+        Level::Input { form: true } => bindings.push(Write),
         _ => bindings.extend([Read, Write]),
     }
     Kernel::new::<RelaxRows>("relax_rows", source!("relax_rows"), &bindings)
         .flag("FIRST", level == Level::First)
         .flag("INPUT", matches!(level, Level::Input { .. }))
-        .flag("CORNER", level == Level::Input { corner: true })
+        .flag("FORM", level == Level::Input { form: true })
 }
 
 pub(super) fn row_finish(level: Level) -> Kernel {
@@ -146,7 +146,7 @@ pub(super) fn attack_step() -> Kernel {
     Kernel::new::<AttackStep>("attack_step", source!("attack_step"), &[Write, Read, Read, Read, Read])
 }
 
-const INPUT: Level = Level::Input { corner: false };
+const INPUT: Level = Level::Input { form: false };
 
 /// One kernel of each permutation, for validation and `doctor`.
 pub fn catalogue() -> Vec<Kernel> {
@@ -154,7 +154,7 @@ pub fn catalogue() -> Vec<Kernel> {
     let mut all = vec![interval_prepare(), interval_finish(), relax_neurons(), row_start()];
     all.extend(flags.map(select_neurons));
     all.extend([true, false].map(row_table));
-    all.extend([Level::First, Level::Hidden, INPUT, Level::Input { corner: true }].map(relax_rows));
+    all.extend([Level::First, Level::Hidden, INPUT, Level::Input { form: true }].map(relax_rows));
     all.extend([Level::Hidden, INPUT].map(row_finish));
     all.extend([attack_target(), attack_step()]);
     all

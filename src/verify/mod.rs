@@ -14,10 +14,12 @@ mod network;
 pub mod proof;
 pub mod property;
 mod soundness;
+mod split;
 mod state;
 mod verifier;
 pub mod vnnlib;
 
 pub use property::{Conjunction, InputBox, Property, Query, Row};
 pub use soundness::Soundness;
+pub use split::Boxes;
 pub use verifier::{Counterexample, Outcome, Reason, Verdict, Verifier, VerifyOptions};

@@ -37,8 +37,8 @@ pub(super) struct QueryState {
     pub spec: Tensor,
     /// `[batch, rows]`: best lower bound of each row.
     pub lower: Tensor,
-    /// `[batch * rows, inputs]`: where the linear lower bound of each row is least, for rows that got so far.
-    pub corner: Tensor,
+    /// `[batch * rows, inputs]`: the coefficients of each row's linear lower bound on the inputs, for rows that got so far.
+    pub form: Tensor,
     pub unused: Tensor,
     pub selection: Selection,
     /// `(constant, error)` of every row.
@@ -138,16 +138,16 @@ impl Sizes {
         let planes_out = most_out.div_ceil(matmul::CHUNK).max(1);
         let neurons: usize = net.layers.iter().map(|l| pitch(l.n_out)).sum();
         let interval = (3 * pitch(most_in) + 3 * planes_in * pitch(most_out)) * 4;
-        let corner = rows * pitch(net.n_in()) * 4;
-        let query = corner + rows * (pitch(net.n_out() + 1) + 10) * 4;
+        let form = rows * pitch(net.n_in()) * 4;
+        let query = form + rows * (pitch(net.n_out() + 1) + 10) * 4;
         let slots = (2 * most_out).max(rows) * 12;
         Self {
             // lower, upper, refined, weight_sum, flags, list and two vectors a neuron.
             per_box: neurons * (6 * 4 + 32) + 2 * pitch(net.n_in()) * 4 + interval + query + slots + 64,
             widest_box: (2 * planes_in * pitch(most_out) * 4)
                 .max(most_out * 32)
-                .max(corner)
-                .max(query - corner)
+                .max(form)
+                .max(query - form)
                 .max(slots),
             per_row: (planes_out + 1) * pitch(net.widest()) * 4 + 32 * 16 + 16,
             widest_row: (planes_out * pitch(net.widest()) * 4).max(32 * 16),
@@ -206,7 +206,7 @@ impl QueryState {
         Ok(Self {
             spec: Tensor::from_slice_async(gpu, &[batch * spec.rows, spec.outputs + 1], &matrix).await?,
             lower: Tensor::from_slice_async(gpu, &shape, &nothing).await?,
-            corner: Tensor::uninit_async(gpu, &[batch * spec.rows, n_in]).await?,
+            form: Tensor::uninit_async(gpu, &[batch * spec.rows, n_in]).await?,
             unused: Tensor::uninit_async(gpu, &shape).await?,
             selection,
             state: Tensor::from_slice_async(gpu, &[2 * batch * spec.rows], &spec.state).await?,
