@@ -12,9 +12,12 @@ use wavehull::{Error, ErrorKind, Result, VERSION};
 
 use super::device::DeviceReport;
 use super::progress::Bar;
-use super::render::{Table, counted, since, time};
-use super::verify::{Args, StartUp};
+use super::render::{Table, counted, number, since, time};
+use super::verify::{Args, StartUp, split_words};
 use super::{Global, SCHEMA, exit, vnncomp, write_file};
+
+/// Instances that are named one by one when their splitting was cut short.
+const CUT_SHORT: usize = 20;
 
 /// Which list, and what to write about it.
 #[derive(Debug, clap::Args)]
@@ -220,6 +223,9 @@ fn print_words(
         global.print(global.out.red(&what));
     }
     global.print(table(reports, summary).render(global.out));
+    for line in cut_short(reports) {
+        global.print(line);
+    }
     if reports.len() < total {
         global.print(global.out.yellow(&format!(
             "stopped: {} of {} are done",
@@ -231,6 +237,23 @@ fn print_words(
     let startup = format!("start-up: reading {}, device {}", time(reading), time(device));
     let count = counted(reports.len(), "instance");
     global.print(format!("{count}: {}; {} ({startup})", against_the_list(reports, summary), time(summary.seconds)));
+}
+
+/// A line for every instance whose splitting was cut short, nearest to its end first.
+fn cut_short(reports: &BTreeMap<usize, InstanceReport>) -> Vec<String> {
+    let left = |r: &InstanceReport| r.boxes.map(|boxes| boxes.left).filter(|_| matches!(r.result, "unknown" | "timeout"));
+    let mut open: Vec<_> = reports.iter().filter_map(|(row, r)| Some((left(r)?, row, r))).collect();
+    open.sort_by_key(|&(left, row, _)| (left, row));
+    let line = |&(_, row, r): &(u64, &usize, &InstanceReport)| {
+        let boxes = r.boxes.map_or_else(String::new, split_words);
+        let margin = r.margin.map_or_else(|| "none".to_owned(), number);
+        format!("row {row}: {}, {}: boxes: {boxes}; margin {margin}; {}", r.onnx, r.vnnlib, time(r.seconds))
+    };
+    let mut lines: Vec<String> = open.iter().take(CUT_SHORT).map(line).collect();
+    if open.len() > CUT_SHORT {
+        lines.push(format!("and {} more that were cut short (--json has all)", open.len() - CUT_SHORT));
+    }
+    lines
 }
 
 /// `21 right, 0 wrong, 9 unknown`, and what else there is.

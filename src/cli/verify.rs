@@ -8,7 +8,7 @@ use serde::Serialize;
 use wavehull::graph::onnx;
 use wavehull::verify::instances::{Instance, InstanceReport, Summary};
 use wavehull::verify::proof::{Proof, sha256_hex};
-use wavehull::verify::{Counterexample, Outcome, Property, Row, Soundness, Verdict, Verifier, VerifyOptions, vnnlib};
+use wavehull::verify::{Boxes, Counterexample, Outcome, Property, Row, Soundness, Verdict, Verifier, VerifyOptions, vnnlib};
 use wavehull::{ErrorKind, Gpu, Result, VERSION};
 
 use super::device::{DeviceArgs, DeviceReport};
@@ -44,6 +44,12 @@ pub struct Args {
     /// Give up after this long [default: never; in a list, the list's own limits]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+    /// Split the boxes of what is still open, and give up each property this long after its batch began [default: no splits]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    cap: Option<Duration>,
+    /// Split only boxes in which at most this many inputs vary
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "cap")]
+    split_inputs: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -98,6 +104,8 @@ impl Args {
         options.all_rows = self.analysis.all_rows;
         options.intersect = !self.analysis.no_intersect;
         options.timeout = self.timeout;
+        options.cap = self.cap;
+        options.split_inputs = self.split_inputs;
         options.proofs = proofs;
         options
     }
@@ -258,16 +266,29 @@ fn print_words(args: &Args, done: &Done, global: &Global) {
     if let Some(margin) = done.outcome.margin {
         lines.push(("margin", format!("{} (the tightest lower bound; above 0 holds)", number(margin))));
     }
+    if let Some(boxes) = done.outcome.boxes {
+        lines.push(("boxes", split_words(boxes)));
+    }
     let StartUp { reading, device } = done.startup;
     let startup = format!("start-up: reading {}, device {}", time(reading), time(device));
     lines.push(("time", format!("{} to compile kernels and compute; {startup}", time(done.outcome.seconds))));
     if let Some((file, size)) = &done.proof {
         lines.push(("proof", format!("{} ({})", file.display(), bytes(*size))));
     } else if args.proof.is_some() && done.unwritten.is_none() {
-        lines.push(("proof", "none written: only what holds has one".to_owned()));
+        let why = match (&done.outcome.verdict, done.outcome.boxes) {
+            (Verdict::Holds, Some(_)) => "splits carry no proof yet",
+            _ => "only what holds has one",
+        };
+        lines.push(("proof", format!("none written: {why}")));
     }
     global.print(first);
     global.print(fields(&lines, style));
+}
+
+/// `130 done, 12 left; 271 bounded`
+pub fn split_words(boxes: Boxes) -> String {
+    let Boxes { done, left, bounded, .. } = boxes;
+    format!("{done} done, {left} left; {bounded} bounded")
 }
 
 /// A counterexample in short.

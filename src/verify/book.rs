@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::proof::{Claim, LayerProof, QueryProof};
 use super::property::{Conjunction, Property, Query, Row};
 use super::soundness::{round_down, round_up};
+use super::split::{Boxes, Splits};
 use super::state::Spec;
 use super::verifier::{Counterexample, Outcome, Reason, Verdict};
 
@@ -17,8 +18,10 @@ pub(super) struct Open<'a> {
     pub bounds: Vec<Option<Claim>>,
     /// How near an attack came to each condition.
     pub losses: Vec<f32>,
-    /// Where the linear bound of each condition's best row is least.
-    pub corners: Vec<Option<Vec<f32>>>,
+    /// The linear bound on the inputs of each condition's best row.
+    pub forms: Vec<Option<Vec<f32>>>,
+    /// How far splitting came, if this box was split.
+    pub splits: Option<Splits>,
     pub state: State,
     pub proof: Option<QueryProof>,
     pub overflow: bool,
@@ -31,10 +34,18 @@ pub(super) enum State {
     Violated(Box<Counterexample>),
 }
 
+/// When a property is given up, and what that is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// From the start of the call.
+    pub seconds: f64,
+    pub reason: Reason,
+}
+
 /// What is known of one property: the range of its queries, its time limit, and when it was settled.
 struct Entry {
     queries: Range<usize>,
-    limit: Option<f64>,
+    limit: Option<Limit>,
     settled: Option<f64>,
     late: bool,
 }
@@ -53,29 +64,43 @@ impl<'a> Open<'a> {
             query,
             bounds: vec![None; conditions],
             losses: vec![0.0; conditions],
-            corners: vec![None; conditions],
+            forms: vec![None; conditions],
+            splits: None,
             state: if conditions == 0 { State::Holds } else { State::Undecided },
             proof: None,
             overflow: false,
         }
     }
 
-    /// Takes the corner of each open condition's best row from those of all rows of this query.
-    pub fn keep_corners(&mut self, corners: &[f32], n_in: usize) {
+    /// Takes the form of each open condition's best row from those of all rows of this query.
+    pub fn keep_forms(&mut self, forms: &[f32], n_in: usize) {
         let mut first = 0;
         for (conjunction, condition) in self.query.unsafe_if.iter().enumerate() {
             if let Some(claim) = self.bounds[conjunction].filter(|claim| claim.bound <= 0.0) {
                 let row = first + claim.row;
-                self.corners[conjunction] = Some(corners[row * n_in..(row + 1) * n_in].to_vec());
+                self.forms[conjunction] = Some(forms[row * n_in..(row + 1) * n_in].to_vec());
             }
             first += condition.len();
         }
     }
+
+    /// Where the linear bound of a condition's best row is least.
+    pub fn corner(&self, conjunction: usize) -> Option<Vec<f32>> {
+        let form = self.forms[conjunction].as_ref()?;
+        let ends = self.query.input.lo_out.iter().zip(&self.query.input.hi_out);
+        Some(form.iter().zip(ends).map(|(&a, (&l, &h))| if a < 0.0 { round_up(h) } else { round_down(l) }).collect())
+    }
+
+    /// The tightest margin that is known.
+    fn margin(&self) -> Option<f64> {
+        let claims = || self.bounds.iter().flatten().map(|claim| claim.bound).reduce(f64::min);
+        self.splits.as_ref().map_or_else(claims, |splits| Some(splits.margin))
+    }
 }
 
 impl<'a> Book<'a> {
-    /// Properties with their time limits in seconds.
-    pub fn new(properties: &[(&'a Property, Option<f64>)]) -> Self {
+    /// Properties with their time limits.
+    pub fn new(properties: &[(&'a Property, Option<Limit>)]) -> Self {
         let mut book = Self { open: Vec::new(), entries: Vec::with_capacity(properties.len()) };
         for (property, limit) in properties {
             let first = book.open.len();
@@ -102,12 +127,13 @@ impl<'a> Book<'a> {
             }
             let mine = &self.open[entry.queries.clone()];
             let violated = mine.iter().any(|q| matches!(q.state, State::Violated(_)));
-            entry.late = entry.limit.is_some_and(|limit| now >= limit);
+            entry.late = entry.limit.is_some_and(|limit| now >= limit.seconds);
             if violated || mine.iter().all(|q| q.state == State::Holds) {
                 entry.settled = Some(now);
             }
             if entry.settled.is_some() || entry.late {
-                let outcome = self.outcome(property, now, Reason::Timeout);
+                let reason = entry.limit.map_or(Reason::NotTight, |limit| limit.reason);
+                let outcome = self.outcome(property, now, reason);
                 each(property, outcome);
             }
         }
@@ -130,7 +156,7 @@ impl<'a> Book<'a> {
     fn outcome(&self, property: usize, seconds: f64, otherwise: Reason) -> Outcome {
         let entry = &self.entries[property];
         let mine = &self.open[entry.queries.clone()];
-        let bounds = mine.iter().flat_map(|q| q.bounds.iter().flatten().map(|claim| claim.bound));
+        let bounds = mine.iter().filter_map(Open::margin);
         // What no bound reached still has the number it started with, which says nothing.
         let margin = bounds.reduce(f64::min).filter(|&bound| bound > -super::soundness::HUGE / 4.0);
         let violated = mine.iter().find_map(|q| match &q.state {
@@ -139,13 +165,14 @@ impl<'a> Book<'a> {
         });
         let holds = mine.iter().all(|q| q.state == State::Holds);
         let verdict = match violated {
-            _ if entry.late => Verdict::Unknown(Reason::Timeout),
+            _ if entry.late => Verdict::Unknown(otherwise),
             Some(found) => Verdict::Violated(found),
             None if holds => Verdict::Holds,
             None => Verdict::Unknown(otherwise),
         };
         let proof = mine.iter().map(|q| q.proof.clone()).collect::<Option<Vec<_>>>();
-        Outcome { proof: proof.filter(|_| verdict == Verdict::Holds), verdict, margin, seconds }
+        let boxes = mine.iter().filter_map(|q| q.splits.as_ref().map(|splits| splits.boxes)).reduce(Boxes::plus);
+        Outcome { proof: proof.filter(|_| verdict == Verdict::Holds), verdict, margin, boxes, seconds }
     }
 }
 

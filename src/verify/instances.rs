@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::proof::{Proof, sha256_hex};
 use super::property::Property;
+use super::split::Boxes;
 use super::verifier::{Outcome, Reason, Verdict, Verifier, VerifyOptions};
 use super::vnnlib;
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub struct InstanceReport {
     pub seconds: f64,
     /// The tightest margin, if bounds were computed.
     pub margin: Option<f64>,
+    /// How far splitting came, if boxes were split.
+    pub boxes: Option<Boxes>,
     /// `strict` or `trust-f32`.
     pub soundness: &'static str,
     /// Why it is `unknown`, `timeout` or `error`.
@@ -84,7 +87,7 @@ pub struct Finished {
 impl InstanceReport {
     /// The report of one instance.
     pub fn new(instance: &Instance, options: &VerifyOptions, outcome: &Result<Outcome>) -> Self {
-        let (result, reason, seconds, margin) = match outcome {
+        let (result, reason, seconds, margin, boxes) = match outcome {
             Ok(o) => {
                 let (result, reason) = match &o.verdict {
                     Verdict::Holds => ("unsat", None),
@@ -92,9 +95,9 @@ impl InstanceReport {
                     Verdict::Unknown(why @ Reason::Timeout) => ("timeout", Some(why.to_string())),
                     Verdict::Unknown(why) => ("unknown", Some(why.to_string())),
                 };
-                (result, reason, o.seconds, o.margin)
+                (result, reason, o.seconds, o.margin, o.boxes)
             }
-            Err(error) => ("error", Some(error.to_string()), 0.0, None),
+            Err(error) => ("error", Some(error.to_string()), 0.0, None, None),
         };
         Self {
             onnx: instance.onnx.clone(),
@@ -103,6 +106,7 @@ impl InstanceReport {
             expected: instance.verdict.clone(),
             seconds,
             margin,
+            boxes,
             soundness: options.soundness.name(),
             reason,
         }

@@ -16,6 +16,7 @@ mod network;
 pub mod proof;
 pub mod property;
 mod soundness;
+mod split;
 mod state;
 mod verifier;
 pub mod vnnlib;
@@ -23,4 +24,5 @@ mod walk;
 
 pub use property::{Conjunction, InputBox, Property, Query, Row};
 pub use soundness::Soundness;
+pub use split::Boxes;
 pub use verifier::{Counterexample, Outcome, Reason, Verdict, Verifier, VerifyOptions};

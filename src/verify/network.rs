@@ -146,6 +146,11 @@ impl DeviceLayer {
         self.extent.len()
     }
 
+    /// Multiplications of one evaluation.
+    pub fn work(&self) -> usize {
+        self.len() * self.edges.iter().map(|edge| edge.terms[FORWARD]).sum::<usize>()
+    }
+
     /// Whether rows keep the active neurons only: a dense ReLU layer, in which many are fixed at 0.
     pub fn is_compact(&self) -> bool {
         let dense = |edge: &DeviceEdge| matches!(edge.map, DeviceMap::Dense { .. });
@@ -231,8 +236,7 @@ impl DeviceNet {
 
     /// Multiplications of one evaluation of the network.
     pub fn work(&self) -> usize {
-        let of = |layer: &DeviceLayer| layer.len() * layer.edges.iter().map(|edge| edge.terms[FORWARD]).sum::<usize>();
-        self.layers.iter().map(of).sum()
+        self.layers.iter().map(DeviceLayer::work).sum()
     }
 
     /// Values of the widest layer, the input included.

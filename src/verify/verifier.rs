@@ -3,16 +3,17 @@
 use std::time::Duration;
 use web_time::Instant;
 
-use super::attack::{Aim, Effort, Ground, attack};
+use super::attack::{Aim, Effort, Find, Ground, attack};
 use super::book::{
-    Book, Open, State, claims, inward, layer_proof, nearest, row_count, specification, surely_fulfilled,
+    Book, Limit, Open, State, claims, inward, layer_proof, nearest, row_count, specification, surely_fulfilled,
 };
 use super::bounds::{Bounds, Mode};
 use super::network::{DeviceNet, Order};
 use super::proof::QueryProof;
 use super::property::{Conjunction, Property, Query};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
-use super::state::{Plan, attack_capacity};
+use super::split::Boxes;
+use super::state::{Plan, Spec, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Recording};
 use crate::graph::{Activation, Graph, Layers};
@@ -40,6 +41,11 @@ pub struct VerifyOptions {
     pub seed: u64,
     /// Give up after this long; what is known by then is reported.
     pub timeout: Option<Duration>,
+    /// Split the boxes of properties that are open after all else (`verify::split`), and stop each property this long after the
+    /// start of the call. Without it nothing is split.
+    pub cap: Option<Duration>,
+    /// Most inputs that may vary in a box for it to be split: each more input makes splits less likely to pay.
+    pub split_inputs: usize,
 }
 
 impl Default for VerifyOptions {
@@ -53,6 +59,8 @@ impl Default for VerifyOptions {
             proofs: false,
             seed: 0,
             timeout: None,
+            cap: None,
+            split_inputs: 20,
         }
     }
 }
@@ -81,6 +89,8 @@ pub enum Reason {
     Overflow,
     /// The time limit was over.
     Timeout,
+    /// The cap on splitting was over ([`VerifyOptions::cap`]).
+    Cap,
 }
 
 impl std::fmt::Display for Reason {
@@ -89,6 +99,7 @@ impl std::fmt::Display for Reason {
             Self::NotTight => "the bound is not tight enough, and no counterexample was found",
             Self::Overflow => "magnitudes beyond 2^40: f32 bounds say nothing",
             Self::Timeout => "timeout",
+            Self::Cap => "the cap on its time is over",
         })
     }
 }
@@ -109,10 +120,13 @@ pub enum Verdict {
 pub struct Outcome {
     /// The answer.
     pub verdict: Verdict,
-    /// The tightest margin: over all conditions, the smallest of the best lower bounds of their rows. Positive where the
-    /// property holds; `None` where no bound was computed.
+    /// The tightest margin: over all conditions, the smallest of the best lower bounds of their rows; where boxes were split,
+    /// over those that are left, or over all parts if none is. Positive where the property holds; `None` where no bound was
+    /// computed.
     pub margin: Option<f64>,
-    /// One proof a query, in order, if it holds and proofs were asked for.
+    /// How far splitting came, if boxes were split.
+    pub boxes: Option<Boxes>,
+    /// One proof a query, in order, if it holds and proofs were asked for. What was shown by splitting has none yet.
     pub proof: Option<Vec<QueryProof>>,
     /// Seconds from the start of the call to this answer.
     pub seconds: f64,
@@ -121,23 +135,43 @@ pub struct Outcome {
 /// A network on a device, ready to verify properties.
 #[derive(Debug)]
 pub struct Verifier {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     graph: Graph,
-    net: DeviceNet,
+    pub(super) net: DeviceNet,
     rounding: Rounding,
-    options: VerifyOptions,
+    pub(super) options: VerifyOptions,
 }
 
 /// One call on its way: its book, its clock and whom to tell.
-struct Call<'a, 'c, F> {
-    book: Book<'a>,
+pub(super) struct Call<'a, 'c, F> {
+    pub book: Book<'a>,
     start: Instant,
-    control: &'c Control,
+    pub control: &'c Control,
     each: &'c mut F,
 }
 
+/// What a batch of boxes came to.
+pub(super) struct Analysis<'a> {
+    bounds: Bounds<'a>,
+    /// `[batch, rows]`: the best lower bound of each row.
+    pub margins: Vec<f32>,
+    /// `[batch]`: non-zero where magnitudes were out of range and nothing else is meaningful.
+    pub bad: Vec<u32>,
+    /// `[batch, rows, inputs]`: the linear form on the inputs of each row that is not above 0; empty unless asked for.
+    pub forms: Vec<f32>,
+}
+
+/// How to analyse a batch of boxes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Depth {
+    /// Layer by layer, instead of interval bounds and the output rows alone.
+    pub full: bool,
+    /// Bring the linear forms to the host.
+    pub forms: bool,
+}
+
 impl<F: FnMut(usize, Outcome)> Call<'_, '_, F> {
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.book.settle(self.start.elapsed().as_secs_f64(), &mut self.each);
     }
 }
@@ -195,8 +229,9 @@ impl Verifier {
         let mut limited = Vec::with_capacity(requests.len());
         for &(property, limit) in requests {
             self.check_fit(property)?;
-            let limit = limit.into_iter().chain(own).min();
-            limited.push((property, limit.map(|limit| limit.as_secs_f64())));
+            let times = limit.into_iter().chain(own).map(|limit| (limit, Reason::Timeout));
+            let first = times.chain(self.options.cap.map(|cap| (cap, Reason::Cap))).min_by_key(|&(limit, _)| limit);
+            limited.push((property, first.map(|(limit, reason)| Limit { seconds: limit.as_secs_f64(), reason })));
         }
         let mut call = Call { book: Book::new(&limited), start, control, each: &mut each };
         let effort = Effort { starts: 1, steps: 15, seed: self.options.seed };
@@ -212,6 +247,9 @@ impl Verifier {
             self.attack_open(&mut call, usize::MAX, Effort { steps: 40, ..effort }).await?;
             let starts = self.starts();
             self.attack_open(&mut call, PROMISING, Effort { starts, steps: 40, ..effort }).await?;
+        }
+        if self.options.cap.is_some() {
+            self.split_open(&mut call).await?;
         }
         let now = start.elapsed().as_secs_f64();
         call.book.finish(now, &mut call.each);
@@ -275,29 +313,11 @@ impl Verifier {
         let lower: Vec<f32> = queries.iter().flat_map(|q| q.input.lo_out.iter().map(|&v| round_down(v))).collect();
         let upper: Vec<f32> = queries.iter().flat_map(|q| q.input.hi_out.iter().map(|&v| round_up(v))).collect();
         let spec = specification(&queries, rows, self.net.n_out());
-        let mode = Mode { all_rows: self.options.all_rows, intersect: self.options.intersect };
-        let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, (mode, plan), (&lower, &upper), &spec).await?;
-        let mut recording = Recording::new();
-        bounds.record_input(&mut recording)?;
-        for layer in 0..self.net.layers.len() {
-            bounds.record_interval(&mut recording, layer)?;
-            if full && self.net.layers[layer].is_refinable() {
-                bounds.record_refine(&mut recording, layer)?;
-            }
-            bounds.record_lines(&mut recording, layer)?;
-        }
-        bounds.record_queries(&mut recording)?;
-        let margins = bounds.queries.lower.record_read(&mut recording);
-        let bad = bounds.bad.record_read(&mut recording);
-        let forms = (full && self.options.attack).then(|| bounds.queries.form.record_read(&mut recording));
-        let mut output = self.gpu.run_async(&recording, control).await?;
-        let forms = forms.map_or_else(Vec::new, |ticket| bounds.queries.form.take(&mut output, ticket));
-        let corners = corners(&Order(self.net.input).to_onnx(&forms), (&lower, &upper), (rows, self.net.n_in()));
-        let margins = bounds.queries.lower.take(&mut output, margins);
-        let bad = bounds.bad.take(&mut output, bad);
+        let depth = Depth { full, forms: full && (self.options.attack || self.options.cap.is_some()) };
+        let analysis = self.analyse(plan, (&lower, &upper), &spec, depth, control).await?;
         let mut held = Vec::new();
-        for (place, (&i, margins)) in batch.iter().zip(margins.chunks(rows.max(1))).enumerate() {
-            if bad[place] != 0 {
+        for (place, (&i, margins)) in batch.iter().zip(analysis.margins.chunks(rows.max(1))).enumerate() {
+            if analysis.bad[place] != 0 {
                 open[i].overflow = full;
                 continue;
             }
@@ -305,14 +325,46 @@ impl Verifier {
             if open[i].bounds.iter().all(|c| c.as_ref().is_some_and(|c| c.bound > 0.0)) {
                 open[i].state = State::Holds;
                 held.push((place, i));
-            } else if !corners.is_empty() {
-                open[i].keep_corners(&corners[place * rows * self.net.n_in()..], self.net.n_in());
+            } else if depth.forms {
+                open[i].keep_forms(&analysis.forms[place * rows * self.net.n_in()..], self.net.n_in());
             }
         }
         if self.options.proofs && !held.is_empty() {
-            self.keep_proofs(open, &bounds, &held, full, control).await?;
+            self.keep_proofs(open, &analysis.bounds, &held, full, control).await?;
         }
         Ok(())
+    }
+
+    /// Bounds the rows of `spec` over boxes (`[batch, inputs]`, lower and upper ends).
+    pub(super) async fn analyse(
+        &self,
+        plan: Plan,
+        boxes: (&[f32], &[f32]),
+        spec: &Spec,
+        depth: Depth,
+        control: &Control,
+    ) -> Result<Analysis<'_>> {
+        let mode = Mode { all_rows: self.options.all_rows, intersect: self.options.intersect };
+        let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, (mode, plan), boxes, spec).await?;
+        let mut recording = Recording::new();
+        bounds.record_input(&mut recording)?;
+        for layer in 0..self.net.layers.len() {
+            bounds.record_interval(&mut recording, layer)?;
+            if depth.full && self.net.layers[layer].is_refinable() {
+                bounds.record_refine(&mut recording, layer)?;
+            }
+            bounds.record_lines(&mut recording, layer)?;
+        }
+        bounds.record_queries(&mut recording)?;
+        let margins = bounds.queries.lower.record_read(&mut recording);
+        let bad = bounds.bad.record_read(&mut recording);
+        let forms = depth.forms.then(|| bounds.queries.form.record_read(&mut recording));
+        let mut output = self.gpu.run_async(&recording, control).await?;
+        let forms = forms.map_or_else(Vec::new, |ticket| bounds.queries.form.take(&mut output, ticket));
+        let forms = Order(self.net.input).to_onnx(&forms);
+        let margins = bounds.queries.lower.take(&mut output, margins);
+        let bad = bounds.bad.take(&mut output, bad);
+        Ok(Analysis { bounds, margins, bad, forms })
     }
 
     /// Reads back slopes and bounds, and makes a proof of every query that held in this batch.
@@ -408,7 +460,7 @@ impl Verifier {
             for conjunction in nearest(&open[i], most) {
                 let conditions = &open[i].query.unsafe_if;
                 let before: usize = conditions[..conjunction].iter().map(Conjunction::len).sum();
-                let start = open[i].corners[conjunction].clone();
+                let start = open[i].corner(conjunction);
                 let member = (open[i].index as u64) << 32 | conjunction as u64;
                 let (first_row, count) = (place * rows + before, conditions[conjunction].len());
                 aims.push(Aim { query: place, first_row, rows: count, start, member });
@@ -423,12 +475,19 @@ impl Verifier {
         for find in finds {
             let (i, conjunction) = meaning[find.aim];
             open[i].losses[conjunction] = find.loss;
-            if find.loss <= 1e-4 * size
-                && open[i].state == State::Undecided
-                && let Some(found) = self.confirm(&open[i], conjunction, &find.x)?
-            {
-                open[i].state = State::Violated(Box::new(found));
-            }
+            self.replay(&mut open[i], conjunction, &find, size)?;
+        }
+        Ok(())
+    }
+
+    /// Settles an undecided query with a find that is a counterexample, unless its loss is clearly above 0 for values of
+    /// magnitude `size`.
+    pub(super) fn replay(&self, open: &mut Open<'_>, conjunction: usize, find: &Find, size: f32) -> Result<()> {
+        if find.loss <= 1e-4 * size
+            && open.state == State::Undecided
+            && let Some(found) = self.confirm(open, conjunction, &find.x)?
+        {
+            open.state = State::Violated(Box::new(found));
         }
         Ok(())
     }
@@ -444,13 +503,4 @@ impl Verifier {
         let y = y.into_iter().map(|(value, _)| value).collect();
         Ok(fulfilled.then_some(Counterexample { query: open.index, conjunction, x, y }))
     }
-}
-
-/// For the rows of every box of `n` inputs, the corner of the box at which the row's linear form, `[boxes * rows, n]`, is least.
-fn corners(forms: &[f32], (lower, upper): (&[f32], &[f32]), (rows, n): (usize, usize)) -> Vec<f32> {
-    let boxes = lower.chunks(n.max(1)).zip(upper.chunks(n.max(1)));
-    let of_box = |(forms, (l, h)): (&[f32], (&[f32], &[f32]))| -> Vec<f32> {
-        forms.iter().enumerate().map(|(at, &a)| if a < 0.0 { h[at % n] } else { l[at % n] }).collect()
-    };
-    forms.chunks((rows * n).max(1)).zip(boxes).flat_map(of_box).collect()
 }
