@@ -5,9 +5,12 @@
 
 pub mod conv;
 pub mod elementwise;
+pub mod gather;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
 pub mod row_compact;
+pub mod softmax;
 pub mod transpose;
 
 use crate::error::{Error, Result};
@@ -18,9 +21,12 @@ pub fn catalogue() -> Vec<Kernel> {
     [
         conv::catalogue(),
         elementwise::catalogue(),
+        gather::catalogue(),
         matmul::catalogue(),
+        pool::catalogue(),
         reduce::catalogue(),
         row_compact::catalogue(),
+        softmax::catalogue(),
         transpose::catalogue(),
     ]
     .concat()
