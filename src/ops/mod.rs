@@ -10,6 +10,7 @@ pub mod matmul;
 pub mod pool;
 pub mod reduce;
 pub mod row_compact;
+pub mod scan;
 pub mod softmax;
 pub mod transpose;
 
@@ -26,6 +27,7 @@ pub fn catalogue() -> Vec<Kernel> {
         pool::catalogue(),
         reduce::catalogue(),
         row_compact::catalogue(),
+        scan::catalogue(),
         softmax::catalogue(),
         transpose::catalogue(),
     ]
