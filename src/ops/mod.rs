@@ -5,9 +5,13 @@
 
 pub mod conv;
 pub mod elementwise;
+pub mod gather;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
 pub mod row_compact;
+pub mod scan;
+pub mod softmax;
 pub mod transpose;
 pub mod tune;
 
@@ -19,9 +23,13 @@ pub fn catalogue() -> Vec<Kernel> {
     [
         conv::catalogue(),
         elementwise::catalogue(),
+        gather::catalogue(),
         matmul::catalogue(),
+        pool::catalogue(),
         reduce::catalogue(),
         row_compact::catalogue(),
+        scan::catalogue(),
+        softmax::catalogue(),
         transpose::catalogue(),
     ]
     .concat()
