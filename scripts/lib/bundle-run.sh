@@ -19,7 +19,7 @@ instances), each with a time limit, and writes to OUTPUT (default: $OUT, or ./ou
   --instances FOLDER  FOLDER/NAME/instances.csv (default: those in the bundle, if any)
   PYTHON=...          the Python with torch (default: python3)
 
-exit codes: 0 no step failed; 1 a step failed, or its time ran out; 2 wrong usage; 4 OUTPUT cannot be written
+exit codes: 0 no step failed (some may have been skipped); 1 a step failed or ran into its limit; 2 wrong usage; 4 OUTPUT cannot be written
 TEXT
 }
 
@@ -49,6 +49,7 @@ cd "$here" || exit 4
 
 device=null # the device's name as JSON
 failures=0
+skipped=0
 entries=()
 
 log() { printf '%s %s\n' "$(date -u +%H:%M:%S)" "$*" | tee -a "$output/run.log"; }
@@ -77,7 +78,10 @@ record() {
     summary false
 }
 
-skip() { record "$1" skipped null 0 null "\"$2\""; }
+skip() {
+    skipped=$((skipped + 1))
+    record "$1" skipped null 0 null "\"$2\""
+}
 
 # step NAME LIMIT RESERVE FILE COMMAND...: runs a command with its stdout in OUTPUT/FILE, for LIMIT seconds at most and so that
 # RESERVE seconds are left for later steps. At the limit the command is interrupted, which makes the program print what it
@@ -225,5 +229,5 @@ PARTIAL=1 step bench 180 60 bench.json ./wavehull bench --json
 peers
 lists
 summary true
-printf '%d of %d steps failed, %d s\n' "$failures" "${#entries[@]}" "$SECONDS" | tee -a "$output/summary.txt" "$output/run.log"
+printf '%d steps: %d failed, %d skipped, %d s\n' "${#entries[@]}" "$failures" "$skipped" "$SECONDS" | tee -a "$output/summary.txt" "$output/run.log"
 [[ $failures == 0 ]]
