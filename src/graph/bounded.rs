@@ -73,6 +73,9 @@ impl Bounded {
     }
 
     pub(super) fn mul(self, other: Self) -> Self {
+        if self.is_exact_zero() && other.is_finite() || other.is_exact_zero() && self.is_finite() {
+            return Self::ZERO;
+        }
         let (a, b) = (self.value, other.value);
         let product = a * b;
         let rounding = if a == 0.0 || b == 0.0 {
@@ -108,6 +111,9 @@ impl Bounded {
         let smallest = b.abs() - other.error;
         if smallest <= 0.0 {
             return Self { value: quotient, error: f64::INFINITY };
+        }
+        if self.is_exact_zero() && quotient == 0.0 {
+            return Self::ZERO;
         }
         let carried = (self.error + (quotient.abs() + rounding) * other.error) / smallest;
         Self::new(quotient, true, carried + rounding)
@@ -196,6 +202,9 @@ mod tests {
         assert_eq!(exact(0.3).div(exact(2.0)), exact(0.15));
         assert_eq!(exact(0.3).sub(Bounded::ZERO), exact(0.3));
         assert_eq!(Bounded::ZERO.div(exact(0.3)), Bounded::ZERO);
+        let third = exact(1.0).div(exact(3.0));
+        assert_eq!([Bounded::ZERO.mul(third), third.mul(Bounded::ZERO), Bounded::ZERO.div(third)], [Bounded::ZERO; 3]);
+        assert!(!Bounded::ZERO.mul(exact(f64::INFINITY)).is_finite());
     }
 
     #[test]
