@@ -9,6 +9,7 @@ pub mod reduce;
 pub mod row_compact;
 pub mod transpose;
 pub mod tune;
+mod windows;
 
 use crate::error::{Error, Result};
 use crate::gpu::Kernel;

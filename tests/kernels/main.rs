@@ -10,6 +10,8 @@ mod elementwise;
 mod gathered;
 mod matmul;
 mod moves;
+mod tuning;
+mod windows;
 
 /// Runs `check` on the trusted and on the checked device.
 fn on_both(test: &str, check: impl Fn(&wavehull::Gpu)) {

@@ -179,7 +179,9 @@ impl Product<'_> {
 
     fn too_big(&self, max_binding: u64) -> Error {
         let Shape { batch, m, n, k } = *self.shape;
-        let what = format!("a product of {batch} x [{m}, {k}] and [{k}, {n}] has rows that no window of {max_binding} bytes holds");
+        let what = format!(
+            "a product of {batch} x [{m}, {k}] and [{k}, {n}] has rows that no window of {max_binding} bytes holds"
+        );
         Error::new(ErrorKind::TooBig, what)
             .with_help("use a smaller batch or network, or an adapter with larger bindings (`wavehull devices`)")
     }
