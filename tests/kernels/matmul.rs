@@ -248,8 +248,8 @@ fn broken_products_are_noticed() {
             "return transpose(mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]));",
             "return mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);",
         ),
-        ("inside / height", "inside % height"),
-        ("row_${q}_${r} < m", "row_${q}_${r} + 1u < m"),
+        ("min(first_column / 4u + part_b.x, last4)", "min(part_b.x, last4)"),
+        ("(down + ${q}u * DOWN) * 4u", "(down * ${QR}u + ${q}u) * 4u"),
     ] {
         let tiled = Case { shape: [170, 150, 129], variant: Some(Variant::Tiled), ..base };
         tiled.check_red(gpu, "matmul_tiled", from, to);
