@@ -1,7 +1,7 @@
 //! The kernel families beside products: convolutions against the rate of multiply-adds, everything else against the copy
 //! bandwidth; sizes of real networks, favourable ones beside unfavourable ones.
 
-use super::oracle::{Random, U, gamma, near, poisoned, poisoned_words, wrong};
+use super::oracle::{Random, gamma, near, poisoned, poisoned_words, wrong};
 use super::roofs::{COPY_ROOF, FMA_ROOF, big};
 use super::{Context, Done, SEED, Spec};
 use crate::error::Result;

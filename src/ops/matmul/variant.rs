@@ -148,9 +148,7 @@ impl Variant {
     pub fn fits(self, caps: &Caps) -> bool {
         match self.shape() {
             None => true,
-            Some(shape) => {
-                shape.invocations() <= caps.max_invocations && shape.memory() <= caps.workgroup_memory
-            }
+            Some(shape) => shape.invocations() <= caps.max_invocations && shape.memory() <= caps.workgroup_memory,
         }
     }
 
