@@ -37,7 +37,7 @@ fn a_recording_reads_like_a_list_of_what_happens() {
     let product = Matmul { abs_b: true, variant: Some(Variant::Tiled), ..Matmul::default() };
     product.record(&mut recording, gpu.caps(), &a, &b, &c).unwrap();
     // Arguments of indirect dispatches live in a page of their own.
-    let arguments = Binding::whole(&gpu.allocate_arguments().unwrap());
+    let arguments = Binding::whole(&gpu.allocate_arguments(3).unwrap());
     recording.copy(Binding { size: arguments.size, ..c.binding() }, arguments).unwrap();
     recording.read(c.binding());
     assert_eq!(
@@ -86,7 +86,7 @@ fn copies_of_different_sizes_or_inside_one_page_are_refused() {
     let Some(gpu) = common::device("copies_of_different_sizes_or_inside_one_page_are_refused", false) else { return };
     let numbers: Vec<u32> = (0..128).collect();
     let source = common::tensor(gpu, &[128], &numbers);
-    let arguments = Binding::whole(&gpu.allocate_arguments().unwrap());
+    let arguments = Binding::whole(&gpu.allocate_arguments(3).unwrap());
     let part = |offset, size| Binding { offset, size, ..source.binding() };
     let mut recording = Recording::new();
     assert!(recording.copy(part(0, 512), arguments.clone()).is_err(), "sizes differ");

@@ -3,15 +3,15 @@
 // A candidate aims at one conjunction of its query: rows r with value_r = coefficients_r . Y + constant_r, all of which must be
 // <= 0. Loss = the largest value_r; its (sub)gradient is the coefficients of that row. Where the loss is below the best seen
 // for this candidate, loss and input are kept.
-// Buffers (f32): y [candidates, outputs], x [candidates, inputs], spec [rows, outputs], constant [rows];
-//   u32 aim [candidates, 2] = first row and number of rows; gradient [candidates, outputs]; best [candidates], best_x.
+// Buffers (f32): y [outputs, p.ld], x [inputs, p.ld], one column a candidate; spec [rows, outputs], constant [rows];
+//   u32 aim [candidates, 2] = first row and number of rows; gradient as y; best [candidates], best_x as x.
 // Precision: none claimed: whatever an attack finds is replayed in f64 before anyone sees it.
 // Geometry: workgroup (64,1,1), one candidate each. Races: own elements.
 
 struct Params {
     grid: vec4<u32>,
     candidates: u32, outputs: u32, inputs: u32, pad0: u32,
-    ld_y: u32, ld_x: u32, ld_spec: u32, pad1: u32,
+    ld: u32, ld_spec: u32, pad1: u32, pad2: u32,
 }
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var r = target_rows.x; r < target_rows.x + target_rows.y; r++) {
         var value = constant[r];
         for (var j = 0u; j < p.outputs; j++) {
-            value = fma(spec[r * p.ld_spec + j], y[candidate * p.ld_y + j], value);
+            value = fma(spec[r * p.ld_spec + j], y[j * p.ld + candidate], value);
         }
         if (value > loss) {
             loss = value;
@@ -43,12 +43,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
     }
     for (var j = 0u; j < p.outputs; j++) {
-        gradient[candidate * p.ld_y + j] = spec[worst * p.ld_spec + j];
+        gradient[j * p.ld + candidate] = spec[worst * p.ld_spec + j];
     }
     if (loss < best[candidate]) {
         best[candidate] = loss;
         for (var j = 0u; j < p.inputs; j++) {
-            best_x[candidate * p.ld_x + j] = x[candidate * p.ld_x + j];
+            best_x[j * p.ld + candidate] = x[j * p.ld + candidate];
         }
     }
 }

@@ -1,21 +1,21 @@
-// Interval bounds of an affine layer z = W y + b from its split-K products, rounded outward.
+// Interval bounds of an affine layer z = W y + b from its products, rounded outward.
 //
-// With s = sum of planes of W centre, r = sum of planes of |W| radius, v = sum of planes of |W| magnitude:
+// With s = W centre, r = |W| radius, v = |W| magnitude, as computed:
 //   z in s + b -+ R,  R = (r (1 + 2g) + (g + weight_rel) v (1 + 2g) + g |b| + bias_abs + tiny) (1 + 16u + 2g).
 // Source: centre-radius interval arithmetic with the a-priori error g = gamma_D of a D-deep sum in any order (Higham,
 //   Accuracy and Stability, ch. 3). D is the depth of the product and of all that is added here, since a compiler may add
-//   planes, bias and R in any order: so b and R are charged g as well. |W centre| <= v (1 + 2u) is inside the factor. l and h
+//   bias and R in any order: so b and R are charged g as well. |W centre| <= v (1 + 2u) is inside the factor. l and h
 //   then step outward by one representable number, which covers the last rounding.
-// Buffers (f32): centre [chunks, batch, n], spread [chunks, 2 batch, n], bias [n], bias_abs [n]; out: lower, upper, weight_sum
-//   (= v rounded up) [batch, n]. Rows have pitch p.ld.
-// Overflow: a result of 2^40 or more marks the input in `bad`.
-// Geometry: workgroup (64,1,1), grid-stride. Races: own elements; `bad` by atomicOr.
+// Buffers (f32): centre [n, p.ldc], spread [n, 2 p.ldc] (interval_prepare.wgsl), bias (value, error) [n]; out: lower, upper, weight_sum
+//   (= v rounded up) [batch, n], rows with pitch p.ld.
+// Overflow: a result of 2^40 or more marks the input in `bad`. Precision: as derived.
+// Geometry: workgroup (64,1,1), grid-stride over n * batch. Races: own elements; `bad` by atomicOr.
 #import "lib/float"
 
 struct Params {
     grid: vec4<u32>,
     n: u32, ld: u32, len: u32, threads: u32,
-    batch: u32, chunks: u32, u: f32, g: f32,
+    batch: u32, ldc: u32, u: f32, g: f32,
     weight_rel: f32, tiny: f32, pad0: u32, pad1: u32,
 }
 @group(0) @binding(0) var<storage, read_write> centre: array<f32>;
@@ -29,18 +29,14 @@ struct Params {
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
-    let plane = p.batch * p.ld;
     for (var i = (group.x + p.grid.x) * 64u + lane.x; i < p.len; i += p.threads) {
-        let at = i / p.n * p.ld + i % p.n;
-        var s = 0.0;
-        var r = 0.0;
-        var v = 0.0;
-        for (var part = 0u; part < p.chunks; part++) {
-            s += centre[part * plane + at];
-            r += spread[part * 2u * plane + at];
-            v += spread[(part * 2u + 1u) * plane + at];
-        }
-        let b = bias[i % p.n];
+        let box = i / p.n;
+        let j = i % p.n;
+        let at = box * p.ld + j;
+        let s = centre[j * p.ldc + box];
+        let r = spread[j * 2u * p.ldc + box];
+        let v = spread[(j * 2u + 1u) * p.ldc + box];
+        let b = bias[j];
         let up = 1.0 + 2.0 * p.g;
         let total = (r * up + (p.g + p.weight_rel) * (v * up) + p.g * abs(b.x) + b.y + p.tiny)
             * (1.0 + 16.0 * p.u + 2.0 * p.g);
@@ -49,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         var h = step_up(middle + total);
         let sum = v * up * (1.0 + 4.0 * p.u);
         if (is_huge(l) || is_huge(h) || is_huge(sum)) {
-            atomicOr(&bad[i / p.n], 1u);
+            atomicOr(&bad[box], 1u);
             l = -1.0;
             h = 1.0;
         }

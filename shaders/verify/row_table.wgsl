@@ -1,18 +1,17 @@
 // The table of rows that a compaction describes: for segment s and its i-th element j, `sides` consecutive rows from
 // offset[s] + i * sides; behind them, padding up to a multiple of the tile.
 //
-// rows[r] = (owner, slot, source, planes): owner = s; slot = (s * n + j) * sides + side, or NONE for padding; source = where the row
-//   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); then row_of[slot] = r for next time;
-//   planes = the split-K planes that the coming product of this owner fills, ceil(k_count / chunk), at least 1.
+// rows[r] = (owner, slot, source, element): owner = s; slot = (s * n + j) * sides + side, or NONE for padding; source = where the row
+//   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); element = j (0 for padding); then row_of[slot] = r for next time.
 // Buffers (u32): list [segments, n] with row stride p.ld, count, offset [segments]; the rest one word a row or slot.
-// Rows from p.capacity on are left out, as in segment_offsets.wgsl.
-// Geometry: workgroup (64,1,1), one segment each. Races: a slot and a row belong to one invocation; row_of is read and
+// Rows from p.capacity on are left out, as in row_offsets.wgsl.
+// Exact (integers). Geometry: workgroup (64,1,1), one segment each. Races: a slot and a row belong to one invocation; row_of is read and
 //   written by the invocation that owns the slot.
 
 struct Params {
     grid: vec4<u32>,
     n: u32, ld: u32, sides: u32, tile: u32,
-    chunk: u32, capacity: u32, pad1: u32, pad2: u32,
+    capacity: u32, pad0: u32, pad1: u32, pad2: u32,
 }
 const NONE = 0xffffffffu;
 @group(0) @binding(0) var<storage, read_write> list: array<u32>;
@@ -20,7 +19,6 @@ const NONE = 0xffffffffu;
 @group(0) @binding(2) var<storage, read_write> offset: array<u32>;
 @group(0) @binding(3) var<storage, read_write> rows: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> row_of: array<u32>;
-@group(0) @binding(5) var<storage, read_write> k_count: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
 @compute @workgroup_size(64, 1, 1)
@@ -28,7 +26,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let segment = group.x + p.grid.x;
     let used = count[segment] * p.sides;
     let padded = (used + p.tile - 1u) / p.tile * p.tile;
-    let planes = max(1u, (k_count[segment] + p.chunk - 1u) / p.chunk);
     for (var i = lane.x; i < padded; i += 64u) {
         let row = offset[segment] + i;
         if (row >= p.capacity) {
@@ -36,14 +33,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
         var slot = NONE;
         var source = 0u;
+        var element = 0u;
         if (i < used) {
-            let element = segment * p.n + list[segment * p.ld + i / p.sides];
-            slot = element * p.sides + i % p.sides;
+            element = list[segment * p.ld + i / p.sides];
+            slot = (segment * p.n + element) * p.sides + i % p.sides;
 #ifndef FIRST
             source = row_of[slot];
 #endif
             row_of[slot] = row;
         }
-        rows[row] = vec4<u32>(segment, slot, source, planes);
+        rows[row] = vec4<u32>(segment, slot, source, element);
     }
 }

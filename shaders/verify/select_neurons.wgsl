@@ -1,7 +1,7 @@
 // Flags of neurons, for compaction.
 //
 // active: flags = 1 where the ReLU is not fixed at 0 (h > 0), or everywhere with p.relu = 0.
-// unstable: flags = 1 where l < 0 < h (p.all: everywhere); with KEEP only where the flag was 1 before. Only first <= j < end.
+// unstable: flags = 1 where l < 0 < h (p.all: everywhere); with KEEP only where the flag was 1 before.
 // undecided (QUERY): flags = 1 where the best lower bound of a row is not above 0.
 // Buffers: lower, upper [batch, n] f32, flags [batch, n] u32, all with row stride p.ld.
 // Exact (comparisons). Geometry: workgroup (64,1,1), grid-stride. Races: own elements.
@@ -9,7 +9,7 @@
 struct Params {
     grid: vec4<u32>,
     n: u32, ld: u32, len: u32, threads: u32,
-    all: u32, first: u32, end: u32, pad0: u32,
+    all: u32, pad0: u32, pad1: u32, pad2: u32,
 }
 @group(0) @binding(0) var<storage, read_write> lower: array<f32>;
 @group(0) @binding(1) var<storage, read_write> upper: array<f32>;
@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         var on = lower[at] < 0.0 && upper[at] > 0.0;
 #endif
 #endif
-        on = (on || p.all != 0u) && i % p.n >= p.first && i % p.n < p.end;
+        on = on || p.all != 0u;
 #ifdef KEEP
         on = on && flags[at] != 0u;
 #endif

@@ -237,19 +237,19 @@ impl Gpu {
         pollster::block_on(self.allocate_async(bytes))
     }
 
-    /// Memory for the arguments of indirect dispatches (48 bytes: three sets of four words). wgpu tracks whole buffers, and
+    /// Memory for the arguments of `grids` indirect dispatches, four words each. wgpu tracks whole buffers, and
     /// one that a dispatch reads its grid from may not be bound to it, so these live in pages of their own.
     ///
     /// # Errors
     /// Those of [`Gpu::allocate_async`].
-    pub async fn allocate_arguments_async(&self) -> Result<Buffer> {
-        self.0.arguments.allocate(&self.0.device, 48, self.0.caps.max_binding).await
+    pub async fn allocate_arguments_async(&self, grids: usize) -> Result<Buffer> {
+        self.0.arguments.allocate(&self.0.device, 16 * grids.max(1) as u64, self.0.caps.max_binding).await
     }
 
     /// Blocking twin of [`Gpu::allocate_arguments_async`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn allocate_arguments(&self) -> Result<Buffer> {
-        pollster::block_on(self.allocate_arguments_async())
+    pub fn allocate_arguments(&self, grids: usize) -> Result<Buffer> {
+        pollster::block_on(self.allocate_arguments_async(grids))
     }
 
     /// Writes bytes into a buffer, before everything that is run after this call.

@@ -13,7 +13,10 @@ use crate::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The shared parts that `#import` knows.
-const LIBRARY: &[(&str, &str)] = &[("lib/float", include_str!("../../shaders/lib/float.wgsl"))];
+const LIBRARY: &[(&str, &str)] = &[
+    ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
+    ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
+];
 
 /// Expands `source` with `defines`.
 ///

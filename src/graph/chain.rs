@@ -11,6 +11,7 @@ mod tests;
 
 use self::segment::Segment;
 use super::bounded::Bounded;
+use super::layers::constants;
 use super::reference::{self, Tensor};
 use super::shape::{self, MAX_ELEMENTS};
 use super::{Graph, Node, Op, ValueId};
@@ -125,22 +126,6 @@ fn path(graph: &Graph) -> Result<Vec<Step<'_>>> {
     }
     path.reverse();
     Ok(path)
-}
-
-/// The values of all nodes that do not depend on the input, with their error bounds.
-fn constants(graph: &Graph) -> Result<Vec<Option<Tensor<Bounded>>>> {
-    let mut known: Vec<Option<Tensor<Bounded>>> = vec![None; graph.values.len()];
-    for node in &graph.nodes {
-        let is_known = |id: &ValueId| known[id.0].is_some() || graph.value(*id).constant.is_some();
-        if !node.inputs.iter().all(is_known) {
-            continue;
-        }
-        let operand = |&id: &ValueId| reference::operand(graph.value(id), &known[id.0]);
-        let operands = node.inputs.iter().map(operand).collect::<Result<Vec<_>>>()?;
-        let result = reference::apply(node, &operands, &graph.value(node.output).shape)?;
-        known[node.output.0] = Some(result);
-    }
-    Ok(known)
 }
 
 struct Builder<'a> {

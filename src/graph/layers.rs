@@ -9,6 +9,18 @@
 //! then say how far their numbers are from the network's real ones (`rel`, `bias_abs`), so that a proof about the layers can
 //! be made a proof about the network. Where nothing is folded, the numbers are the file's and the distances are 0.
 
+mod eval;
+mod linear;
+mod lower;
+mod moves;
+mod products;
+mod sparse;
+pub(in crate::graph) mod store;
+mod term;
+mod weights;
+mod windows;
+
+pub(in crate::graph) use self::lower::constants;
 use ndarray::{Array2, Array4};
 
 /// The shape of a layer's values, `[channels, height, width]` in row-major order, which is ONNX's for one sample; values
@@ -27,6 +39,15 @@ impl Extent {
     /// A vector.
     pub fn flat(len: usize) -> Self {
         Self { channels: len, height: 1, width: 1 }
+    }
+
+    /// The shape of a value: `[1, C, H, W]` and `[1, C, L]` (which gets one row) are spatial, all others vectors.
+    pub(crate) fn of(shape: &[usize]) -> Self {
+        match *shape {
+            [1, channels, height, width] => Self { channels, height, width },
+            [1, channels, width] => Self { channels, height: 1, width },
+            _ => Self::flat(shape.iter().product()),
+        }
     }
 
     /// Number of values.

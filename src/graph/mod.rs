@@ -75,21 +75,22 @@ pub enum Op {
     },
     /// Convolution of `[1, C, H, W]` with a constant weight `[M, C / groups, kH, kW]` and an optional constant bias `[M]`.
     Conv(Window),
-    /// Transposed convolution of `[1, C, H, W]` with a constant weight `[C, M / groups, kH, kW]` and an optional bias `[M]`.
+    /// Transposed convolution of `[1, C, H, W]` with a constant weight `[C, M / groups, kH, kW]` and an optional constant
+    /// bias `[M]`: `output[m, y s + i d - p, ...] += input[c, y, ...] weight[c, m, i, ...]`, s strides, d dilations, p `begin`.
     ConvTranspose {
         /// The window, of the convolution that this is the transpose of.
         window: Window,
         /// Rows and columns added at the bottom and on the right of the result.
         output_padding: [usize; 2],
     },
-    /// Maximum over windows of `[1, C, H, W]`, kernel size from `kernel`; padding counts as minus infinity.
+    /// Maximum over windows of `[1, C, H, W]`; padding counts as minus infinity, and each window has an element inside.
     MaxPool {
         /// Height and width of the window.
         kernel: [usize; 2],
         /// Where windows lie (`groups` is 1).
         window: Window,
     },
-    /// Mean over windows of `[1, C, H, W]`.
+    /// Mean over windows of `[1, C, H, W]`, each of which has an element inside; padding counts as 0.
     AveragePool {
         /// Height and width of the window.
         kernel: [usize; 2],
@@ -98,14 +99,15 @@ pub enum Op {
         /// Divide by the size of the window even where it reaches into the padding, instead of by the elements inside.
         count_include_pad: bool,
     },
-    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias` for each channel (axis 1); operands scale, bias, mean, variance.
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias` for each channel (axis 1) of `[1, C, ...]`; operands x, scale,
+    /// bias, mean, variance, the last four constants `[C]`.
     BatchNormalization {
         /// Added to the variance.
         epsilon: f32,
     },
     /// Constant zeros or another number round the input.
     Pad {
-        /// Elements added before and after, for each axis.
+        /// Elements added before and after, one pair an axis.
         pads: Vec<[usize; 2]>,
         /// What they are.
         value: f32,
@@ -121,6 +123,7 @@ pub enum Op {
         axis: usize,
     },
     /// Elements of the input in a fixed order, `output[i] = input[indices[i]]` in row-major order: Slice, Gather, Split.
+    /// The shape is the output's.
     Select {
         /// One index an element of the output.
         indices: Arc<Vec<usize>>,
@@ -129,7 +132,8 @@ pub enum Op {
     Reshape,
 }
 
-/// Where the windows of a convolution or a pool lie.
+/// Where the windows of a convolution or a pool lie: tap i of window y reads row `y strides + i dilations - begin` of the
+/// input, and what lies outside it is padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Rows and columns from one window to the next.

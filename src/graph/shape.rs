@@ -3,6 +3,8 @@
 //! The rules work on plain shapes and answer with a sentence that names both shapes; the caller adds the node.
 //! No rule allocates by the size of a tensor, and all products of dimensions are checked.
 
+pub(super) mod window;
+
 use super::{Graph, Node, Op, Value, ValueId};
 use crate::error::{Error, Result};
 
@@ -37,17 +39,27 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Shape {
 /// For each element of a tensor of shape `out` in row-major order, the index of the element of a tensor of shape
 /// `from` that broadcasting puts there. `from` must broadcast to `out`.
 pub(super) fn broadcast_index(from: &[usize], out: &[usize]) -> Vec<usize> {
-    let mut strides = vec![0; out.len()];
-    let mut step = 1;
-    for (stride, &dim) in strides.iter_mut().rev().zip(from.iter().rev()) {
-        *stride = if dim == 1 { 0 } else { step };
-        step *= dim;
-    }
-    let mut index = vec![0];
-    for (&dim, &stride) in out.iter().zip(&strides) {
-        index = index.iter().flat_map(|&base| (0..dim).map(move |i| base + i * stride)).collect();
-    }
-    index
+    let added = out.len() - from.len();
+    let stride = |i: usize| i.checked_sub(added).filter(|&i| from[i] != 1).map_or(0, |i| stride(from, i));
+    lattice(out.iter().enumerate().map(|(i, &dim)| (0..dim).map(|at| at * stride(i)).collect()))
+}
+
+/// Elements from one index along an axis to the next, in row-major order.
+pub(super) fn stride(shape: &[usize], axis: usize) -> usize {
+    shape[axis + 1..].iter().product()
+}
+
+/// All sums of one offset for each axis, in row-major order.
+pub(super) fn lattice(axes: impl Iterator<Item = Vec<usize>>) -> Vec<usize> {
+    axes.fold(vec![0], |index, offsets| {
+        index.iter().flat_map(|&base| offsets.iter().map(move |offset| base + offset)).collect()
+    })
+}
+
+/// For each element of a transposed tensor in row-major order, the index of the element of the tensor of shape `from`
+/// that it is.
+pub(super) fn transpose_index(from: &[usize], perm: &[usize]) -> Vec<usize> {
+    lattice(perm.iter().map(|&axis| (0..from[axis]).map(|at| at * stride(from, axis)).collect()))
 }
 
 /// The two operands of a matrix product as stacks of matrices, and what becomes of them.
@@ -137,6 +149,7 @@ fn arity(op: &Op) -> (usize, usize) {
 pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape {
     let (least, most) = arity(op);
     if operands.len() < least || operands.len() > most {
+        let most = if most == usize::MAX { "any number".to_owned() } else { most.to_string() };
         return Err(format!("{} operands where {least} to {most} are expected", operands.len()));
     }
     let out = match op {
@@ -146,7 +159,21 @@ pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape
         }
         Op::MatMul => matmul(operands[0], operands[1])?.out,
         Op::Add | Op::Sub | Op::Mul | Op::Div => broadcast(operands[0], operands[1])?,
-        Op::Relu => operands[0].to_vec(),
+        Op::Relu | Op::Sigmoid | Op::Tanh => operands[0].to_vec(),
+        Op::Softmax { axis } => {
+            check_axis(*axis, operands[0])?;
+            operands[0].to_vec()
+        }
+        Op::Conv(window) => window::conv(window, operands)?,
+        Op::ConvTranspose { window, output_padding } => window::conv_transpose(window, *output_padding, operands)?,
+        Op::MaxPool { kernel, window } | Op::AveragePool { kernel, window, .. } => {
+            window::pool(window, *kernel, operands[0])?
+        }
+        Op::BatchNormalization { .. } => batch_normalization(operands)?,
+        Op::Pad { pads, .. } => pad(operands[0], pads)?,
+        Op::Transpose { perm } => transpose(operands[0], perm)?,
+        Op::Concat { axis } => concat(operands, *axis)?,
+        Op::Select { indices } => select(operands[0], indices, declared)?,
         Op::Reshape => {
             if elements(operands[0])? != elements(declared)? {
                 let from = operands[0];
@@ -154,10 +181,78 @@ pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape
             }
             declared.to_vec()
         }
-        _ => return Err(format!("{} is not supported", op.name())),
     };
     elements(&out)?;
     Ok(out)
+}
+
+fn check_axis(axis: usize, shape: &[usize]) -> Result<(), String> {
+    if axis < shape.len() {
+        return Ok(());
+    }
+    Err(format!("axis {axis} is outside a tensor of shape {shape:?}"))
+}
+
+fn batch_normalization(operands: &[&[usize]]) -> Shape {
+    let x = operands[0];
+    let (Some(1), Some(&channels)) = (x.first(), x.get(1)) else {
+        return Err(format!("an operand of shape {x:?} where [1, channels, ...] is expected"));
+    };
+    match operands[1..].iter().find(|shape| ***shape != [channels]) {
+        Some(shape) => Err(format!("a parameter of shape {shape:?} where {x:?} has {channels} channels")),
+        None => Ok(x.to_vec()),
+    }
+}
+
+/// Elements that a padded tensor may have whatever its input has; a damaged file must not fill the memory.
+const MAX_PADDED: usize = 1 << 24;
+
+fn pad(from: &[usize], pads: &[[usize; 2]]) -> Shape {
+    if pads.len() != from.len() {
+        return Err(format!("{} pairs of padding for a tensor of shape {from:?}", pads.len()));
+    }
+    let grow = |(&dim, &[before, after]): (&usize, &[usize; 2])| dim.checked_add(before)?.checked_add(after);
+    let shape: Option<Vec<usize>> = from.iter().zip(pads).map(grow).collect();
+    let shape = shape.ok_or_else(|| format!("padding {pads:?} is impossible"))?;
+    if elements(&shape)? > MAX_PADDED.max(elements(from)?.saturating_mul(4)) {
+        return Err(format!("a tensor of shape {from:?} would be padded to {shape:?}"));
+    }
+    Ok(shape)
+}
+
+fn transpose(from: &[usize], perm: &[usize]) -> Shape {
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    if !sorted.into_iter().eq(0..from.len()) {
+        return Err(format!("{perm:?} is no order of the axes of shape {from:?}"));
+    }
+    Ok(perm.iter().map(|&axis| from[axis]).collect())
+}
+
+fn concat(operands: &[&[usize]], axis: usize) -> Shape {
+    let mut shape = operands[0].to_vec();
+    check_axis(axis, &shape)?;
+    for other in &operands[1..] {
+        let alike =
+            other.len() == shape.len() && other.iter().zip(&shape).enumerate().all(|(i, (a, b))| i == axis || a == b);
+        let sum = if alike { shape[axis].checked_add(other[axis]) } else { None };
+        shape[axis] = sum.ok_or_else(|| {
+            let first = operands[0];
+            format!("shapes {first:?} and {other:?} do not fit behind each other along axis {axis}")
+        })?;
+    }
+    Ok(shape)
+}
+
+fn select(from: &[usize], indices: &[usize], declared: &[usize]) -> Shape {
+    let len = elements(from)?;
+    if let Some(index) = indices.iter().find(|&&index| index >= len) {
+        return Err(format!("element {index} of a tensor of shape {from:?}"));
+    }
+    if indices.is_empty() || elements(declared)? != indices.len() {
+        return Err(format!("{} elements where shape {declared:?} is declared", indices.len()));
+    }
+    Ok(declared.to_vec())
 }
 
 /// The error for a node whose operands do not fit.
@@ -281,6 +376,35 @@ mod tests {
         assert!(gemm(&[1, 4], &[3, 4], None, false, false).is_err());
         assert!(gemm(&[1, 4], &[4, 3], Some(&[2, 3]), false, false).is_err());
         assert!(gemm(&[4], &[4, 3], None, false, false).is_err());
+    }
+
+    #[test]
+    fn transposing_twice_is_nothing() {
+        assert_eq!(transpose(&[2, 3, 5], &[2, 0, 1]), Ok(vec![5, 2, 3]));
+        assert_eq!(transpose_index(&[2, 3], &[1, 0]), [0, 3, 1, 4, 2, 5]);
+        let (there, back) = (transpose_index(&[2, 3, 5], &[2, 0, 1]), transpose_index(&[5, 2, 3], &[1, 2, 0]));
+        assert!((0..30).all(|i| there[back[i]] == i));
+        for bad in [&[0, 1][..], &[0, 1, 1], &[0, 1, 3], &[0, 1, 2, 3]] {
+            assert!(transpose(&[2, 3, 5], bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn layout_operators_check_their_operands() {
+        assert_eq!(concat(&[&[1, 2, 3], &[1, 4, 3]], 1), Ok(vec![1, 6, 3]));
+        assert!(concat(&[&[1, 2, 3], &[1, 4, 3]], 2).unwrap_err().contains("[1, 4, 3]"));
+        assert!(concat(&[&[1, 2], &[1, 2, 1]], 0).is_err() && concat(&[&[1, 2]], 2).is_err());
+        assert_eq!(pad(&[1, 3], &[[0, 0], [2, 1]]), Ok(vec![1, 6]));
+        assert!(pad(&[1, 3], &[[0, 0]]).is_err());
+        assert!(pad(&[1, 3], &[[0, 0], [usize::MAX, 1]]).unwrap_err().contains("impossible"));
+        assert!(pad(&[1, 3], &[[0, 0], [0, 1 << 25]]).unwrap_err().contains("would be padded"));
+        assert_eq!(select(&[2, 2], &[3, 0, 0], &[3, 1]), Ok(vec![3, 1]));
+        assert!(select(&[2, 2], &[4], &[1]).unwrap_err().contains("element 4"));
+        assert!(select(&[2, 2], &[1, 1], &[3]).is_err() && select(&[2, 2], &[], &[0]).is_err());
+        let normal = |x: &[usize], c: &[usize]| batch_normalization(&[x, c, c, c, c]);
+        assert_eq!(normal(&[1, 3, 2], &[3]), Ok(vec![1, 3, 2]));
+        assert!(normal(&[1, 3, 2], &[2]).is_err() && normal(&[2, 3], &[3]).is_err() && normal(&[1], &[1]).is_err());
+        assert!(infer(&Op::Softmax { axis: 2 }, &[&[1, 3]], &[]).is_err());
     }
 
     #[test]

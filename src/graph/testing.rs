@@ -1,6 +1,6 @@
 //! Graphs and numbers for the tests of this room.
 
-use super::{Graph, Node, Op, Value, ValueId, shape};
+use super::{Graph, Node, Op, Value, ValueId, Window, shape};
 use ndarray::{ArrayD, IxDyn};
 use std::sync::Arc;
 
@@ -73,6 +73,10 @@ impl Sketch {
         self.finish_node(Op::Reshape, &[input], shape.to_vec())
     }
 
+    pub(super) fn select(&mut self, input: ValueId, indices: &[usize], shape: &[usize]) -> ValueId {
+        self.finish_node(Op::Select { indices: Arc::new(indices.to_vec()) }, &[input], shape.to_vec())
+    }
+
     fn finish_node(&mut self, op: Op, inputs: &[ValueId], shape: Vec<usize>) -> ValueId {
         let output = self.push(shape, None);
         let name = format!("n{}", self.graph.nodes.len());
@@ -81,6 +85,9 @@ impl Sketch {
         output
     }
 }
+
+/// Windows next to each other, without padding.
+pub(super) const PLAIN: Window = Window { strides: [1; 2], begin: [0; 2], end: [0; 2], dilations: [1; 2], groups: 1 };
 
 /// Gemm without scaling.
 pub(super) fn gemm(trans_a: bool, trans_b: bool) -> Op {

@@ -2,11 +2,11 @@
 //! (Madry et al., ICLR 2018). It only proposes points; nothing is believed before it is replayed in f64.
 
 use super::kernels;
-use super::network::DeviceChain;
+use super::maps::{Product, Sheet};
+use super::network::{BACKWARD, DeviceNet, FORWARD, Order, code, column_pitch};
 use crate::error::Result;
 use crate::gpu::{Control, Gpu, Grid, Recording};
-use crate::ops::elementwise::{self, Binary};
-use crate::ops::matmul::Matmul;
+use crate::graph::{Activation, Source};
 use crate::ops::{strided_grid, word};
 use crate::tensor::Tensor;
 
@@ -68,7 +68,7 @@ pub(super) struct Find {
 /// Attacks all aims; one find each, that of its best start, in order.
 pub(super) async fn attack(
     gpu: &Gpu,
-    net: &DeviceChain,
+    net: &DeviceNet,
     ground: &Ground<'_>,
     aims: &[Aim],
     effort: Effort,
@@ -84,9 +84,11 @@ pub(super) async fn attack(
     Ok(finds)
 }
 
-/// Device state of one run: candidates are aims times starts.
+/// Device state of one run: candidates are aims times starts, one column each.
 struct Run {
     candidates: usize,
+    /// Columns of every matrix of candidates.
+    pitch: usize,
     /// Most rows of an aim.
     rows: usize,
     x: Tensor,
@@ -100,15 +102,16 @@ struct Run {
     best_x: Tensor,
     /// Outputs of every layer.
     values: Vec<Tensor>,
-    /// Gradients on every layer's outputs, before and behind the ReLU's mask.
-    gradients: Vec<(Tensor, Tensor)>,
+    /// Gradients on every layer's outputs, then on its z.
+    gradients: Vec<Tensor>,
     gradient_x: Tensor,
 }
 
 impl Run {
-    async fn new(gpu: &Gpu, net: &DeviceChain, ground: &Ground<'_>, aims: &[Aim], effort: Effort) -> Result<Self> {
+    async fn new(gpu: &Gpu, net: &DeviceNet, ground: &Ground<'_>, aims: &[Aim], effort: Effort) -> Result<Self> {
         let n = net.n_in();
         let candidates = aims.len() * effort.starts;
+        let pitch = column_pitch(gpu.caps(), candidates);
         let mut start = Vec::with_capacity(candidates * n);
         let (mut query, mut aim) = (Vec::new(), Vec::new());
         for target in aims {
@@ -121,37 +124,40 @@ impl Run {
                 push_start(&mut start, &ground.lower[at.clone()], &ground.upper[at], own, attempt, seed);
             }
         }
+        let order = Order(net.input);
+        let start = in_columns(&order.to_device(&start), n, pitch);
         let rows = ground.constants.len();
-        let mut values = Vec::new();
-        let mut gradients = Vec::new();
+        let (mut values, mut gradients) = (Vec::new(), Vec::new());
         for layer in &net.layers {
-            let shape = [candidates, layer.n_out];
-            values.push(Tensor::uninit_async(gpu, &shape).await?);
-            gradients.push((Tensor::uninit_async(gpu, &shape).await?, Tensor::uninit_async(gpu, &shape).await?));
+            values.push(Tensor::uninit_async(gpu, &[layer.len() * pitch]).await?);
+            gradients.push(Tensor::uninit_async(gpu, &[layer.len() * pitch]).await?);
         }
         let queries = ground.lower.len() / n.max(1);
+        let outputs = Order(net.layers.last().map_or(net.input, |layer| layer.extent));
+        let boxes = [ground.lower, ground.upper].map(|bound| order.to_device(bound));
         Ok(Self {
             candidates,
+            pitch,
             rows: aims.iter().map(|aim| aim.rows).max().unwrap_or(0),
-            x: Tensor::from_slice_async(gpu, &[candidates, n], &start).await?,
-            lower: Tensor::from_slice_async(gpu, &[queries, n], ground.lower).await?,
-            upper: Tensor::from_slice_async(gpu, &[queries, n], ground.upper).await?,
+            x: Tensor::from_slice_async(gpu, &[n * pitch], &start).await?,
+            lower: Tensor::from_slice_async(gpu, &[queries, n], &boxes[0]).await?,
+            upper: Tensor::from_slice_async(gpu, &[queries, n], &boxes[1]).await?,
             query: Tensor::from_slice_async(gpu, &[candidates], &query).await?,
-            spec: Tensor::from_slice_async(gpu, &[rows, net.n_out()], ground.coefficients).await?,
+            spec: Tensor::from_slice_async(gpu, &[rows, net.n_out()], &outputs.to_device(ground.coefficients)).await?,
             constants: Tensor::from_slice_async(gpu, &[rows], ground.constants).await?,
             aim: Tensor::from_slice_async(gpu, &[2 * candidates], &aim).await?,
             best: Tensor::from_slice_async(gpu, &[candidates], &vec![3.0e38; candidates]).await?,
-            best_x: Tensor::from_slice_async(gpu, &[candidates, n], &start).await?,
+            best_x: Tensor::from_slice_async(gpu, &[n * pitch], &start).await?,
             values,
             gradients,
-            gradient_x: Tensor::uninit_async(gpu, &[candidates, n]).await?,
+            gradient_x: Tensor::uninit_async(gpu, &[n * pitch]).await?,
         })
     }
 
     async fn execute(
         &self,
         gpu: &Gpu,
-        net: &DeviceChain,
+        net: &DeviceNet,
         first_aim: usize,
         effort: Effort,
         control: &Control,
@@ -168,39 +174,62 @@ impl Run {
         let (best, best_x) = (self.best.record_read(&mut recording), self.best_x.record_read(&mut recording));
         let mut output = gpu.run_async(&recording, control).await?;
         let (best, best_x) = (self.best.take(&mut output, best), self.best_x.take(&mut output, best_x));
-        let points: Vec<&[f32]> = best_x.chunks(net.n_in().max(1)).collect();
+        let point = |candidate: usize| {
+            let x: Vec<f32> = (0..net.n_in()).map(|j| best_x[j * self.pitch + candidate]).collect();
+            Order(net.input).to_onnx(&x)
+        };
         let of_aim = |(i, losses): (usize, &[f32])| {
             let (start, &loss) = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?;
-            Some(Find { aim: first_aim + i, loss, x: points[i * effort.starts + start].to_vec() })
+            Some(Find { aim: first_aim + i, loss, x: point(i * effort.starts + start) })
         };
         Ok(best.chunks(effort.starts.max(1)).enumerate().filter_map(of_aim).collect())
     }
 
-    /// The network's outputs, every candidate's loss and its gradient on them.
-    fn record_forward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain) -> Result<()> {
-        let mut input = &self.x;
-        for (layer, value) in net.layers.iter().zip(&self.values) {
-            let product = Matmul { bias: Some(&layer.bias), relu: layer.relu, ..Matmul::default() };
-            product.record(recording, gpu.caps(), input, &layer.weight_t, value)?;
-            input = value;
+    fn sheet<'a>(&self, memory: &'a Tensor) -> Sheet<'a> {
+        Sheet { memory, pitch: self.pitch }
+    }
+
+    fn values_of(&self, source: Source) -> &Tensor {
+        match source {
+            Source::Input => &self.x,
+            Source::Layer(index) => &self.values[index],
         }
-        let Some(last) = self.gradients.last() else { return Ok(()) };
+    }
+
+    /// The network's outputs, every candidate's loss and its gradient on them.
+    fn record_forward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceNet) -> Result<()> {
+        for (layer, value) in net.layers.iter().zip(&self.values) {
+            for (at, edge) in layer.edges.iter().enumerate() {
+                let product = Product {
+                    edge,
+                    direction: FORWARD,
+                    extents: [net.extent(edge.source), layer.extent],
+                    from: self.sheet(self.values_of(edge.source)),
+                    to: self.sheet(value),
+                    columns: self.candidates,
+                    accumulate: at > 0,
+                    abs: false,
+                };
+                product.record(recording, gpu.caps())?;
+            }
+            self.record_activate(recording, gpu, (value, &layer.bias), layer.activation, false)?;
+        }
+        let Some((gradient, output)) = self.gradients.last().zip(self.values.last()) else { return Ok(()) };
         let params = kernels::AttackTarget {
             candidates: word(self.candidates)?,
             outputs: word(net.n_out())?,
             inputs: word(net.n_in())?,
-            ld_y: word(input.row_stride())?,
-            ld_x: word(self.x.row_stride())?,
+            ld: word(self.pitch)?,
             ld_spec: word(self.spec.row_stride())?,
             ..Default::default()
         };
         let bindings = vec![
-            input.binding(),
+            output.binding(),
             self.x.binding(),
             self.spec.binding(),
             self.constants.binding(),
             self.aim.binding(),
-            last.0.binding(),
+            gradient.binding(),
             self.best.binding(),
             self.best_x.binding(),
         ];
@@ -209,29 +238,67 @@ impl Run {
         recording.dispatch(&kernels::attack_target(), bindings, &params, grid, work)
     }
 
-    fn record_backward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain) -> Result<()> {
+    fn record_activate(
+        &self,
+        recording: &mut Recording,
+        gpu: &Gpu,
+        (value, other): (&Tensor, &Tensor),
+        activation: Activation,
+        gradient: bool,
+    ) -> Result<()> {
+        let (groups, threads) = strided_grid(value.len(), gpu.caps().max_workgroups)?;
+        let params = kernels::Activate {
+            len: word(value.len())?,
+            threads,
+            ld: word(self.pitch)?,
+            activation: code(activation),
+            ..Default::default()
+        };
+        let grid = Grid::Direct([groups, 1, 1]);
+        let bindings = vec![value.binding(), other.binding()];
+        recording.dispatch(&kernels::activate(gradient), bindings, &params, grid, value.len() as f64)
+    }
+
+    fn record_backward(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceNet) -> Result<()> {
+        // The last layer has its gradient; any other gets its own from the layers that read it, which come after it.
+        let mut written = vec![false; net.layers.len()];
+        let mut input_written = false;
         for (index, layer) in net.layers.iter().enumerate().rev() {
-            let (raw, masked) = &self.gradients[index];
-            let mut gradient = raw;
-            if layer.relu {
-                elementwise::binary(recording, gpu.caps(), Binary::ReluGradient, raw, &self.values[index], masked)?;
-                gradient = masked;
+            let (gradient, value) = (&self.gradients[index], &self.values[index]);
+            if layer.activation != Activation::None {
+                self.record_activate(recording, gpu, (value, gradient), layer.activation, true)?;
             }
-            let below = index.checked_sub(1).map_or(&self.gradient_x, |below| &self.gradients[below].0);
-            Matmul::default().record(recording, gpu.caps(), gradient, &layer.weight, below)?;
+            for edge in &layer.edges {
+                let (to, written) = match edge.source {
+                    Source::Input => (&self.gradient_x, &mut input_written),
+                    Source::Layer(source) => (&self.gradients[source], &mut written[source]),
+                };
+                let product = Product {
+                    edge,
+                    direction: BACKWARD,
+                    extents: [layer.extent, net.extent(edge.source)],
+                    from: self.sheet(gradient),
+                    to: self.sheet(to),
+                    columns: self.candidates,
+                    accumulate: std::mem::replace(written, true),
+                    abs: false,
+                };
+                product.record(recording, gpu.caps())?;
+            }
         }
         Ok(())
     }
 
-    fn record_step(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceChain, step: f32) -> Result<()> {
+    fn record_step(&self, recording: &mut Recording, gpu: &Gpu, net: &DeviceNet, step: f32) -> Result<()> {
         let n = net.n_in();
         let (groups, threads) = strided_grid(self.candidates * n, gpu.caps().max_workgroups)?;
         let params = kernels::AttackStep {
             n: word(n)?,
-            ld: word(self.x.row_stride())?,
+            ld: word(self.lower.row_stride())?,
             len: word(self.candidates * n)?,
             threads,
             step,
+            ldc: word(self.pitch)?,
             ..Default::default()
         };
         let bindings = vec![
@@ -244,6 +311,15 @@ impl Run {
         let work = (self.candidates * n) as f64;
         recording.dispatch(&kernels::attack_step(), bindings, &params, Grid::Direct([groups, 1, 1]), work)
     }
+}
+
+/// Vectors of n values as the columns of a matrix with this pitch.
+fn in_columns(vectors: &[f32], n: usize, pitch: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n * pitch];
+    for (column, vector) in vectors.chunks(n.max(1)).enumerate() {
+        vector.iter().enumerate().for_each(|(j, &value)| out[j * pitch + column] = value);
+    }
+    out
 }
 
 /// The aim's own start first; then by turns uniform points and points that share half of its coordinates.

@@ -10,6 +10,8 @@ mod bounds;
 pub mod check;
 pub mod instances;
 pub mod kernels;
+mod logistic;
+mod maps;
 mod network;
 pub mod proof;
 pub mod property;
@@ -18,6 +20,7 @@ mod split;
 mod state;
 mod verifier;
 pub mod vnnlib;
+mod walk;
 
 pub use property::{Conjunction, InputBox, Property, Query, Row};
 pub use soundness::Soundness;

@@ -1,98 +1,391 @@
-//! A network on the device: every affine layer in both orientations.
+//! A network on the device: every map of every layer in both directions, and how its walks run.
+//!
+//! On the device, values of a spatial layer stand channels last, `(y * width + x) * channels + channel`, so that the channels of a
+//! place are neighbours; [`Order`] translates from and to ONNX's order. A matrix of values of many boxes, candidates or rows
+//! ("columns") is stored value by value: element (value, column) at `value * pitch + column`.
 
+use super::logistic;
+use super::walk::Walks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::Gpu;
-use crate::graph::{Affine, Chain};
-use crate::tensor::Tensor;
+use crate::gpu::{Caps, Gpu};
+use crate::graph::{Activation, Convolution, Edge, Extent, Layer, Layers, Map, Source, Sparse};
+use crate::ops::matmul::CHUNK;
+use crate::tensor::{Tensor, pitch};
 
-/// One layer `z = W y + b`, with a ReLU behind it or not.
+/// The order of an extent's values on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Order(pub Extent);
+
+impl Order {
+    /// Where value `onnx` of the file's order stands on the device.
+    pub fn place(self, onnx: usize) -> usize {
+        let Extent { channels, height, width } = self.0;
+        let (channel, at) = (onnx / (height * width), onnx % (height * width));
+        at * channels + channel
+    }
+
+    /// Values of many vectors, `[vectors, len]`, in the device's order.
+    pub fn to_device<T: Copy>(self, values: &[T]) -> Vec<T> {
+        let mut out = values.to_vec();
+        let n = self.0.len().max(1);
+        if self.0.height * self.0.width > 1 && self.0.channels > 1 {
+            for (to, from) in out.chunks_mut(n).zip(values.chunks(n)) {
+                from.iter().enumerate().for_each(|(i, &value)| to[self.place(i)] = value);
+            }
+        }
+        out
+    }
+
+    /// The inverse of [`Order::to_device`].
+    pub fn to_onnx<T: Copy>(self, values: &[T]) -> Vec<T> {
+        let mut out = values.to_vec();
+        let n = self.0.len().max(1);
+        if self.0.height * self.0.width > 1 && self.0.channels > 1 {
+            for (to, from) in out.chunks_mut(n).zip(values.chunks(n)) {
+                to.iter_mut().enumerate().for_each(|(i, value)| *value = from[self.place(i)]);
+            }
+        }
+        out
+    }
+}
+
+/// A linear map on the device.
+#[derive(Debug)]
+pub(super) enum DeviceMap {
+    Dense {
+        /// `[out, in]`: rows of a walk go through it.
+        backward: Tensor,
+        /// `[in, out]`.
+        forward: Tensor,
+    },
+    Conv {
+        /// `[taps, out channels, in channels]`.
+        backward: Tensor,
+        /// `[taps, in channels, out channels]`.
+        forward: Tensor,
+        shape: ConvShape,
+    },
+    Sparse {
+        backward: DeviceSparse,
+        forward: DeviceSparse,
+    },
+    Diagonal(Tensor),
+}
+
+/// The geometry of a convolution, each for rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ConvShape {
+    pub taps: [usize; 2],
+    pub stride: [usize; 2],
+    pub pad: [usize; 2],
+    pub dilation: [usize; 2],
+}
+
+/// A sparse matrix by rows.
+#[derive(Debug)]
+pub(super) struct DeviceSparse {
+    /// `[rows + 1]`.
+    pub starts: Tensor<u32>,
+    /// `[2 terms]`: column and bits of the weight.
+    pub terms: Tensor<u32>,
+    pub rows: usize,
+}
+
+/// One map into a layer.
+#[derive(Debug)]
+pub(super) struct DeviceEdge {
+    pub source: Source,
+    pub map: DeviceMap,
+    /// Terms of the longest sum, forward and backward.
+    pub terms: [usize; 2],
+}
+
+impl DeviceEdge {
+    /// How many dispatches one product takes, each of at most [`CHUNK`] terms; sparse sums are not cut.
+    pub fn dispatches(&self, direction: usize) -> usize {
+        if self.is_cut() { self.terms[direction].div_ceil(CHUNK).max(1) } else { 1 }
+    }
+
+    /// The terms of one dispatch.
+    fn chunk(&self, direction: usize) -> usize {
+        if self.is_cut() { self.terms[direction].min(CHUNK) } else { self.terms[direction] }
+    }
+
+    fn is_cut(&self) -> bool {
+        matches!(self.map, DeviceMap::Dense { .. } | DeviceMap::Conv { .. })
+    }
+}
+
+/// Directions of an edge.
+pub(super) const FORWARD: usize = 0;
+pub(super) const BACKWARD: usize = 1;
+
+/// One layer `y = f(b + sum of maps)`.
 #[derive(Debug)]
 pub(super) struct DeviceLayer {
-    /// `W`, `[out, in]`: back-substitution and gradients multiply by it from the right.
-    pub weight: Tensor,
-    /// `W` transposed, `[in, out]`: forward passes multiply by it from the right.
-    pub weight_t: Tensor,
-    /// `b`, `[out]`.
+    pub extent: Extent,
+    pub edges: Vec<DeviceEdge>,
+    /// `b`, `[n]`.
     pub bias: Tensor,
-    /// `(b_j, bound on its error)`, `[2 out]`.
+    /// `(b_j, bound on its error)`, `[2 n]`.
     pub bias_pair: Tensor,
     /// Bound on the relative error of every weight.
     pub weight_rel: f32,
-    /// Whether a ReLU follows.
-    pub relu: bool,
-    /// Inputs.
-    pub n_in: usize,
-    /// Outputs.
-    pub n_out: usize,
+    pub activation: Activation,
+    /// Roundings that a term of z meets on the way in.
+    pub depth_in: usize,
+    /// Terms of a dispatch on the way back, and dispatches that write to the sums they go to.
+    pub terms_back: usize,
+    pub writes_back: usize,
+    /// Other dispatches that add to what the rows of this layer's neurons start with.
+    pub start_writes: usize,
 }
 
-/// A chain of affine layers and ReLUs on the device.
+impl DeviceLayer {
+    /// Multiplications of one evaluation of the layer.
+    pub fn work(&self) -> usize {
+        self.len() * self.edges.iter().map(|edge| edge.terms[FORWARD]).sum::<usize>()
+    }
+
+    pub fn len(&self) -> usize {
+        self.extent.len()
+    }
+
+    /// Whether rows keep the active neurons only: a dense ReLU layer, in which many are fixed at 0.
+    pub fn is_compact(&self) -> bool {
+        let dense = |edge: &DeviceEdge| matches!(edge.map, DeviceMap::Dense { .. });
+        self.activation == Activation::Relu
+            && self.extent.height * self.extent.width == 1
+            && self.edges.len() == 1
+            && self.edges.iter().all(dense)
+    }
+
+    pub fn is_smooth(&self) -> bool {
+        matches!(self.activation, Activation::Sigmoid | Activation::Tanh)
+    }
+
+    /// Whether rows can tighten what intervals say: not for a layer whose sources are inputs alone (intervals are exact).
+    pub fn is_refinable(&self) -> bool {
+        self.activation != Activation::None && self.edges.iter().any(|edge| edge.source != Source::Input)
+    }
+}
+
+/// The number by which kernels know an activation.
+pub(super) fn code(activation: Activation) -> u32 {
+    match activation {
+        Activation::None => 0,
+        Activation::Relu => 1,
+        Activation::Sigmoid => 2,
+        Activation::Tanh => 3,
+    }
+}
+
+/// A network on the device.
 #[derive(Debug)]
-pub(super) struct DeviceChain {
+pub(super) struct DeviceNet {
+    pub input: Extent,
     pub layers: Vec<DeviceLayer>,
+    /// Bounds of the logistic function; one word where no layer needs them.
+    pub logistic: Tensor,
+    pub walks: Walks,
+    /// Roundings that a term of a row's constant meets at the input, then at each layer.
+    pub constant_depth: Vec<usize>,
+    /// The largest number of weights of a layer's sums: (columns) x (terms), and the largest weight, for what flushing may cost.
+    pub terms: f64,
+    pub largest: f64,
 }
 
-impl DeviceChain {
-    pub async fn new(gpu: &Gpu, chain: &Chain) -> Result<Self> {
-        let mut layers = Vec::with_capacity(chain.layers.len());
-        for (index, affine) in chain.layers.iter().enumerate() {
-            check_magnitudes(index, affine)?;
-            layers.push(DeviceLayer::new(gpu, affine).await?);
+impl DeviceNet {
+    pub async fn new(gpu: &Gpu, net: &Layers) -> Result<Self> {
+        let mut layers = Vec::with_capacity(net.layers.len());
+        let (mut terms, mut largest) = (1.0_f64, 0.0_f64);
+        for (index, layer) in net.layers.iter().enumerate() {
+            check_magnitudes(index, layer)?;
+            let mut edges = Vec::new();
+            for edge in &layer.edges {
+                largest = weights(&edge.map).fold(largest, |m, w| m.max(f64::from(w.abs())));
+                edges.push(DeviceEdge::new(gpu, edge, net.extent(edge.source), layer.extent).await?);
+            }
+            let sums: usize = edges.iter().map(|e| e.terms[FORWARD].max(e.terms[BACKWARD])).sum();
+            terms = terms.max(layer.extent.len() as f64 * sums as f64);
+            layers.push(DeviceLayer::new(gpu, layer, edges).await?);
         }
-        Ok(Self { layers })
+        count_writes(&mut layers);
+        let smooth = layers.iter().any(DeviceLayer::is_smooth);
+        let table = if smooth { logistic::table() } else { vec![0.0] };
+        let logistic = Tensor::from_slice_async(gpu, &[table.len()], &table).await?;
+        let walks = Walks::new(gpu, net.input, &layers).await?;
+        let constant_depth = walks.constant_depths(layers.len());
+        Ok(Self { input: net.input, layers, logistic, walks, constant_depth, terms, largest })
     }
 
     pub fn n_in(&self) -> usize {
-        self.layers.first().map_or(0, |l| l.n_in)
+        self.input.len()
     }
 
     pub fn n_out(&self) -> usize {
-        self.layers.last().map_or(0, |l| l.n_out)
+        self.layers.last().map_or(0, DeviceLayer::len)
     }
 
-    /// Length of the longest vector that a layer takes.
-    pub fn widest_in(&self) -> usize {
-        self.layers.iter().map(|l| l.n_in).max().unwrap_or(1)
+    pub fn extent(&self, source: Source) -> Extent {
+        match source {
+            Source::Input => self.input,
+            Source::Layer(index) => self.layers[index].extent,
+        }
     }
 
-    /// Length of the longest vector that a layer gives.
-    pub fn widest_out(&self) -> usize {
-        self.layers.iter().map(|l| l.n_out).max().unwrap_or(1)
+    /// Multiplications of one evaluation of the network.
+    pub fn work(&self) -> usize {
+        self.layers.iter().map(DeviceLayer::work).sum()
     }
 
-    /// Length of the longest vector, the input included.
+    /// Values of the widest layer, the input included.
     pub fn widest(&self) -> usize {
-        self.widest_in().max(self.widest_out())
+        self.layers.iter().map(DeviceLayer::len).max().unwrap_or(1).max(self.n_in())
+    }
+}
+
+/// Every walk adds at most all edges' products to a source's sums.
+fn count_writes(layers: &mut [DeviceLayer]) {
+    let writes = |source: Source, layers: &[DeviceLayer]| -> (usize, usize) {
+        let edges = layers.iter().flat_map(|layer| &layer.edges).filter(|edge| edge.source == source);
+        edges.fold((0, 0), |(edges, all), edge| (edges + 1, all + edge.dispatches(BACKWARD)))
+    };
+    for index in 0..layers.len() {
+        let sources: Vec<_> = layers[index].edges.iter().map(|edge| writes(edge.source, layers)).collect();
+        layers[index].writes_back = sources.iter().map(|&(_, all)| all).max().unwrap_or(1);
+        let shared = sources.iter().filter(|&&(edges, _)| edges > 1).map(|&(_, all)| all);
+        layers[index].start_writes = shared.max().unwrap_or(0);
     }
 }
 
 impl DeviceLayer {
-    async fn new(gpu: &Gpu, affine: &Affine) -> Result<Self> {
-        let (n_out, n_in) = affine.weight.dim();
-        let weight: Vec<f32> = affine.weight.iter().copied().collect();
-        let weight_t: Vec<f32> = affine.weight.t().iter().copied().collect();
-        let pairs: Vec<f32> = affine.bias.iter().zip(&affine.bias_abs).flat_map(|(&b, &e)| [b, e]).collect();
-        let bias: Vec<f32> = affine.bias.to_vec();
+    async fn new(gpu: &Gpu, layer: &Layer, edges: Vec<DeviceEdge>) -> Result<Self> {
+        let order = Order(layer.extent);
+        let bias = order.to_device(&layer.bias);
+        let errors = order.to_device(&layer.bias_abs);
+        let pairs: Vec<f32> = bias.iter().zip(&errors).flat_map(|(&b, &e)| [b, e]).collect();
+        let n = layer.extent.len();
+        let depth = edges.iter().map(|e| e.chunk(FORWARD)).max().unwrap_or(0);
         Ok(Self {
-            weight: Tensor::from_slice_async(gpu, &[n_out, n_in], &weight).await?,
-            weight_t: Tensor::from_slice_async(gpu, &[n_in, n_out], &weight_t).await?,
-            bias: Tensor::from_slice_async(gpu, &[n_out], &bias).await?,
-            bias_pair: Tensor::from_slice_async(gpu, &[2 * n_out], &pairs).await?,
-            weight_rel: affine.weight_rel,
-            relu: affine.relu,
-            n_in,
-            n_out,
+            extent: layer.extent,
+            bias: Tensor::from_slice_async(gpu, &[n], &bias).await?,
+            bias_pair: Tensor::from_slice_async(gpu, &[2 * n], &pairs).await?,
+            weight_rel: layer.edges.iter().fold(0.0, |rel, edge| edge.rel.max(rel)),
+            activation: layer.activation,
+            depth_in: depth + edges.iter().map(|e| e.dispatches(FORWARD)).sum::<usize>(),
+            terms_back: edges.iter().map(|e| e.chunk(BACKWARD)).max().unwrap_or(1),
+            writes_back: 1,
+            start_writes: 0,
+            edges,
         })
     }
 }
 
+impl DeviceEdge {
+    async fn new(gpu: &Gpu, edge: &Edge, source: Extent, target: Extent) -> Result<Self> {
+        let (from, to) = (Order(source), Order(target));
+        let (map, terms) = match &edge.map {
+            Map::Dense(weight) => {
+                let (rows, columns) = weight.dim();
+                let mut backward = vec![0.0; rows * columns];
+                let mut forward = backward.clone();
+                for ((i, j), &w) in weight.indexed_iter() {
+                    let (i, j) = (to.place(i), from.place(j));
+                    backward[i * columns + j] = w;
+                    forward[j * rows + i] = w;
+                }
+                let backward = Tensor::from_slice_async(gpu, &[rows, columns], &backward).await?;
+                let forward = Tensor::from_slice_async(gpu, &[columns, rows], &forward).await?;
+                (DeviceMap::Dense { backward, forward }, [columns, rows])
+            }
+            Map::Conv(conv) => conv_map(gpu, conv).await?,
+            Map::Sparse(sparse) => {
+                let mut all: Vec<(u32, u32, f32)> = Vec::with_capacity(sparse.columns.len());
+                for row in 0..target.len() {
+                    for t in sparse.starts[row]..sparse.starts[row + 1] {
+                        let column = from.place(sparse.columns[t] as usize) as u32;
+                        all.push((to.place(row) as u32, column, sparse.weights[t]));
+                    }
+                }
+                let (forward, longest) = DeviceSparse::new(gpu, target.len(), &mut all).await?;
+                all.iter_mut().for_each(|term| (term.0, term.1) = (term.1, term.0));
+                let (backward, longest_back) = DeviceSparse::new(gpu, source.len(), &mut all).await?;
+                (DeviceMap::Sparse { backward, forward }, [longest, longest_back])
+            }
+            Map::Diagonal(weights) => {
+                let weights = to.to_device(weights);
+                (DeviceMap::Diagonal(Tensor::from_slice_async(gpu, &[weights.len()], &weights).await?), [1, 1])
+            }
+        };
+        Ok(Self { source: edge.source, map, terms })
+    }
+}
+
+async fn conv_map(gpu: &Gpu, conv: &Convolution) -> Result<(DeviceMap, [usize; 2])> {
+    let (out, input, height, width) = conv.weight.dim();
+    let taps = height * width;
+    let mut backward = vec![0.0; taps * out * input];
+    let mut forward = backward.clone();
+    for ((o, i, y, x), &w) in conv.weight.indexed_iter() {
+        let tap = y * width + x;
+        backward[(tap * out + o) * input + i] = w;
+        forward[(tap * input + i) * out + o] = w;
+    }
+    let backward = Tensor::from_slice_async(gpu, &[taps * out, input], &backward).await?;
+    let forward = Tensor::from_slice_async(gpu, &[taps * input, out], &forward).await?;
+    let shape = ConvShape { taps: [height, width], stride: conv.stride, pad: conv.pad, dilation: conv.dilation };
+    Ok((DeviceMap::Conv { backward, forward, shape }, [taps * input, taps * out]))
+}
+
+impl DeviceSparse {
+    /// From (row, column, weight) in any order; also the length of the longest row.
+    async fn new(gpu: &Gpu, rows: usize, all: &mut [(u32, u32, f32)]) -> Result<(Self, usize)> {
+        all.sort_unstable_by_key(|&(row, column, _)| (row, column));
+        let mut starts = vec![0_u32; rows + 1];
+        all.iter().for_each(|&(row, _, _)| starts[row as usize + 1] += 1);
+        let longest = starts.iter().copied().max().unwrap_or(0) as usize;
+        for row in 0..rows {
+            starts[row + 1] += starts[row];
+        }
+        // A map without terms still needs memory to bind.
+        let mut terms: Vec<u32> = all.iter().flat_map(|&(_, column, weight)| [column, weight.to_bits()]).collect();
+        terms.resize(terms.len().max(2), 0);
+        let starts = Tensor::from_slice_async(gpu, &[rows + 1], &starts).await?;
+        let terms = Tensor::from_slice_async(gpu, &[terms.len()], &terms).await?;
+        Ok((Self { starts, terms, rows }, longest.max(1)))
+    }
+}
+
+fn weights(map: &Map) -> Box<dyn Iterator<Item = f32> + '_> {
+    match map {
+        Map::Dense(weight) => Box::new(weight.iter().copied()),
+        Map::Conv(conv) => Box::new(conv.weight.iter().copied()),
+        Map::Sparse(Sparse { weights, .. }) | Map::Diagonal(weights) => Box::new(weights.iter().copied()),
+    }
+}
+
 /// Kernels refuse coefficients from 2^40 on; weights stay far below, so that one product cannot overflow either.
-fn check_magnitudes(index: usize, affine: &Affine) -> Result<()> {
+fn check_magnitudes(index: usize, layer: &Layer) -> Result<()> {
     const MOST: f32 = 1_048_576.0;
-    let all = affine.weight.iter().chain(&affine.bias);
-    if let Some(value) = all.into_iter().find(|v| v.is_nan() || v.abs() >= MOST) {
-        return Err(Error::new(ErrorKind::Unsupported, format!("layer {index} has a weight or bias of {value}"))
-            .with_help("weights and biases must be below 2^20 in magnitude; rescale the network"));
+    let mut all = layer.edges.iter().flat_map(|edge| weights(&edge.map)).chain(layer.bias.iter().copied());
+    if let Some(value) = all.find(|v| v.is_nan() || v.abs() >= MOST) {
+        let name = &layer.name;
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("layer {index} ('{name}') has a weight or bias of {value}"),
+        )
+        .with_help("weights and biases must be below 2^20 in magnitude; rescale the network"));
     }
     Ok(())
+}
+
+/// Bytes of a matrix of `values` with this many columns.
+pub(super) fn column_pitch(caps: &Caps, columns: usize) -> usize {
+    pitch(columns).next_multiple_of(tile(caps))
+}
+
+/// Rows of a walk are padded to a multiple of this for every box, and all columns to a multiple of it.
+pub(super) fn tile(caps: &Caps) -> usize {
+    if caps.is_software() { 16 } else { 32 }
 }

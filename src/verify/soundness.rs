@@ -3,8 +3,6 @@
 //! The model is WGSL's own promise (docs/soundness.md): every f32 operation returns one of the two neighbours of the exact
 //! result (unit roundoff u = 2^-23), sums may be taken in any order inside one dispatch, subnormals may be flushed.
 
-use crate::graph::Chain;
-
 /// What a bound accounts for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
@@ -43,13 +41,11 @@ pub(super) struct Rounding {
 
 impl Rounding {
     /// The constants for a network: flushing costs at most 2^-126 (1 + |other factor|) an operation. Coefficients and bounds
-    /// are below 2^40 and there are fewer than `terms` of them, weights below `largest`.
-    pub fn new(soundness: Soundness, chain: &Chain) -> Self {
+    /// are below 2^40, there are at most `terms` products in a layer, and weights are at most `largest`.
+    pub fn new(soundness: Soundness, terms: f64, largest: f64) -> Self {
         if soundness == Soundness::TrustF32 {
             return Self { u: 0.0, tiny: 0.0 };
         }
-        let terms = chain.layers.iter().map(|l| l.weight.len()).max().unwrap_or(1) as f64;
-        let largest = chain.layers.iter().flat_map(|l| l.weight.iter()).fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
         let tiny = 8.0 * terms * (1.0 + largest) * HUGE * 2.0_f64.powi(-126);
         Self { u: round_up(UNIT), tiny: round_up(tiny) }
     }
@@ -58,12 +54,6 @@ impl Rounding {
     pub fn gamma(&self, depth: usize) -> f32 {
         let du = depth as f64 * f64::from(self.u);
         if du == 0.0 { 0.0 } else { round_up(du / (1.0 - du)) }
-    }
-
-    /// The depth of a row's constant sums over `n` neurons: the two terms a neuron that a lane sums, then the at most 66
-    /// partial sums and own terms of a row.
-    pub fn constant_depth(n: usize) -> usize {
-        2 * n.div_ceil(32) + 72
     }
 
     /// The factor that makes a computed sum of non-negative terms of this depth an upper bound.

@@ -1,14 +1,14 @@
 //! Device memory of a batch of boxes: bounds and lines of layers, output rows, and the room for rows on their way back.
 
 use super::attack::CANDIDATES;
-use super::network::DeviceChain;
+use super::network::{DeviceNet, column_pitch, tile};
+use super::walk::Walk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Binding, Buffer, Caps, Gpu, Grid, Recording};
-use crate::ops::matmul::{self, Variant};
 use crate::ops::row_compact;
 use crate::tensor::{Tensor, pitch};
 
-/// Bounds and lines of one layer's outputs before its ReLU, for every box.
+/// Bounds and lines of one layer's z, for every box.
 #[derive(Debug)]
 pub(super) struct LayerState {
     /// `[batch, n]`.
@@ -19,7 +19,8 @@ pub(super) struct LayerState {
     pub refined: Tensor<u32>,
     pub weight_sum: Tensor,
     pub lines: Tensor,
-    pub active: Selection,
+    /// The active neurons, of layers whose rows keep those only.
+    pub active: Option<Selection>,
 }
 
 /// Flags of elements, and their compaction.
@@ -37,20 +38,20 @@ pub(super) struct QueryState {
     pub spec: Tensor,
     /// `[batch, rows]`: best lower bound of each row.
     pub lower: Tensor,
-    /// `[batch * rows, inputs]`: the coefficients of each row's linear lower bound on the inputs, for rows that got so far.
+    /// `[batch * rows, inputs]`: the linear form on the inputs by which each row is bounded, for rows that got so far.
     pub form: Tensor,
     pub unused: Tensor,
-    pub selection: Selection,
+    /// `[batch, rows]`: 1 for rows that count.
+    pub used: Tensor<u32>,
     /// `(constant, error)` of every row.
-    pub state: Tensor,
+    pub given: Tensor,
 }
 
 /// Room for rows on their way back to the input.
 #[derive(Debug)]
-pub(super) struct Walk {
-    pub capacity: usize,
-    pub planes: Tensor,
-    pub out: Tensor,
+pub(super) struct Room {
+    /// Matrices of coefficients.
+    pub slots: Vec<Tensor>,
     pub partial: Tensor,
     pub rows: Tensor<u32>,
     pub row_of: Tensor<u32>,
@@ -58,112 +59,124 @@ pub(super) struct Walk {
     pub offset: Tensor<u32>,
     pub state: Tensor,
     pub arguments: Buffer,
+    /// All elements that are to be bounded, and those of one walk.
+    pub all: Selection,
+    pub chunk: Selection,
 }
 
-/// How many boxes a batch holds and how many rows walk at once, so that all of it fits the adapter and the budget.
+/// How many boxes a batch holds and how much room their rows get, so that all of it fits the adapter and the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Boxes of a batch.
     pub batch: usize,
-    /// Rows of a walk, a multiple of a tile for every box.
-    pub capacity: usize,
+    /// Coefficients of a slot.
+    pub slot: usize,
+    /// Partial sums.
+    pub partial: usize,
+    /// Rows of a walk at most.
+    pub rows: usize,
 }
 
 /// Most operations of the product of one walk step: a fraction of a second on a small GPU, as an indirect dispatch is never cut.
-const STEP: u64 = 40_000_000_000;
+const STEP: usize = 40_000_000_000;
 
 impl Plan {
     /// A plan for at most `boxes` boxes of `rows` output rows each.
     ///
     /// # Errors
     /// [`ErrorKind::TooBig`] if not even one box fits, with what it needs.
-    pub fn new(gpu: &Gpu, net: &DeviceChain, boxes: usize, rows: usize) -> Result<Self> {
+    pub fn new(gpu: &Gpu, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
         let memory = gpu.memory();
         Self::fit(gpu.caps(), memory.budget.saturating_sub(memory.live), net, boxes, rows)
     }
 
-    fn fit(caps: &Caps, free: u64, net: &DeviceChain, boxes: usize, rows: usize) -> Result<Self> {
+    fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
         let sizes = Sizes::new(net, rows);
-        let tile = Variant::choose(caps, net.widest()).tile().0 as usize;
-        // An eighth stays free: pages are not filled to the last byte.
-        let free = usize::try_from(free / 8 * 7).unwrap_or(usize::MAX);
+        let tile = tile(caps);
+        // A sixth stays free: pages are not filled to the last byte.
+        let free = usize::try_from(free / 6 * 5).unwrap_or(usize::MAX);
         let binding = usize::try_from(caps.max_binding).unwrap_or(usize::MAX);
-        let least = rows.next_multiple_of(tile);
-        let most_rows = (binding / sizes.widest_row)
-            .min(2 * caps.max_workgroups as usize)
-            .min(usize::try_from(STEP / (2 * sizes.widest_product as u64).max(1)).unwrap_or(usize::MAX))
-            .max(least);
+        let columns = (binding / (8 * net.widest())).min(free / 4 / sizes.per_column) / tile * tile;
+        let least = tile * net.walks.all().map(|walk| row_bytes(net, walk)).max().unwrap_or(0);
         let batch = boxes
-            .min(free / (sizes.per_box + least * sizes.per_row))
+            .min(free / (sizes.per_box + 2 * least))
+            .min(columns)
             .min(binding / sizes.widest_box)
-            .min(binding / (least * sizes.widest_row))
-            .min(most_rows / least)
             .min(caps.max_workgroups as usize);
         if batch == 0 {
-            let need = sizes.per_box + least * sizes.per_row;
+            let need = sizes.per_box + 2 * least + tile * sizes.per_column;
             return Err(Error::new(
                 ErrorKind::TooBig,
                 format!("one box with {rows} output rows needs {need} bytes of device memory; {free} are free, {binding} bind at once"),
             )
             .with_help("raise the memory budget (`--memory MIB`), or use an adapter with larger bindings"));
         }
-        let left = (free - batch * sizes.per_box) / sizes.per_row;
-        let wanted = batch * sizes.neurons_rows.next_multiple_of(tile).max(least);
-        let unit = batch * tile;
-        let capacity = wanted.min(left).min(most_rows).min(binding / sizes.widest_row) / unit * unit;
-        Ok(Self { batch, capacity: capacity.max(batch * least) })
+        let left = free.saturating_sub(batch * sizes.per_box + column_pitch(caps, batch) * sizes.per_column);
+        let mut plan = Self { batch, slot: 0, partial: 0, rows: 0 };
+        for walk in net.walks.all() {
+            let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
+            let wanted = batch * n.next_multiple_of(tile);
+            let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
+            let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
+            let capacity = wanted.min(fits).min(STEP / (2 * walk.heaviest)) / tile * tile;
+            let capacity = capacity.max(batch * tile);
+            plan.slot = plan.slot.max(capacity * walk.widest);
+            plan.partial = plan.partial.max(capacity * walk.slices);
+            plan.rows = plan.rows.max(capacity);
+        }
+        Ok(plan)
     }
+
+    /// Rows that a walk of this plan's batch takes at once: a tile a box at least.
+    pub fn capacity(&self, caps: &Caps, net: &DeviceNet, walk: &Walk, rows: usize) -> usize {
+        let tile = tile(caps);
+        let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
+        let wanted = self.batch * n.next_multiple_of(tile);
+        let fits = (self.slot / walk.widest).min(self.partial / walk.slices).min(self.rows);
+        wanted.min(fits).min((STEP / (2 * walk.heaviest)).max(self.batch * tile)) / tile * tile
+    }
+}
+
+/// Bytes that one row of a walk takes.
+fn row_bytes(net: &DeviceNet, walk: &Walk) -> usize {
+    net.walks.slots * walk.widest * 4 + walk.slices * 16 + 16
 }
 
 /// Bytes that a plan counts with.
 struct Sizes {
     /// All that is kept for a box, without rows.
     per_box: usize,
+    /// What a column of intervals takes.
+    per_column: usize,
     /// The largest binding's bytes for a box.
     widest_box: usize,
-    /// All that is kept for a row of a walk.
-    per_row: usize,
-    /// The largest binding's bytes for a row.
-    widest_row: usize,
-    /// Rows that one box may want: two for each neuron of the widest layer.
-    neurons_rows: usize,
-    /// Terms of the largest product of one row.
-    widest_product: usize,
 }
 
 impl Sizes {
-    fn new(net: &DeviceChain, rows: usize) -> Self {
-        let (most_in, most_out) = (net.widest_in(), net.widest_out());
-        let planes_in = net.layers.iter().map(|l| l.n_in.div_ceil(matmul::CHUNK)).max().unwrap_or(1);
-        let planes_out = most_out.div_ceil(matmul::CHUNK).max(1);
-        let neurons: usize = net.layers.iter().map(|l| pitch(l.n_out)).sum();
-        let interval = (3 * pitch(most_in) + 3 * planes_in * pitch(most_out)) * 4;
+    fn new(net: &DeviceNet, rows: usize) -> Self {
+        let widest = pitch(net.widest().max(rows));
+        let neurons: usize = net.layers.iter().map(|l| pitch(l.len())).sum();
+        let active: usize = net.layers.iter().filter(|l| l.is_compact()).map(|l| 8 * pitch(l.len())).sum();
         let form = rows * pitch(net.n_in()) * 4;
         let query = form + rows * (pitch(net.n_out() + 1) + 10) * 4;
-        let slots = (2 * most_out).max(rows) * 12;
+        let most = net.layers.iter().map(|l| l.len()).max().unwrap_or(1).max(net.n_in());
         Self {
-            // lower, upper, refined, weight_sum, flags, list and two vectors a neuron.
-            per_box: neurons * (6 * 4 + 32) + 2 * pitch(net.n_in()) * 4 + interval + query + slots + 64,
-            widest_box: (2 * planes_in * pitch(most_out) * 4)
-                .max(most_out * 32)
-                .max(form)
-                .max(query - form)
-                .max(slots),
-            per_row: (planes_out + 1) * pitch(net.widest()) * 4 + 32 * 16 + 16,
-            widest_row: (planes_out * pitch(net.widest()) * 4).max(32 * 16),
-            neurons_rows: 2 * most_out,
-            widest_product: net.layers.iter().map(|l| l.n_in * l.n_out).max().unwrap_or(1),
+            // lower, upper, refined, weight_sum and two vectors a neuron; the input's box and lines; slots' place and state.
+            per_box: neurons * 48 + active + 40 * pitch(net.n_in()) + query + 2 * widest * 12 + 3 * widest * 4 + 256,
+            per_column: 6 * 4 * most,
+            widest_box: (most * 32).max(form).max(query - form).max(2 * widest * 8),
         }
     }
 }
 
 /// How many candidates of an attack fit into half of what is free.
-pub(super) fn attack_capacity(gpu: &Gpu, net: &DeviceChain) -> usize {
+pub(super) fn attack_capacity(gpu: &Gpu, net: &DeviceNet) -> usize {
     let memory = gpu.memory();
-    let values: usize = net.layers.iter().map(|l| 3 * pitch(l.n_out) * 4).sum();
+    let values: usize = net.layers.iter().map(|l| 2 * l.len() * 4).sum();
     let each = values + 5 * pitch(net.n_in()) * 4 + 64;
     let free = usize::try_from((memory.budget.saturating_sub(memory.live)) / 2).unwrap_or(usize::MAX);
-    (free / each).clamp(1, CANDIDATES)
+    let binding = usize::try_from(gpu.caps().max_binding).unwrap_or(usize::MAX) / (4 * net.widest());
+    (free / each).min(binding / 32 * 32).clamp(1, CANDIDATES)
 }
 
 impl Selection {
@@ -175,13 +188,19 @@ impl Selection {
         })
     }
 
+    /// The same memory for fewer elements.
+    pub fn of(&self, batch: usize, n: usize) -> Result<Self> {
+        let (flags, list) = (self.flags.reshaped(&[batch, n])?, self.list.reshaped(&[batch, n])?);
+        Ok(Self { flags, list, count: self.count.clone() })
+    }
+
     pub fn compact(&self, recording: &mut Recording, caps: &Caps) -> Result<()> {
         row_compact::record(recording, caps, &self.flags, &self.list, &self.count)
     }
 }
 
 impl LayerState {
-    pub async fn new(gpu: &Gpu, batch: usize, n: usize) -> Result<Self> {
+    pub async fn new(gpu: &Gpu, batch: usize, n: usize, compact: bool) -> Result<Self> {
         let shape = [batch, n];
         Ok(Self {
             lower: Tensor::uninit_async(gpu, &shape).await?,
@@ -189,7 +208,7 @@ impl LayerState {
             refined: Tensor::uninit_async(gpu, &shape).await?,
             weight_sum: Tensor::uninit_async(gpu, &shape).await?,
             lines: Tensor::uninit_async(gpu, &[batch * n * 8]).await?,
-            active: Selection::new(gpu, batch, n).await?,
+            active: if compact { Some(Selection::new(gpu, batch, n).await?) } else { None },
         })
     }
 }
@@ -197,8 +216,6 @@ impl LayerState {
 impl QueryState {
     pub async fn new(gpu: &Gpu, batch: usize, n_in: usize, spec: &Spec) -> Result<Self> {
         let shape = [batch, spec.rows];
-        let selection = Selection::new(gpu, batch, spec.rows).await?;
-        selection.flags.write(gpu, &spec.used)?;
         // The largest magnitude below the one that kernels refuse: no information.
         let nothing = vec![-(2.0_f32.powi(39)); batch * spec.rows];
         let rows = spec.coefficients.chunks(spec.outputs.max(1)).zip(&spec.rel);
@@ -208,18 +225,18 @@ impl QueryState {
             lower: Tensor::from_slice_async(gpu, &shape, &nothing).await?,
             form: Tensor::uninit_async(gpu, &[batch * spec.rows, n_in]).await?,
             unused: Tensor::uninit_async(gpu, &shape).await?,
-            selection,
-            state: Tensor::from_slice_async(gpu, &[2 * batch * spec.rows], &spec.state).await?,
+            used: Tensor::from_slice_async(gpu, &shape, &spec.used).await?,
+            given: Tensor::from_slice_async(gpu, &[2 * batch * spec.rows], &spec.state).await?,
         })
     }
 }
 
 /// The rows of all boxes of a batch, padded to the same number of rows a box.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Spec {
     pub rows: usize,
     pub outputs: usize,
-    /// `outputs` numbers a row.
+    /// `outputs` numbers a row, in the network's order.
     pub coefficients: Vec<f32>,
     /// Bound on the relative error of a row's coefficients.
     pub rel: Vec<f32>,
@@ -229,27 +246,38 @@ pub(super) struct Spec {
     pub used: Vec<u32>,
 }
 
-impl Walk {
-    pub async fn new(gpu: &Gpu, net: &DeviceChain, plan: Plan, query_rows: usize) -> Result<Self> {
-        let Plan { batch, capacity } = plan;
-        let planes = net.widest_out().div_ceil(matmul::CHUNK).max(1);
-        let slots = batch * (2 * net.widest_out()).max(query_rows);
+impl Room {
+    pub async fn new(gpu: &Gpu, net: &DeviceNet, plan: Plan, query_rows: usize) -> Result<Self> {
+        let widest = net.layers.iter().map(|l| l.len()).max().unwrap_or(1);
+        let elements = widest.max(query_rows);
+        let slots = plan.batch * (2 * widest).max(query_rows);
+        let mut memory = Vec::with_capacity(net.walks.slots);
+        for _ in 0..net.walks.slots {
+            memory.push(Tensor::uninit_async(gpu, &[plan.slot]).await?);
+        }
         Ok(Self {
-            capacity,
-            planes: Tensor::uninit_async(gpu, &[planes, capacity, net.widest()]).await?,
-            out: Tensor::uninit_async(gpu, &[capacity, net.widest()]).await?,
-            partial: Tensor::uninit_async(gpu, &[capacity * 128]).await?,
-            rows: Tensor::uninit_async(gpu, &[capacity, 4]).await?,
+            slots: memory,
+            partial: Tensor::uninit_async(gpu, &[plan.partial * 4]).await?,
+            rows: Tensor::uninit_async(gpu, &[plan.rows, 4]).await?,
             row_of: Tensor::uninit_async(gpu, &[slots]).await?,
             row_count: Tensor::uninit_async(gpu, &[1]).await?,
-            offset: Tensor::uninit_async(gpu, &[batch]).await?,
+            offset: Tensor::uninit_async(gpu, &[plan.batch]).await?,
             state: Tensor::uninit_async(gpu, &[2 * slots]).await?,
-            arguments: gpu.allocate_arguments_async().await?,
+            arguments: gpu.allocate_arguments_async(net.walks.all().map(|w| w.grids).max().unwrap_or(1)).await?,
+            all: Selection::new(gpu, plan.batch, elements).await?,
+            chunk: Selection::new(gpu, plan.batch, elements).await?,
         })
     }
 
-    /// Words 4 i to 4 i + 2 of the arguments; only whole buffers are 256-aligned, so the offset travels apart.
-    pub fn grid(&self, index: u64) -> Grid {
-        Grid::Indirect(Binding { buffer: self.arguments.clone(), offset: 16 * index, size: 12 })
+    /// One of the grids that `row_offsets` writes; only whole buffers are 256-aligned, so the offset travels apart.
+    pub fn grid(&self, index: usize) -> Grid {
+        Grid::Indirect(Binding { buffer: self.arguments.clone(), offset: 16 * index as u64, size: 12 })
+    }
+}
+
+impl<T: crate::tensor::Element> Tensor<T> {
+    /// The front of this memory as an array of another shape.
+    pub(super) fn reshaped(&self, shape: &[usize]) -> Result<Self> {
+        self.view(shape).ok_or_else(|| Error::internal(format!("no room for {shape:?} in {:?}", self.shape())))
     }
 }

@@ -8,7 +8,7 @@ use super::book::{
     Book, Limit, Open, State, claims, inward, layer_proof, nearest, row_count, specification, surely_fulfilled,
 };
 use super::bounds::{Bounds, Mode};
-use super::network::DeviceChain;
+use super::network::{DeviceNet, Order};
 use super::proof::QueryProof;
 use super::property::{Conjunction, Property, Query};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
@@ -16,7 +16,7 @@ use super::split::Boxes;
 use super::state::{Plan, Spec, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Recording};
-use crate::graph::{Chain, Graph};
+use crate::graph::{Activation, Graph, Layers, Source};
 
 /// Conditions of a query that the second attack concentrates on.
 const PROMISING: usize = 3;
@@ -137,8 +137,9 @@ pub struct Outcome {
 pub struct Verifier {
     pub(super) gpu: Gpu,
     graph: Graph,
-    pub(super) chain: Chain,
-    pub(super) net: DeviceChain,
+    pub(super) net: DeviceNet,
+    /// For every input, the sum of magnitudes of the weights that it meets first; only where boxes may be split.
+    pub(super) input_weights: Vec<f64>,
     rounding: Rounding,
     pub(super) options: VerifyOptions,
 }
@@ -181,12 +182,13 @@ impl Verifier {
     /// Puts a network on a device.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] if the network is not a chain of affine layers and ReLUs; memory errors.
+    /// [`crate::ErrorKind::Unsupported`] if the network cannot be written as layers (see [`Layers::from_graph`]); memory errors.
     pub async fn new_async(gpu: &Gpu, graph: &Graph, options: VerifyOptions) -> Result<Self> {
-        let chain = Chain::from_graph(graph)?;
-        let net = DeviceChain::new(gpu, &chain).await?;
-        let rounding = Rounding::new(options.soundness, &chain);
-        Ok(Self { gpu: gpu.clone(), graph: graph.clone(), chain, net, rounding, options })
+        let layers = Layers::from_graph(graph)?;
+        let net = DeviceNet::new(gpu, &layers).await?;
+        let rounding = Rounding::new(options.soundness, net.terms, net.largest);
+        let input_weights = if options.cap.is_some() { input_weights(&layers) } else { Vec::new() };
+        Ok(Self { gpu: gpu.clone(), graph: graph.clone(), net, input_weights, rounding, options })
     }
 
     /// Blocking twin of [`Verifier::new_async`].
@@ -259,15 +261,13 @@ impl Verifier {
 
     /// Starts of the last attack: as many as make a fixed amount of work for one condition, within reason.
     fn starts(&self) -> usize {
-        let weights: usize = self.chain.layers.iter().map(|layer| layer.weight.len()).sum();
-        (6_000_000 / weights.max(1)).clamp(12, 64)
+        (6_000_000 / self.net.work().max(1)).clamp(12, 64)
     }
 
     fn check_fit(&self, property: &Property) -> Result<()> {
-        for (what, declared, has) in [
-            ("inputs", property.inputs, self.chain.input_len()),
-            ("outputs", property.outputs, self.chain.output_len()),
-        ] {
+        for (what, declared, has) in
+            [("inputs", property.inputs, self.net.n_in()), ("outputs", property.outputs, self.net.n_out())]
+        {
             if declared != has {
                 return Err(Error::bad_input(format!(
                     "the property declares {declared} {what}, the network has {has}"
@@ -315,7 +315,7 @@ impl Verifier {
         let queries: Vec<&Query> = batch.iter().map(|&i| open[i].query).collect();
         let lower: Vec<f32> = queries.iter().flat_map(|q| q.input.lo_out.iter().map(|&v| round_down(v))).collect();
         let upper: Vec<f32> = queries.iter().flat_map(|q| q.input.hi_out.iter().map(|&v| round_up(v))).collect();
-        let spec = specification(&queries, rows, self.chain.output_len());
+        let spec = specification(&queries, rows, self.net.n_out());
         let depth = Depth { full, forms: full && (self.options.attack || self.options.cap.is_some()) };
         let analysis = self.analyse(plan, (&lower, &upper), &spec, depth, control).await?;
         let mut held = Vec::new();
@@ -350,10 +350,10 @@ impl Verifier {
         let mode = Mode { all_rows: self.options.all_rows, intersect: self.options.intersect };
         let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, (mode, plan), boxes, spec).await?;
         let mut recording = Recording::new();
+        bounds.record_input(&mut recording)?;
         for layer in 0..self.net.layers.len() {
             bounds.record_interval(&mut recording, layer)?;
-            // The first layer's intervals are exact, and a layer without a ReLU has no line to tighten.
-            if depth.full && layer > 0 && self.net.layers[layer].relu {
+            if depth.full && self.net.layers[layer].is_refinable() {
                 bounds.record_refine(&mut recording, layer)?;
             }
             bounds.record_lines(&mut recording, layer)?;
@@ -364,6 +364,7 @@ impl Verifier {
         let forms = depth.forms.then(|| bounds.queries.form.record_read(&mut recording));
         let mut output = self.gpu.run_async(&recording, control).await?;
         let forms = forms.map_or_else(Vec::new, |ticket| bounds.queries.form.take(&mut output, ticket));
+        let forms = Order(self.net.input).to_onnx(&forms);
         let margins = bounds.queries.lower.take(&mut output, margins);
         let bad = bounds.bad.take(&mut output, bad);
         Ok(Analysis { bounds, margins, bad, forms })
@@ -379,21 +380,24 @@ impl Verifier {
         control: &Control,
     ) -> Result<()> {
         let mut recording = Recording::new();
-        let relus: Vec<usize> = (0..self.net.layers.len()).filter(|&k| self.net.layers[k].relu).collect();
+        let relus: Vec<usize> =
+            (0..self.net.layers.len()).filter(|&k| self.net.layers[k].activation != Activation::None).collect();
         let tickets: Vec<_> = relus
             .iter()
             .map(|&k| {
                 let state = &bounds.layers[k];
-                let refined = (full && k > 0).then(|| state.refined.record_read(&mut recording));
+                let refined =
+                    (full && self.net.layers[k].is_refinable()).then(|| state.refined.record_read(&mut recording));
                 (state.lower.record_read(&mut recording), state.upper.record_read(&mut recording), refined)
             })
             .collect();
         let mut output = self.gpu.run_async(&recording, control).await?;
         let mut layers = Vec::new();
         for (&k, (lower, upper, refined)) in relus.iter().zip(tickets) {
-            let state = &bounds.layers[k];
-            let refined = refined.map(|ticket| state.refined.take(&mut output, ticket));
-            layers.push((state.lower.take(&mut output, lower), state.upper.take(&mut output, upper), refined));
+            let (state, order) = (&bounds.layers[k], Order(self.net.layers[k].extent));
+            let refined = refined.map(|ticket| order.to_onnx(&state.refined.take(&mut output, ticket)));
+            let (lower, upper) = (state.lower.take(&mut output, lower), state.upper.take(&mut output, upper));
+            layers.push((order.to_onnx(&lower), order.to_onnx(&upper), refined));
         }
         for &(place, i) in held {
             let of_layer = |(lower, upper, refined): &(Vec<f32>, Vec<f32>, Option<Vec<u32>>), n: usize| {
@@ -401,7 +405,7 @@ impl Verifier {
                 let flags = refined.as_ref().map(|flags| &flags[at.clone()]);
                 layer_proof(&lower[at.clone()], &upper[at.clone()], flags)
             };
-            let proofs = layers.iter().zip(&relus).map(|(l, &k)| of_layer(l, self.net.layers[k].n_out)).collect();
+            let proofs = layers.iter().zip(&relus).map(|(l, &k)| of_layer(l, self.net.layers[k].len())).collect();
             let claims = open[i].bounds.iter().flatten().copied().collect();
             open[i].proof = Some(QueryProof { layers: proofs, claims });
         }
@@ -451,7 +455,7 @@ impl Verifier {
         let boxes = queries.iter().map(|q| q.input.lo.iter().zip(&q.input.hi).map(|(&l, &h)| inward(l, h)));
         let (lower, upper): (Vec<f32>, Vec<f32>) = boxes.flatten().unzip();
         let rows = queries.iter().map(|q| row_count(q)).max().unwrap_or(0).max(1);
-        let spec = specification(&queries, rows, self.chain.output_len());
+        let spec = specification(&queries, rows, self.net.n_out());
         let constants: Vec<f32> = spec.state.iter().step_by(2).copied().collect();
         let mut aims = Vec::new();
         let mut meaning = Vec::new();
@@ -502,4 +506,15 @@ impl Verifier {
         let y = y.into_iter().map(|(value, _)| value).collect();
         Ok(fulfilled.then_some(Counterexample { query: open.index, conjunction, x, y }))
     }
+}
+
+fn input_weights(layers: &Layers) -> Vec<f64> {
+    let mut sums = vec![0.0; layers.input_len()];
+    for layer in &layers.layers {
+        for edge in layer.edges.iter().filter(|edge| edge.source == Source::Input) {
+            let add = |_, column: usize, weight: f32| sums[column] += f64::from(weight.abs());
+            edge.map.for_each_weight(layers.input, layer.extent, add);
+        }
+    }
+    sums
 }

@@ -84,7 +84,7 @@ fn offsets(gpu: &Gpu, plan: RowPlan, segments: usize) -> Offsets {
     let counts: Vec<u32> = (0..segments).map(|_| random.below(50) as u32 * u32::from(random.coin())).collect();
     let count = common::tensor(gpu, &[segments], &counts);
     let (offset, total) = (common::poisoned(gpu, &[segments]), common::poisoned(gpu, &[1]));
-    let buffer = gpu.allocate_arguments().unwrap();
+    let buffer = gpu.allocate_arguments(3).unwrap();
     gpu.upload(&buffer, bytemuck::cast_slice(&[POISON; ARGUMENTS])).unwrap();
     let arguments = Binding::whole(&buffer);
     let mut recording = Recording::new();

@@ -57,7 +57,7 @@ fn product(gpu: &Gpu, variant: Variant, owners: usize, k: usize, n: usize) -> Pr
     let k_list = common::tensor(gpu, &[owners, k], &list_data);
     let k_count = common::tensor(gpu, &[owners], &counts);
     let row_count = common::tensor(gpu, &[1], &[rows.len() as u32]);
-    let arguments = gpu.allocate_arguments().unwrap();
+    let arguments = gpu.allocate_arguments(3).unwrap();
     let grid = [0, 0, 0, 0, (rows.len() / tile) as u32, (n as u32).div_ceil(variant.tile().1), chunks as u32];
     gpu.upload(&arguments, bytemuck::cast_slice(&grid)).unwrap();
     let gather = Gather {

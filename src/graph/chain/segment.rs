@@ -2,12 +2,9 @@
 
 use super::Affine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::bounded::{Bounded, GROW};
+use crate::graph::bounded::Bounded;
+use crate::graph::layers::store::{biases, out_of_range, round_up, stored};
 use ndarray::{Array1, Array2};
-
-/// Largest relative error of a weight that folding may cause. Rounding to `f32` causes 2^-24; only weights that become
-/// subnormal come near this.
-const MAX_REL: f64 = 1.0 / 1_048_576.0;
 
 /// Widest elementwise map that becomes a (diagonal) dense layer.
 const MAX_DIAGONAL: usize = 1 << 14;
@@ -137,51 +134,9 @@ impl Segment {
             }
         };
         let (bias, bias_abs) = biases(&self.bias, node)?;
+        let (bias, bias_abs) = (Array1::from(bias), Array1::from(bias_abs));
         Ok(Affine { weight, bias, weight_rel: round_up(rel), bias_abs, relu })
     }
-}
-
-fn biases(bias: &[Bounded], node: &str) -> Result<(Array1<f32>, Array1<f32>)> {
-    let mut narrow = Array1::zeros(bias.len());
-    let mut errors = Array1::zeros(bias.len());
-    for ((&b, narrow), error) in bias.iter().zip(&mut narrow).zip(&mut errors) {
-        *narrow = b.value as f32;
-        // Exact: the difference to the nearest `f32` has at most 53 bits.
-        let rounding = (b.value - f64::from(*narrow)).abs();
-        *error = round_up((b.error + rounding) * GROW);
-        if !narrow.is_finite() || !error.is_finite() {
-            return Err(out_of_range(node, b));
-        }
-    }
-    Ok((narrow, errors))
-}
-
-/// The nearest `f32` and a bound on the distance to the real number, relative to that `f32`; `None` if the number
-/// overflows or the bound is above [`MAX_REL`].
-fn stored(x: Bounded) -> Option<(f32, f64)> {
-    let narrow = x.value as f32;
-    let wide = f64::from(narrow);
-    if !narrow.is_finite() {
-        return None;
-    }
-    if x.error == 0.0 && wide == x.value {
-        return Some((narrow, 0.0));
-    }
-    // Exact, as in `biases`.
-    let distance = x.error + (x.value - wide).abs();
-    let rel = distance / wide.abs() * GROW;
-    // Also refuses the NaN and the infinity of a weight rounded to 0.
-    (rel <= MAX_REL).then_some((narrow, rel))
-}
-
-/// The smallest `f32` that is at least `x >= 0`; never subnormal, because a GPU may take those for 0.
-fn round_up(x: f64) -> f32 {
-    if x == 0.0 {
-        return 0.0;
-    }
-    let narrow = x as f32;
-    let up = if f64::from(narrow) < x { narrow.next_up() } else { narrow };
-    up.max(f32::MIN_POSITIVE)
 }
 
 /// M y, with zeros of y left out (most segments have no shift).
@@ -192,11 +147,6 @@ fn product(matrix: &Array2<f32>, y: &[Bounded]) -> Vec<Bounded> {
         terms.iter().fold(Bounded::ZERO, |sum, &(j, y)| sum.add(weight(j).mul(y)))
     };
     matrix.outer_iter().map(row).collect()
-}
-
-fn out_of_range(node: &str, x: Bounded) -> Error {
-    Error::unsupported(format!("a weight or bias of about {:e} up to node '{node}' leaves the range of f32", x.value))
-        .with_help("rescale the network's normalisation so that its constants are of moderate size")
 }
 
 fn too_wide(node: &str, len: usize) -> Error {

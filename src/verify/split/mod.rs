@@ -10,6 +10,8 @@ mod branching;
 mod frontier;
 mod tree;
 
+use std::sync::Arc;
+
 use super::attack::{Aim, Effort, Find, Ground, attack};
 use super::book::State;
 use super::state::{Plan, Spec};
@@ -20,9 +22,9 @@ use tree::{Answer, Survivor, Tree};
 
 /// Host memory for waiting boxes.
 const WAITING: usize = 256 << 20;
-/// Operations of a round, by which its boxes are counted: about a third of a second on the processors and on the GPUs that
-/// we know. The clock is looked at between rounds.
-const ROUND: (f64, f64) = (1e10, 4e11);
+/// Operations of a round, by which its boxes are counted: a fraction of a second on two cores, and meant to
+/// be one on a GPU. The clock is looked at between rounds.
+const ROUND: (f64, f64) = (2.5e9, 1e11);
 /// Fewest and most boxes of a round.
 const BOXES: (usize, usize) = (16, 8192);
 /// Boxes of a round that are attacked, those with the worst margins first.
@@ -94,7 +96,8 @@ impl Verifier {
             input.lo.iter().zip(&input.hi).filter(|(l, h)| l < h).count()
         };
         let few = todo.iter().filter(|i| varied(i) <= self.options.split_inputs);
-        few.filter_map(|&i| Tree::new(i, &call.book.open[i], self.net.n_out(), most)).collect()
+        let weights: Arc<[f64]> = self.input_weights.as_slice().into();
+        few.filter_map(|&i| Tree::new(i, &call.book.open[i], self.net.n_out(), (&weights, most))).collect()
     }
 
     /// Boxes of a round, by the operations of the full analysis of one.
@@ -102,8 +105,8 @@ impl Verifier {
         let mut below = 0.0;
         let mut work = 0.0;
         for layer in &self.net.layers {
-            work += 4.0 * layer.n_out as f64 * below;
-            below += (layer.n_in * layer.n_out) as f64;
+            work += 4.0 * layer.len() as f64 * below;
+            below += layer.work() as f64;
         }
         let most = if self.gpu.caps().is_software() { ROUND.0 } else { ROUND.1 };
         ((most / f64::max(work, 1.0)) as usize).clamp(BOXES.0, BOXES.1)
