@@ -73,6 +73,11 @@ impl Folder {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.args(arguments).current_dir(&self.0).stdin(Stdio::null());
+        // Measured choices of kernels (and the driver's own cache) stay in a folder that the tests share.
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        for variable in ["XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"] {
+            command.env(variable, &cache);
+        }
         command
     }
 
@@ -358,6 +363,16 @@ fn lists_are_compared_with_their_verdicts() {
     assert_eq!(json["instances"].as_array().map(Vec::len), Some(1));
     assert_eq!((&json["instances"][0]["row"], &json["instances"][0]["result"]), (&Json::from(2), &Json::from("sat")));
     folder.run(&["verify", "--instances", "plain.csv", "--only", "nothing"]).expect(2, &["E0201", "--only"]);
+
+    // A cap splits: the corners of the box, where Y_0 reaches 2, cannot be excluded however small their boxes are.
+    let ran = folder.run(&["verify", "--instances", "good.csv", "--only", "tight", "--cap", "5"]);
+    ran.expect(0, &[]);
+    assert!(ran.stdout.contains("row 3: net.onnx, tight.vnnlib: boxes: "), "{ran:?}");
+    let ran = folder.run(&["verify", "net.onnx", "tight.vnnlib", "--cap", "5", "--json"]).expect(3, &[]).json();
+    let boxes = &ran["instances"][0]["boxes"];
+    let count = |name: &str| boxes[name].as_u64().expect("a count");
+    assert!(count("left") > 0 && count("done") > 0 && count("bounded") >= count("done"), "{boxes}");
+    folder.run(&["verify", "net.onnx", "tight.vnnlib", "--split-inputs", "3"]).expect(2, &["--cap"]);
 
     folder.write("wrong.csv", "onnx,vnnlib,verdict\nnet.onnx,holds.vnnlib,sat\nnone.onnx,holds.vnnlib,unsat\n");
     let json = folder.run(&["verify", "--instances", "wrong.csv", "--json"]).expect(5, &[]).json();

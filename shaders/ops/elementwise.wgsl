@@ -1,11 +1,13 @@
 // out[i] = f(x[i], y[i]) over up to four axes, each operand with its own strides (0 shares an axis: broadcasting).
 //
 // Buffers (f32): x, y, out, by element strides in `p`. A unary f binds x twice. In place: bind out only (IN_PLACE), f of x.
-// f is the define EXPR over x and y. Precision: that of the WGSL operators in EXPR (u = 2^-23 for + - *, 2.5 ulp for /).
+// f is the define EXPR over x and y. Precision: that of the WGSL operators in EXPR (u = 2^-23 for + - *, 2.5 ulp for /; lib/smooth.wgsl).
 // FLAT: operands and result lie alike and without gaps, one index serves all.
 // Undefined: NaN and infinity in operands; padding columns are not touched.
 // Geometry: workgroup (64,1,1), grid-stride over p.len elements. Races: an invocation writes its own elements.
 // Bounds: the host checks that shape and strides stay inside the buffers.
+
+#import "lib/smooth"
 
 struct Params {
     grid: vec4<u32>,

@@ -11,7 +11,8 @@
 // GATHER (bound propagation): row i of c takes row rows[i].z of a; the k-th term of a row uses column k of a and row
 //   k_list[owner][k] of b, for k < k_count[owner], owner = rows[i].x, in
 //   the first rows[i].w parts (planes behind them are not written); all rows of a tile have the owner of its first row; m is row_count[0].
-// ABS_B multiplies by |b|.
+// ABS_B multiplies by |b|. With p.flags & ACCUMULATE, sums go on from what c holds: a product over windows of k has the bits of
+//   one dispatch.
 //
 // Precision: every output is a sum of at most `depth(K)` roundings of unit 2^-23 on any one term; contraction of fma
 //   only removes some. No value depends on the batch size, the grid or TM, TN: bit-identical along the batch.
@@ -31,6 +32,7 @@ struct Params {
 }
 const BIAS = 1u;
 const RELU = 2u;
+const ACCUMULATE = 4u;
 
 #ifdef TRANS_B
 @group(0) @binding(1) var<storage, read_write> b: array<f32>;
@@ -86,6 +88,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var s_${i}_${j} = vec4<f32>(0.0);
 #endunroll
 #endunroll
+#ifndef GATHER
+    if ((p.flags & ACCUMULATE) != 0u) {
+#unroll i 0 ${TM}
+#unroll j 0 ${TN4}
+        s_${i}_${j} = c[c_base + min(row + ${i}u, m - 1u) * ldc4 + column_${j}];
+#endunroll
+#endunroll
+    }
+#endif
 #ifdef GATHER
     if (at.z >= rows[row].w) {
         return;

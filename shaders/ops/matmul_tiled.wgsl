@@ -1,14 +1,22 @@
 // C = act(A B + bias), the contract of matmul.wgsl, for devices whose workgroup memory is a memory.
+// A workgroup owns SIDE x SIDE outputs, an invocation 4 QR x 4 QC of them in registers; blocks of DEPTH terms of k pass through
+// workgroup memory, the next block is on its way in registers while one is multiplied. Every accumulator walks k in ascending
+// order, one fma a term: bit-identical to the direct variant wherever the device rounds alike.
+// Each block is brought in 4 x 4 groups, one an invocation (the first half of the workgroup brings a, the second b): four
+// vectors along the contiguous axis, turned in registers where that axis is k, so that both tiles have k as the slow axis
+// and are read by vectors. What an invocation owns is spread (rows down, down + DOWN, ...), so that neighbours read neighbours.
+// DOUBLE keeps two stages of both tiles: one barrier a block instead of two.
+// Workgroups are numbered in bands of 8 tiles of rows, so that those in flight share rows of a and columns of b in the cache.
 //
-// A workgroup of 16 x 16 invocations owns a tile of 64 x 64 outputs, 4 x 4 an invocation; blocks of 16 terms of k pass
-// through workgroup memory (8 KiB). Every accumulator still walks k in ascending order, one fma a term: bit-identical
-// to the direct variant wherever the device rounds alike.
-// GATHER needs rows padded so that a tile of 64 rows has one owner.
-// Undefined, buffers, split-K, precision: as matmul.wgsl.
-// Geometry: workgroup (16,16,1); x covers m / 64, y covers n / 64, z batch and chunks.
-// Bounds: loads are clamped to the last row, column and term, terms past k_end are zero; stores are guarded.
-// Races: tiles of workgroup memory are written before and read after a barrier that all invocations reach (the loop's
-//   bounds are uniform in the workgroup); an invocation writes its own outputs only.
+// Buffers, split-K, GATHER, ABS_B, precision, what is undefined: as matmul.wgsl; rows of a start at multiples of 4, and
+//   p.chunk is a multiple of 4 where there are several chunks. GATHER needs rows padded so that a tile has one owner.
+// Geometry: workgroup (INVOCATIONS,1,1), INVOCATIONS = SIDE^2 / (16 QR QC) = SIDE DEPTH / 8; x covers m / SIDE, y n / SIDE, z batch
+//   and chunks. Workgroup memory: 8 SIDE DEPTH bytes a stage, at most 16 KiB.
+// Bounds: loads are clamped to the last row, column and term (a clamp a vector, none in the inner loop); what lies behind the last
+//   term is not multiplied; stores are guarded.
+// Races: a stage is written before and read after a barrier that all invocations reach (loop bounds are uniform in the
+//   workgroup), and rewritten after another; an invocation writes its own outputs only.
+// Tried: ops/matmul/variant.rs. Not measured on a GPU yet.
 
 struct Params {
     grid: vec4<u32>,
@@ -19,10 +27,21 @@ struct Params {
 }
 const BIAS = 1u;
 const RELU = 2u;
+const ACCUMULATE = 4u;
+const SIDE = ${SIDE}u;
+const SIDE4 = ${SIDE}u / 4u;
+const DEPTH = ${DEPTH}u;
+const DEPTH4 = ${DEPTH}u / 4u;
+const STAGE = SIDE4 * DEPTH;
+const HALF = ${INVOCATIONS}u / 2u;
+const DOWN = SIDE4 / ${QR}u;
+const ACROSS = SIDE4 / ${QC}u;
+const BAND = 8u;
+const FOUR = vec4<u32>(0u, 1u, 2u, 3u);
 
-@group(0) @binding(0) var<storage, read_write> a: array<f32>;
-@group(0) @binding(1) var<storage, read_write> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read_write> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> b: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
 #ifdef GATHER
 @group(0) @binding(3) var<storage, read_write> rows: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> k_list: array<u32>;
@@ -33,119 +52,198 @@ const RELU = 2u;
 #endif
 @group(1) @binding(0) var<uniform> p: Params;
 
-// a is kept with k as the slow axis; rows of 64 + 4 keep the four lanes of a column on different banks.
-var<workgroup> tile_a: array<f32, 1088>;
-var<workgroup> tile_b: array<vec4<f32>, 256>;
+// [stage][k][row / 4] and [stage][k][column / 4].
+var<workgroup> tile_a: array<vec4<f32>, ${VECTORS}>;
+var<workgroup> tile_b: array<vec4<f32>, ${VECTORS}>;
 #ifdef GATHER
 var<workgroup> shared_end: u32;
 #endif
 
-fn load_b(z: u32, k_row: u32, column: u32) -> f32 {
-    let n = min(column, p.n - 1u);
-#ifdef TRANS_B
-    let value = b[z * p.stride_b + n * p.ldb + k_row];
+/// The group of an invocation for terms k to k + 3: vector j holds four rows (or columns) of term k + j.
+fn bring(brings_a: bool, base: vec4<u32>, list: u32, k: u32, last: u32) -> mat4x4<f32> {
+    if (brings_a) {
+#ifdef TRANS_A
+        let at = base + min(vec4<u32>(k) + FOUR, vec4<u32>(last)) * (p.lda / 4u);
+        return mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
 #else
-    let value = b[z * p.stride_b + k_row * p.ldb + n];
+        let at = base + vec4<u32>(min(k, last) / 4u);
+        return transpose(mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]));
+#endif
+    }
+    let k4 = min(vec4<u32>(k) + FOUR, vec4<u32>(last));
+#ifdef TRANS_B
+    let at = base + vec4<u32>(k4.x / 4u);
+    var found = transpose(mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]));
+#else
+#ifdef GATHER
+    let at = base + vec4<u32>(k_list[list + k4.x], k_list[list + k4.y], k_list[list + k4.z], k_list[list + k4.w]) * (p.ldb / 4u);
+#else
+    let at = base + k4 * (p.ldb / 4u);
+#endif
+    var found = mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
 #endif
 #ifdef ABS_B
-    return abs(value);
-#else
-    return value;
+    found = mat4x4<f32>(abs(found[0]), abs(found[1]), abs(found[2]), abs(found[3]));
 #endif
+    return found;
 }
 
-@compute @workgroup_size(16, 16, 1)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+fn put(brings_a: bool, slot: u32, group: mat4x4<f32>) {
+    if (brings_a) {
+#unroll j 0 4
+        tile_a[slot + ${j}u * SIDE4] = group[${j}];
+#endunroll
+    } else {
+#unroll j 0 4
+        tile_b[slot + ${j}u * SIDE4] = group[${j}];
+#endunroll
+    }
+}
+
+@compute @workgroup_size(${INVOCATIONS}, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) id: u32) {
     let at = group + p.grid.xyz;
     let batch = at.z / p.chunks;
     let first_k = (at.z % p.chunks) * p.chunk;
-    let first_row = at.x * 64u;
-    let first_column = at.y * 64u;
 #ifdef GATHER
-    // The grid is exact (it comes from row_count), so every workgroup has rows.
     let m = row_count[0];
+#else
+    let m = p.m;
+#endif
+    // From the place in the grid to a tile: a permutation of all of them, whatever part of the grid this dispatch is.
+    let tiles = vec2<u32>((m + SIDE - 1u) / SIDE, (p.n + SIDE - 1u) / SIDE);
+    let number = at.y * tiles.x + at.x;
+    let band = number / (BAND * tiles.y) * BAND;
+    let height = min(tiles.x - band, BAND);
+    let inside = number - band * tiles.y;
+    let first_row = (band + inside % height) * SIDE;
+    let first_column = inside / height * SIDE;
+#ifdef GATHER
     // One owner a tile; the broadcast makes its count uniform, as barriers in the loop demand.
-    let list = rows[first_row].x * p.stride_a;
-    if (lane.x + lane.y == 0u) {
-        shared_end = min(first_k + p.chunk, k_count[rows[first_row].x]);
+    let owner = rows[first_row].x;
+    let list = owner * p.stride_a;
+    if (id == 0u) {
+        shared_end = min(first_k + p.chunk, k_count[owner]);
     }
     let k_end = workgroupUniformLoad(&shared_end);
 #else
-    let m = p.m;
+    let list = 0u;
     let k_end = min(first_k + p.chunk, p.k);
 #endif
-    let row = first_row + lane.y * 4u;
-    let column = first_column + lane.x * 4u;
-    let id = lane.y * 16u + lane.x;
-#unroll i 0 4
-    var s_${i} = vec4<f32>(0.0);
-    let row_${i} = row + ${i}u;
+    let down = id / ACROSS;
+    let across = id % ACROSS;
+    let last4 = (p.n + 3u) / 4u - 1u;
+#unroll j 0 ${QC}
+    let column_${j} = first_column / 4u + across + ${j}u * ACROSS;
 #endunroll
-    for (var k0 = first_k; k0 < k_end; k0 += 16u) {
-        // Each invocation brings four elements of each tile; terms past the end are zero in a.
-#unroll i 0 4
-        {
-#ifdef TRANS_A
-            let k_local = id / 16u;
-            let r_local = (id % 16u) * 4u + ${i}u;
-#else
-            let k_local = id % 16u;
-            let r_local = id / 16u + ${i}u * 16u;
-#endif
-            let k = min(k0 + k_local, k_end - 1u);
-            let r = min(first_row + r_local, m - 1u);
-#ifdef GATHER
-            let value = a[rows[r].z * p.lda + k];
-#else
-#ifdef TRANS_A
-            let value = a[batch * p.stride_a + k * p.lda + r];
-#else
-            let value = a[batch * p.stride_a + r * p.lda + k];
-#endif
-#endif
-            tile_a[k_local * 68u + r_local] = select(value, 0.0, k0 + k_local >= k_end);
-        }
-#endunroll
-        {
-            let k_local = id / 16u;
-            let k = min(k0 + k_local, k_end - 1u);
-#ifdef GATHER
-            let k_row = k_list[list + k];
-#else
-            let k_row = k;
-#endif
-            let first = first_column + (id % 16u) * 4u;
-            tile_b[k_local * 16u + id % 16u] = vec4<f32>(load_b(batch, k_row, first), load_b(batch, k_row, first + 1u),
-                load_b(batch, k_row, first + 2u), load_b(batch, k_row, first + 3u));
-        }
-        workgroupBarrier();
-#unroll t 0 16
-        {
-            let right = tile_b[${t}u * 16u + lane.x];
-            let left = ${t}u * 68u + lane.y * 4u;
-#unroll i 0 4
-            s_${i} = fma(vec4<f32>(tile_a[left + ${i}u]), right, s_${i});
-#endunroll
-        }
-#endunroll
-        workgroupBarrier();
-    }
-#unroll i 0 4
-    if (row_${i} < m) {
-        let to_${i} = at.z * p.stride_c + row_${i} * p.ldc + column;
-#unroll j 0 4
-        if (column + ${j}u < p.n) {
-            var value = s_${i}[${j}];
+#unroll q 0 ${QR}
+#unroll r 0 4
+    let row_${q}_${r} = first_row + (down + ${q}u * DOWN) * 4u + ${r}u;
+    let to_${q}_${r} = (at.z * p.stride_c + min(row_${q}_${r}, m - 1u) * p.ldc) / 4u;
+#unroll j 0 ${QC}
+    var s_${q}_${r}_${j} = vec4<f32>(0.0);
 #ifndef GATHER
-            if ((p.flags & BIAS) != 0u) {
-                value += bias[batch * p.stride_bias + column + ${j}u];
-            }
-            if ((p.flags & RELU) != 0u) {
-                value = max(value, 0.0);
-            }
+    if ((p.flags & ACCUMULATE) != 0u) { s_${q}_${r}_${j} = c[to_${q}_${r} + min(column_${j}, last4)]; }
 #endif
-            c[to_${i} + ${j}u] = value;
+#endunroll
+#endunroll
+#endunroll
+    if (first_k < k_end) {
+        let brings_a = id < HALF;
+        let mine = id % HALF;
+        // Along the contiguous axis first: k if the group is turned, else rows (or columns).
+        let turned = vec2<u32>(mine / DEPTH4, mine % DEPTH4);
+        let plain = vec2<u32>(mine % SIDE4, mine / SIDE4);
+#ifdef TRANS_A
+        let part_a = plain;
+        let base_a = vec4<u32>(batch * p.stride_a / 4u + min(first_row / 4u + part_a.x, (m - 1u) / 4u));
+#else
+        let part_a = turned;
+        let r4 = min(vec4<u32>(first_row + part_a.x * 4u) + FOUR, vec4<u32>(m - 1u));
+#ifdef GATHER
+        let base_a = vec4<u32>(rows[r4.x].z * p.lda, rows[r4.y].z * p.lda, rows[r4.z].z * p.lda, rows[r4.w].z * p.lda) / 4u;
+#else
+        let base_a = (vec4<u32>(batch * p.stride_a) + r4 * p.lda) / 4u;
+#endif
+#endif
+#ifdef TRANS_B
+        let part_b = turned;
+        let n4 = min(vec4<u32>(first_column + part_b.x * 4u) + FOUR, vec4<u32>(p.n - 1u));
+        let base_b = (vec4<u32>(batch * p.stride_b) + n4 * p.ldb) / 4u;
+#else
+        let part_b = plain;
+        let base_b = vec4<u32>(batch * p.stride_b / 4u + min(first_column / 4u + part_b.x, last4));
+#endif
+        let part = select(part_b, part_a, brings_a);
+        let base = select(base_b, base_a, brings_a);
+        let k_mine = part.y * 4u;
+        let slot = k_mine * SIDE4 + part.x;
+        let last = k_end - 1u;
+        let full_end = first_k + (k_end - first_k) / DEPTH * DEPTH;
+        var stage = 0u;
+        put(brings_a, slot, bring(brings_a, base, list, first_k + k_mine, last));
+        workgroupBarrier();
+        for (var k0 = first_k; k0 < full_end; k0 += DEPTH) {
+            let next = bring(brings_a, base, list, k0 + DEPTH + k_mine, last);
+#unroll t 0 ${DEPTH}
+            {
+#unroll j 0 ${QC}
+                let b_${j} = tile_b[stage + ${t}u * SIDE4 + across + ${j}u * ACROSS];
+#endunroll
+#unroll q 0 ${QR}
+                let a_${q} = tile_a[stage + ${t}u * SIDE4 + down + ${q}u * DOWN];
+#unroll r 0 4
+#unroll j 0 ${QC}
+                s_${q}_${r}_${j} = fma(vec4<f32>(a_${q}[${r}]), b_${j}, s_${q}_${r}_${j});
+#endunroll
+#endunroll
+#endunroll
+            }
+#endunroll
+#ifdef DOUBLE
+            stage = STAGE - stage;
+#else
+            workgroupBarrier();
+#endif
+            put(brings_a, stage + slot, next);
+            workgroupBarrier();
         }
+        // Fewer than DEPTH terms are left, and they are in the tiles.
+        for (var t = 0u; t < k_end - full_end; t++) {
+            let k_at = stage + t * SIDE4;
+#unroll j 0 ${QC}
+            let b_${j} = tile_b[k_at + across + ${j}u * ACROSS];
+#endunroll
+#unroll q 0 ${QR}
+            let a_${q} = tile_a[k_at + down + ${q}u * DOWN];
+#unroll r 0 4
+#unroll j 0 ${QC}
+            s_${q}_${r}_${j} = fma(vec4<f32>(a_${q}[${r}]), b_${j}, s_${q}_${r}_${j});
+#endunroll
+#endunroll
+#endunroll
+        }
+    }
+#unroll j 0 ${QC}
+    if (column_${j} <= last4) {
+#ifndef GATHER
+        var add_${j} = vec4<f32>(0.0);
+        if ((p.flags & BIAS) != 0u) {
+            let n4 = vec4<u32>(batch * p.stride_bias) + min(vec4<u32>(column_${j} * 4u) + FOUR, vec4<u32>(p.n - 1u));
+            add_${j} = vec4<f32>(bias[n4.x], bias[n4.y], bias[n4.z], bias[n4.w]);
+        }
+#endif
+#unroll q 0 ${QR}
+#unroll r 0 4
+        if (row_${q}_${r} < m) {
+            var value = s_${q}_${r}_${j};
+#ifndef GATHER
+            if ((p.flags & BIAS) != 0u) { value += add_${j}; }
+            if ((p.flags & RELU) != 0u) { value = max(value, vec4<f32>(0.0)); }
+#endif
+            c[to_${q}_${r} + column_${j}] = value;
+        }
+#endunroll
 #endunroll
     }
 #endunroll

@@ -6,12 +6,14 @@ use super::roofs::FMA_ROOF;
 use super::{Context, Done, SEED, Spec};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording};
-use crate::ops::matmul::{CHUNK, Matmul, Variant, depth, split_sum};
+use crate::ops::matmul::{CHUNK, Class, Matmul, Variant, depth, split_sum};
 use crate::tensor::Tensor;
 
 pub(super) const GROUP: &str = "matmul";
 /// Elements compared with f64.
 const SAMPLES: usize = 256;
+/// For products of few columns.
+const NARROW: Variant = Variant::Direct { rows: 16, columns: 4, lanes: 8 };
 
 /// A product `[batch, m, k] x [batch, k, n]`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,35 +33,47 @@ pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
     let side = if quick { 256 } else { 512 };
     let case = |m, n, k| Case { batch: 1, m, n, k, ..Case::default() };
     let cube = |side| case(side, side, side);
-    let direct = |rows, columns| Variant::Direct { rows, columns, lanes: 8 };
-    let chosen = Variant::choose(context.gpu.caps(), side);
+    let caps = context.gpu.caps();
+    let chosen = Variant::tuned(caps, Class::of(side * side, side), side);
     let mut specs = vec![spec(format!("matmul_{side}"), cube(side), true)];
-    for (name, variant) in [
-        ("direct_16x16", direct(16, 16)),
-        ("direct_16x8", direct(16, 8)),
-        ("direct_8x8", direct(8, 8)),
-        ("tiled", Variant::Tiled),
-    ] {
-        if variant != chosen {
-            specs.push(spec(format!("matmul_{side}_{name}"), Case { variant: Some(variant), ..cube(side) }, false));
-        }
+    for variant in compared(caps.is_software()).into_iter().filter(|&v| v != chosen && v.fits(caps)) {
+        let name = format!("matmul_{side}_{}", variant.to_string().replace(' ', "_"));
+        specs.push(spec(name, Case { variant: Some(variant), ..cube(side) }, false));
     }
     for (suffix, trans_a, trans_b) in [("ta", true, false), ("tb", false, true), ("ta_tb", true, true)] {
         specs.push(spec(format!("matmul_{side}_{suffix}"), Case { trans_a, trans_b, ..cube(side) }, false));
     }
     specs.push(spec(format!("matmul_{side}_split_k"), Case { split: true, ..cube(side) }, false));
     if !quick {
-        specs.push(spec("matmul_1024".to_owned(), cube(1024), false));
-        specs.push(spec("matmul_4096".to_owned(), cube(4096), false));
+        for side in [1024, 2048, 4096] {
+            specs.push(spec(format!("matmul_{side}"), cube(side), false));
+        }
+        if !caps.is_software() {
+            // The variants at the size where a GPU's arithmetic is the limit.
+            for variant in compared(false).into_iter().filter(|v| v.fits(caps)) {
+                let name = format!("matmul_4096_{}", variant.to_string().replace(' ', "_"));
+                specs.push(spec(name, Case { variant: Some(variant), ..cube(4096) }, false));
+            }
+        }
     }
     for (m, n, k) in [(64, 16, 32), (1000, 10, 784), (15, 256, 784)] {
         specs.push(spec(format!("matmul_{m}x{n}x{k}"), case(m, n, k), false));
     }
-    let narrow = Case { variant: Some(direct(16, 4)), ..case(1000, 10, 784) };
+    let narrow = Case { variant: Some(NARROW), ..case(1000, 10, 784) };
     specs.push(spec("matmul_1000x10x784_direct_16x4".to_owned(), narrow, false));
     specs.push(spec("matmul_15x256x784_split_k".to_owned(), Case { split: true, ..case(15, 256, 784) }, false));
     specs.push(spec("matmul_32_of_64x16x32".to_owned(), Case { batch: 32, ..case(64, 16, 32) }, false));
     specs
+}
+
+/// The variants that are timed beside the chosen one.
+fn compared(software: bool) -> Vec<Variant> {
+    let direct = |rows, columns| Variant::Direct { rows, columns, lanes: 8 };
+    if software {
+        return vec![direct(16, 16), direct(16, 8), direct(8, 8), Variant::Tiled, Variant::TiledLarge];
+    }
+    let tiled = [Variant::TiledLarge, Variant::Tiled, Variant::TiledDouble, Variant::TiledWave, Variant::TiledSmall];
+    [&[direct(8, 8)][..], &tiled].concat()
 }
 
 fn spec(name: String, case: Case, beside_host: bool) -> Spec {
@@ -68,17 +82,16 @@ fn spec(name: String, case: Case, beside_host: bool) -> Spec {
 
 fn measure(context: &Context<'_>, case: Case, beside_host: bool) -> Result<Done> {
     let (gpu, caps) = (context.gpu, context.gpu.caps());
-    if case.m >= 4096 && caps.is_software() {
+    if case.m >= 2048 && case.n >= 2048 && caps.is_software() {
         return Ok(Done::Skipped("several seconds a run on a software device".to_owned()));
-    }
-    if case.variant == Some(Variant::Tiled) && caps.max_invocations < 256 {
-        return Ok(Done::Skipped(format!("needs workgroups of 256, the device allows {}", caps.max_invocations)));
     }
     let operands = Operands::new(gpu, case)?;
     let record = |recording: &mut Recording| operands.record(recording, gpu);
     let work = 2.0 * case.batch as f64 * case.m as f64 * case.n as f64 * case.k as f64;
     let measured = context.measure(work, "FLOP", &record, || operands.check(gpu))?;
-    let variant = variant_name(case.variant.unwrap_or_else(|| Variant::choose(caps, case.n)));
+    let outputs = case.batch * case.m * case.n * if case.split { case.k.div_ceil(CHUNK) } else { 1 };
+    let chosen = || Variant::tuned(caps, Class::of(outputs, case.n), case.n);
+    let variant = case.variant.unwrap_or_else(chosen).to_string();
     let note = match context.rates.borrow().get(sgemm_name(context.quick())) {
         Some(host) if beside_host => {
             format!("{variant}; {:.2} times the host's sgemm", measured.work / measured.timing.seconds / host)
@@ -86,13 +99,6 @@ fn measure(context: &Context<'_>, case: Case, beside_host: bool) -> Result<Done>
         _ => variant,
     };
     measured.note(note).done()
-}
-
-fn variant_name(variant: Variant) -> String {
-    match variant {
-        Variant::Direct { rows, columns, .. } => format!("direct {rows}x{columns}"),
-        Variant::Tiled => "tiled".to_owned(),
-    }
 }
 
 struct Operands {

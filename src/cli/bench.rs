@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<ExitCode> {
     // A wrong file should not be found out after a minute of measuring.
     let old = args.compare.as_deref().map(read).transpose()?;
-    let gpu = args.device.open(global)?;
+    let gpu = args.device.open_tuned(global)?;
     let plan = Plan {
         only: args.only,
         quick: args.quick,

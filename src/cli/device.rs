@@ -1,7 +1,10 @@
 //! Opening the device, and how it is named to people and programs.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use wavehull::gpu::{AdapterChoice, Caps, DeviceKind};
+use wavehull::ops::tune::{self, TuneOptions};
 use wavehull::{Gpu, Options, Result};
 
 use super::Global;
@@ -16,6 +19,9 @@ pub struct DeviceArgs {
     /// Take at most this much device memory [default: 1024]
     #[arg(long, value_name = "MIB", help_heading = "Device", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub memory: Option<u64>,
+    /// Use the shipped choice of kernels: measure none, and read and write no cache file
+    #[arg(long, help_heading = "Device")]
+    pub no_tune: bool,
 }
 
 /// A device in JSON.
@@ -40,7 +46,7 @@ impl DeviceArgs {
         options
     }
 
-    /// Opens the device and says on stderr which it is.
+    /// Opens the device and says on stderr which it is. Kernels are chosen as an earlier measurement says.
     ///
     /// # Errors
     /// Those of [`Gpu::open`].
@@ -50,8 +56,57 @@ impl DeviceArgs {
         if let Some(banner) = banner(gpu.caps(), global.err) {
             global.say(banner);
         }
+        self.tune(&gpu, true, global)?;
         Ok(gpu)
     }
+
+    /// Opens the device for long work: measures which kernels are the fastest, unless that was done before.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::open`] and of [`tune::tune`].
+    pub fn open_tuned(&self, global: &Global) -> Result<Gpu> {
+        let gpu = self.open(global)?;
+        self.tune(&gpu, false, global)?;
+        Ok(gpu)
+    }
+
+    /// Reads the cache file and, unless `cached_only`, measures what it does not have.
+    ///
+    /// # Errors
+    /// Those of [`tune::tune`].
+    pub fn tune(&self, gpu: &Gpu, cached_only: bool, global: &Global) -> Result<()> {
+        if self.no_tune {
+            return Ok(());
+        }
+        let mut options = TuneOptions::default();
+        (options.folder, options.cached_only) = (cache_folder(), cached_only);
+        let tuned = tune::tune(gpu, &options, &global.control())?;
+        if let (1.., Some(file)) = (tuned.measured, &tuned.file) {
+            global
+                .say(format!("kernels chosen by measurement, kept in {} (delete it to measure again)", file.display()));
+        }
+        Ok(())
+    }
+}
+
+/// Where this user's measured choices of kernels are kept: `wavehull` in `$XDG_CACHE_HOME` or `~/.cache`, on macOS in
+/// `~/Library/Caches`, on Windows in `%LOCALAPPDATA%`. `None` where none of them is known.
+pub fn cache_folder() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || variable("HOME");
+    let folder = if cfg!(windows) {
+        variable("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        home().map(|home| home.join("Library/Caches"))
+    } else {
+        variable("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache")))
+    };
+    folder.map(|folder| folder.join("wavehull"))
+}
+
+/// The file that holds this device's measured choices, whether it is there or not.
+pub fn cache_file(caps: &Caps) -> Option<PathBuf> {
+    cache_folder().map(|folder| tune::cache_file(&folder, caps))
 }
 
 impl From<&Caps> for DeviceReport {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use wavehull::gpu::{Caps, adapters};
 use wavehull::{Gpu, Options, Result, VERSION};
 
-use super::device::{DeviceReport, banner, kind};
+use super::device::{DeviceReport, banner, cache_file, cache_folder, kind};
 use super::render::Table;
 use super::{Global, SCHEMA};
 
@@ -30,6 +30,8 @@ struct Entry {
     index: usize,
     #[serde(flatten)]
     device: DeviceReport,
+    /// Where measured choices of kernels are kept, once there are some.
+    tuning: Option<String>,
 }
 
 /// Lists the adapters, best first.
@@ -43,10 +45,15 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         Gpu::open(&Options::default())?;
     }
     if args.json {
-        let devices = found.iter().enumerate().map(|(index, caps)| Entry { index, device: caps.into() }).collect();
+        let tuning = |caps: &Caps| cache_file(caps).map(|file| file.display().to_string());
+        let entry = |(index, caps)| Entry { index, device: DeviceReport::from(caps), tuning: tuning(caps) };
+        let devices = found.iter().enumerate().map(entry).collect();
         global.print_json(&Document { schema: SCHEMA, version: VERSION, devices })?;
     } else {
         global.print(table(&found).render(global.out));
+        if let Some(folder) = cache_folder() {
+            global.say(format!("measured choices of kernels are kept in {}", folder.display()));
+        }
         if let Some(banner) = found.first().and_then(|best| banner(best, global.err)) {
             global.say(banner);
         }

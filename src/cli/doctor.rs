@@ -2,7 +2,9 @@
 
 mod selftest;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,7 +12,7 @@ use serde::Serialize;
 use wavehull::gpu::{Caps, Kernel, Options, adapters};
 use wavehull::{Gpu, Result, VERSION, ops, verify};
 
-use super::device::{DeviceArgs, DeviceReport, banner, line};
+use super::device::{DeviceArgs, DeviceReport, banner, cache_file, line};
 use super::progress::Bar;
 use super::render::{Style, Table, bytes, counted, since, time};
 use super::{Global, SCHEMA, exit};
@@ -43,10 +45,20 @@ struct Document {
     device: DeviceReport,
     adapters: Vec<DeviceReport>,
     timestamps: bool,
+    tuning: Tuning,
     limits: Vec<Limit>,
     kernels: Vec<Compiled>,
     tests: Vec<Test>,
     seconds: f64,
+}
+
+/// Measured choices of kernels.
+#[derive(Debug, Serialize)]
+struct Tuning {
+    /// Where they are kept, once there are some.
+    file: Option<PathBuf>,
+    /// Variants by class of shape; empty if none were measured.
+    choices: BTreeMap<String, String>,
 }
 
 /// A limit of the device beside what is needed.
@@ -86,6 +98,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let catalogue = [ops::catalogue(), verify::kernels::catalogue(), wavehull::bench::catalogue()].concat();
     let mut options: Options = args.device.options();
     let trusted = Gpu::open(&options)?;
+    args.device.tune(&trusted, true, global)?;
     if !args.json {
         global.print(heading(trusted.caps(), global.out));
     }
@@ -118,6 +131,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         device: trusted.caps().into(),
         adapters: adapters().iter().map(DeviceReport::from).collect(),
         timestamps: trusted.caps().timestamps,
+        tuning: Tuning {
+            file: cache_file(trusted.caps()),
+            choices: trusted.caps().tuning.entries().into_iter().collect(),
+        },
         limits,
         kernels,
         tests,
@@ -180,6 +197,7 @@ fn words(document: &Document, style: Style) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "{}\n\n", table.render(style));
     }
+    let _ = writeln!(text, "{}", chosen(&document.tuning));
     for kernel in &document.kernels {
         if let Some(error) = &kernel.error {
             let what = format!("{} [{}], {}", kernel.name, kernel.defines, kernel.mode);
@@ -194,6 +212,18 @@ fn words(document: &Document, style: Style) -> String {
     let end = if document.ok { style.green("all well") } else { style.red("something FAILED, see above") };
     let _ = write!(text, "{end}, in {}", time(document.seconds));
     text
+}
+
+/// Which kernels were measured to be the fastest, and where that is kept.
+fn chosen(tuning: &Tuning) -> String {
+    let Some(file) = &tuning.file else {
+        return "kernels: the shipped choice (there is no folder to keep a measured one)".to_owned();
+    };
+    if tuning.choices.is_empty() {
+        return format!("kernels: the shipped choice; `wavehull bench` measures and keeps it in {}", file.display());
+    }
+    let choices: Vec<String> = tuning.choices.iter().map(|(class, variant)| format!("{class} {variant}")).collect();
+    format!("kernels, as measured and kept in {}: {}", file.display(), choices.join(", "))
 }
 
 fn word(ok: bool) -> String {

@@ -83,7 +83,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     }
     let reading = since(start);
-    let gpu = args.device.open(global)?;
+    let gpu = args.device.open_tuned(global)?;
     let startup = StartUp { reading, device: since(start) - reading };
 
     let bar = Bar::counting(global, list.len());

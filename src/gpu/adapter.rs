@@ -1,5 +1,6 @@
 //! Finding adapters, choosing one, and what it can do.
 
+use super::tuning::Tuning;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which adapter to open.
@@ -34,6 +35,9 @@ pub struct Options {
     pub checked: bool,
     /// Most bytes that the memory pool may take from the device; `None` for the default (1 GiB).
     pub memory_budget: Option<u64>,
+    /// Bind at most this many bytes at once, less than the adapter allows: larger tensors are walked in windows. A multiple
+    /// of 256, at least 64 KiB; for tests and for plans made for a smaller device.
+    pub max_binding: Option<u64>,
 }
 
 /// The kind of device behind an adapter.
@@ -83,6 +87,9 @@ pub struct Caps {
     pub max_storage_buffers: u32,
     /// Kernels can be timed by the device's own clock.
     pub timestamps: bool,
+    /// Kernel variants that were measured to be the fastest on this device; empty unless somebody measured
+    /// (`ops::tune`). No result depends on them.
+    pub tuning: Tuning,
 }
 
 impl Caps {
@@ -106,7 +113,28 @@ impl Caps {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            tuning: Tuning::default(),
         }
+    }
+
+    /// With the limits that the host asks for.
+    pub(super) fn limited(mut self, options: &Options) -> Self {
+        if let Some(most) = options.max_binding {
+            self.max_binding = self.max_binding.min(most.max(64 << 10) / 256 * 256);
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+impl Caps {
+    /// A device that grants nothing, for tests without one.
+    pub(crate) fn of_nothing() -> Self {
+        Self::new(
+            &wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::Noop),
+            &wgpu::Limits::default(),
+            wgpu::Features::empty(),
+        )
     }
 }
 

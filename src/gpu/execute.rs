@@ -139,6 +139,7 @@ impl Gpu {
                 steps.push(Step::Other(command));
                 continue;
             };
+            self.check_bindings(dispatch)?;
             let group = self.bind(dispatch);
             for (offset, size) in self.cut(dispatch)? {
                 arena.resize(arena.len().next_multiple_of(alignment), 0);
@@ -172,6 +173,18 @@ impl Gpu {
         self.0.queue.write_buffer(&buffer, 0, &arena);
         let params = self.params_group(&buffer);
         Ok(Prepared { steps, arena: buffer, params })
+    }
+
+    /// A buffer may be larger than what the device binds at once; operators that do not walk windows find out here.
+    fn check_bindings(&self, dispatch: &Dispatch) -> Result<()> {
+        let most = self.caps().max_binding;
+        let Some(large) = dispatch.bindings.iter().map(|b| b.size).find(|&size| size > most) else { return Ok(()) };
+        let name = dispatch.kernel.name;
+        Err(Error::new(
+            crate::ErrorKind::TooBig,
+            format!("kernel '{name}' was given {large} bytes at once, this adapter binds {most}"),
+        )
+        .with_help("use a smaller batch or network, or an adapter with larger bindings (`wavehull devices`)"))
     }
 
     fn bind(&self, dispatch: &Dispatch) -> wgpu::BindGroup {

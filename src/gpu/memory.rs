@@ -215,9 +215,9 @@ impl Pool {
     }
 
     /// A buffer of at least `bytes` (rounded up to 256).
-    pub(super) async fn allocate(&self, device: &wgpu::Device, bytes: u64, largest_binding: u64) -> Result<Buffer> {
+    pub(super) async fn allocate(&self, device: &wgpu::Device, bytes: u64) -> Result<Buffer> {
         let size = bytes.max(1).checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
-        self.check_possible(size, largest_binding)?;
+        self.check_possible(size)?;
         let found = locked(&self.state).take(size);
         let (raw, page, offset) = match found {
             Some(place) => place,
@@ -226,15 +226,15 @@ impl Pool {
         Ok(Buffer(Arc::new(Allocation { raw, page, offset, size, pool: Arc::downgrade(&self.state) })))
     }
 
-    fn check_possible(&self, size: u64, largest_binding: u64) -> Result<()> {
+    fn check_possible(&self, size: u64) -> Result<()> {
         let usage = self.in_use();
-        let limit = self.max_buffer.min(largest_binding);
+        let limit = self.max_buffer;
         if size > limit {
             return Err(Error::new(
                 ErrorKind::TooBig,
-                format!("a buffer of {size} bytes is larger than this adapter binds at once ({limit} bytes)"),
+                format!("a buffer of {size} bytes is larger than any of this adapter ({limit} bytes)"),
             )
-            .with_help("use a smaller batch or network, or an adapter with larger bindings (`wavehull devices`)"));
+            .with_help("use a smaller batch or network, or an adapter with larger buffers (`wavehull devices`)"));
         }
         if size > usage.budget {
             return Err(Error::new(

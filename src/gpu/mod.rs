@@ -16,6 +16,7 @@ mod profile;
 mod readback;
 mod recording;
 mod scope;
+mod tuning;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use adapter::adapters;
@@ -28,6 +29,7 @@ pub use params::Params;
 pub(crate) use params::params;
 pub use preprocess::preprocess;
 pub use recording::{Binding, Command, Dispatch, Grid, ReadTicket, Recording};
+pub use tuning::Tuning;
 pub use wgpu;
 
 use std::sync::atomic::AtomicU64;
@@ -110,7 +112,7 @@ impl Gpu {
                 .with_help("choose another adapter (`wavehull devices`)")
                 .with_source(error)
         })?;
-        let caps = Caps::new(&adapter.get_info(), &limits, features);
+        let caps = Caps::new(&adapter.get_info(), &limits, features).limited(options);
         log::info!("opened {caps}");
         let gpu = Self::new(device, queue, caps, options);
         gpu.watch();
@@ -131,7 +133,7 @@ impl Gpu {
         adapter_info: &wgpu::AdapterInfo,
         options: &Options,
     ) -> Self {
-        let caps = Caps::new(adapter_info, &device.limits(), device.features());
+        let caps = Caps::new(adapter_info, &device.limits(), device.features()).limited(options);
         Self::new(device, queue, caps, options)
     }
 
@@ -228,7 +230,7 @@ impl Gpu {
             // Cached bind groups hold on to pages that the pool is about to give back.
             locked(&self.0.groups).clear();
         }
-        self.0.pool.allocate(&self.0.device, bytes, self.0.caps.max_binding).await
+        self.0.pool.allocate(&self.0.device, bytes).await
     }
 
     /// Blocking twin of [`Gpu::allocate_async`].
@@ -243,7 +245,7 @@ impl Gpu {
     /// # Errors
     /// Those of [`Gpu::allocate_async`].
     pub async fn allocate_arguments_async(&self, grids: usize) -> Result<Buffer> {
-        self.0.arguments.allocate(&self.0.device, 16 * grids.max(1) as u64, self.0.caps.max_binding).await
+        self.0.arguments.allocate(&self.0.device, 16 * grids.max(1) as u64).await
     }
 
     /// Blocking twin of [`Gpu::allocate_arguments_async`].

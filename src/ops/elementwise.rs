@@ -42,6 +42,12 @@ pub enum Unary {
     Neg,
     /// `|x|`
     Abs,
+    /// `exp(x)`; the caller keeps x below 88
+    Exp,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// Hyperbolic tangent
+    Tanh,
 }
 
 impl Binary {
@@ -61,13 +67,16 @@ impl Binary {
 
 impl Unary {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Relu, Self::Neg, Self::Abs];
+    pub const ALL: [Self; 6] = [Self::Relu, Self::Neg, Self::Abs, Self::Exp, Self::Sigmoid, Self::Tanh];
 
     fn wgsl(self) -> &'static str {
         match self {
             Self::Relu => "max(x, 0.0)",
             Self::Neg => "-x",
             Self::Abs => "abs(x)",
+            Self::Exp => "exp(x)",
+            Self::Sigmoid => "sigmoid_of(x)",
+            Self::Tanh => "tanh_of(x)",
         }
     }
 }

@@ -3,11 +3,17 @@
 //! Every operator has a leading batch axis; an operand whose stride along it is 0 is shared. No result depends on the
 //! length of that axis, on the tile shape or on the device's clock.
 
+pub mod conv;
 pub mod elementwise;
+pub mod gather;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
 pub mod row_compact;
+pub mod scan;
+pub mod softmax;
 pub mod transpose;
+pub mod tune;
 
 use crate::error::{Error, Result};
 use crate::gpu::Kernel;
@@ -15,10 +21,15 @@ use crate::gpu::Kernel;
 /// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
     [
+        conv::catalogue(),
         elementwise::catalogue(),
+        gather::catalogue(),
         matmul::catalogue(),
+        pool::catalogue(),
         reduce::catalogue(),
         row_compact::catalogue(),
+        scan::catalogue(),
+        softmax::catalogue(),
         transpose::catalogue(),
     ]
     .concat()

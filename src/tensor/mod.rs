@@ -32,6 +32,9 @@ pub struct Tensor<T: Element = f32> {
     element: PhantomData<T>,
 }
 
+/// Elements from one place where a binding may start to the next (256 bytes).
+pub const ALIGNED: usize = 64;
+
 /// Elements from one row to the next for rows of `columns` elements.
 pub fn pitch(columns: usize) -> usize {
     columns.next_multiple_of(4)
@@ -199,6 +202,19 @@ impl<T: Element> Tensor<T> {
     /// The memory, with its padding, to bind to a kernel.
     pub fn binding(&self) -> Binding {
         Binding::whole(&self.buffer)
+    }
+
+    /// A window of the memory: `elements` (with padding) from `first` on, an aligned place; whole vectors of four are bound.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if it does not start at a multiple of [`ALIGNED`] or leaves the memory.
+    pub fn part(&self, first: usize, elements: usize) -> Result<Binding> {
+        let (offset, size) = (first as u64 * 4, (elements.max(1) as u64 * 4).next_multiple_of(16));
+        if !first.is_multiple_of(ALIGNED) || offset + size > self.buffer.size() {
+            let what = format!("a window of {elements} elements from {first} on in an array of shape {:?}", self.shape);
+            return Err(Error::internal(what));
+        }
+        Ok(Binding { buffer: self.buffer.clone(), offset, size })
     }
 
     /// The memory.

@@ -264,5 +264,5 @@ pub(super) fn layer_proof(lower: &[f32], upper: &[f32], refined: Option<&[u32]>)
     let refined = refined.map_or_else(Vec::new, |flags| {
         (0..flags.len()).filter(|&j| flags[j] != 0).map(|j| (j, f64::from(lower[j]), f64::from(upper[j]))).collect()
     });
-    LayerProof { slopes, refined }
+    LayerProof { slopes, upper: vec![], refined }
 }

@@ -142,13 +142,13 @@ pub(super) struct DeviceLayer {
 }
 
 impl DeviceLayer {
-    /// Multiplications of one evaluation of the layer.
-    pub fn work(&self) -> usize {
-        self.len() * self.edges.iter().map(|edge| edge.terms[FORWARD]).sum::<usize>()
-    }
-
     pub fn len(&self) -> usize {
         self.extent.len()
+    }
+
+    /// Multiplications of one evaluation.
+    pub fn work(&self) -> usize {
+        self.len() * self.edges.iter().map(|edge| edge.terms[FORWARD]).sum::<usize>()
     }
 
     /// Whether rows keep the active neurons only: a dense ReLU layer, in which many are fixed at 0.

@@ -8,12 +8,17 @@
 //! property sha256:<64 hex digits>   of the VNN-LIB file's bytes, unpacked
 //! soundness strict                  or trust-f32: how the claims were made
 //! query 0                           every query of the property, ascending
-//! layer 0 256                       every ReLU layer: index, width
-//! slopes 0 1 0.5 ...                the lower slope of each of its neurons, in [0, 1]
+//! layer 0 256                       every layer with an activation: index, width
+//! slopes 0 1 0.5 ...                the slope of the line below each of its neurons, in [0, 1]
+//! upper 0.1 0.25 ...                the slope of the line above; where the activation is a sigmoid or tanh, only there
 //! refine 17 -0.25 1.5               neurons bounded by back-substitution, ascending: index, claimed lower, upper
 //! claim 0 0 0.1234                  for every conjunction of the query: conjunction, row, claimed lower bound
 //! end
 //! ```
+//!
+//! Layers are those of [`crate::graph::Layers`] whose activation is not `None`, in their order, counted from 0; a layer's neurons
+//! are numbered in ONNX's row-major order. A max-pool is a few ReLU layers there. Lines give slopes only: a checker finds
+//! offsets that make them sound.
 //!
 //! The property holds if in every conjunction of every query one row's value is positive (not negative for a
 //! strict row) all over the query's box. Reading a proof checks its form only; [`crate::verify::check`] checks
@@ -46,21 +51,31 @@ pub struct Proof {
 /// The part of a proof that is about one query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueryProof {
-    /// One entry for each ReLU layer, from the input on.
+    /// One entry for each layer with an activation, from the input on.
     pub layers: Vec<LayerProof>,
     /// One entry for each conjunction, ascending.
     pub claims: Vec<Claim>,
 }
 
-/// Choices and claims for one ReLU layer.
+/// Choices and claims for one layer with an activation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerProof {
-    /// Lower slope of every neuron, in [0, 1]; its length is the layer's width. Ignored for a neuron whose bounds
+    /// Slope of the line below every neuron, in [0, 1]; its length is the layer's width. Ignored for a ReLU whose bounds
     /// exclude a change of sign.
     pub slopes: Vec<f64>,
+    /// Slope of the line above every neuron of a sigmoid or tanh layer, in [0, 1]; empty for a ReLU layer, whose upper line
+    /// follows from its bounds.
+    pub upper: Vec<f64>,
     /// Neurons whose pre-activation was bounded by back-substitution, ascending: index, claimed lower bound,
     /// claimed upper bound.
     pub refined: Vec<(usize, f64, f64)>,
+}
+
+impl LayerProof {
+    /// The number of lines that it takes.
+    fn items(&self) -> usize {
+        2 + usize::from(!self.upper.is_empty()) + self.refined.len()
+    }
 }
 
 /// The claim that a row of a conjunction is positive.
@@ -82,6 +97,7 @@ pub(crate) enum Item {
     Query(usize),
     Layer(usize, usize),
     Slopes(usize, usize),
+    Upper(usize, usize),
     Refine(usize, usize, usize),
     Claim(usize, usize),
     End,
@@ -109,16 +125,18 @@ impl Proof {
 
     /// The line on which an item stands in the text that the proof was read from.
     pub(crate) fn line_of(&self, item: Item) -> Option<usize> {
-        let refined =
-            |q: usize, k: usize| self.queries.get(q).and_then(|q| q.layers.get(k)).map_or(0, |l| l.refined.len());
-        let layer = |q: usize, k: usize| query_start(self, q) + 1 + (0..k).map(|i| 2 + refined(q, i)).sum::<usize>();
+        let given = |q: usize, k: usize| self.queries.get(q).and_then(|q| q.layers.get(k));
+        let items = |q: usize, k: usize| given(q, k).map_or(0, LayerProof::items);
+        let upper = |q: usize, k: usize| given(q, k).map_or(0, |l| usize::from(!l.upper.is_empty()));
+        let layer = |q: usize, k: usize| query_start(self, q) + 1 + (0..k).map(|i| items(q, i)).sum::<usize>();
         let index = match item {
             Item::Network => 1,
             Item::Property => 2,
             Item::Query(q) => query_start(self, q),
             Item::Layer(q, k) => layer(q, k),
             Item::Slopes(q, k) => layer(q, k) + 1,
-            Item::Refine(q, k, r) => layer(q, k) + 2 + r,
+            Item::Upper(q, k) => layer(q, k) + 2,
+            Item::Refine(q, k, r) => layer(q, k) + 2 + upper(q, k) + r,
             Item::Claim(q, c) => layer(q, self.queries.get(q)?.layers.len()) + c,
             Item::End => query_start(self, self.queries.len()),
         };
@@ -128,7 +146,7 @@ impl Proof {
 
 /// Index of a query's first item among all items: four lines stand before the first query.
 fn query_start(proof: &Proof, query: usize) -> usize {
-    let items = |q: &QueryProof| 1 + q.layers.iter().map(|l| 2 + l.refined.len()).sum::<usize>() + q.claims.len();
+    let items = |q: &QueryProof| 1 + q.layers.iter().map(LayerProof::items).sum::<usize>() + q.claims.len();
     4 + proof.queries.iter().take(query).map(items).sum::<usize>()
 }
 
@@ -161,11 +179,10 @@ impl fmt::Display for Proof {
             writeln!(f, "query {index}")?;
             for (index, layer) in query.layers.iter().enumerate() {
                 writeln!(f, "layer {index} {}", layer.slopes.len())?;
-                f.write_str("slopes")?;
-                for &slope in &layer.slopes {
-                    write!(f, " {}", Number(slope))?;
+                write_numbers(f, "slopes", &layer.slopes)?;
+                if !layer.upper.is_empty() {
+                    write_numbers(f, "upper", &layer.upper)?;
                 }
-                f.write_str("\n")?;
                 for &(neuron, lower, upper) in &layer.refined {
                     writeln!(f, "refine {neuron} {} {}", Number(lower), Number(upper))?;
                 }
@@ -176,6 +193,14 @@ impl fmt::Display for Proof {
         }
         writeln!(f, "end")
     }
+}
+
+fn write_numbers(f: &mut fmt::Formatter<'_>, keyword: &str, numbers: &[f64]) -> fmt::Result {
+    f.write_str(keyword)?;
+    for &number in numbers {
+        write!(f, " {}", Number(number))?;
+    }
+    f.write_str("\n")
 }
 
 /// The SHA-256 digest of some bytes as 64 lower-case hex digits.

@@ -12,11 +12,11 @@ use super::network::{DeviceNet, Order};
 use super::proof::QueryProof;
 use super::property::{Conjunction, Property, Query};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
-use super::split::Boxes;
+use super::split::{Boxes, input_weights};
 use super::state::{Plan, Spec, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Recording};
-use crate::graph::{Activation, Graph, Layers, Source};
+use crate::graph::{Activation, Graph, Layers};
 
 /// Conditions of a query that the second attack concentrates on.
 const PROMISING: usize = 3;
@@ -506,15 +506,4 @@ impl Verifier {
         let y = y.into_iter().map(|(value, _)| value).collect();
         Ok(fulfilled.then_some(Counterexample { query: open.index, conjunction, x, y }))
     }
-}
-
-fn input_weights(layers: &Layers) -> Vec<f64> {
-    let mut sums = vec![0.0; layers.input_len()];
-    for layer in &layers.layers {
-        for edge in layer.edges.iter().filter(|edge| edge.source == Source::Input) {
-            let add = |_, column: usize, weight: f32| sums[column] += f64::from(weight.abs());
-            edge.map.for_each_weight(layers.input, layer.extent, add);
-        }
-    }
-    sums
 }

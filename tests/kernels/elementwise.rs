@@ -34,12 +34,31 @@ fn binary_oracle(op: Binary, x: f32, y: f32) -> (f64, f64) {
     }
 }
 
-fn unary_oracle(op: Unary, x: f32) -> f64 {
-    f64::from(match op {
-        Unary::Relu => x.max(0.0),
-        Unary::Neg => -x,
-        Unary::Abs => x.abs(),
-    })
+/// Exact value and tolerance. WGSL's exp is off by up to 3 + 2 |argument| ulp (15.7.4), an ulp being at most u times the value.
+fn unary_oracle(op: Unary, x: f32) -> (f64, f64) {
+    let x = f64::from(x);
+    match op {
+        Unary::Relu => (x.max(0.0), 0.0),
+        Unary::Neg => (-x, 0.0),
+        Unary::Abs => (x.abs(), 0.0),
+        Unary::Exp => (x.exp(), (3.0 + 2.0 * x.abs()) * U * x.exp()),
+        Unary::Sigmoid => {
+            // e / (1 + e) moves by e / (1 + e)^2 times the relative error of e; one rounding of 1 + e, 2.5 ulp of the division.
+            let e = (-x.abs()).exp();
+            let value = 1.0 / (1.0 + (-x).exp());
+            (value, 1.01 * U * (e / (1.0 + e).powi(2) * (3.0 + 2.0 * x.abs()) + 3.5 * value))
+        }
+        Unary::Tanh if x.abs() < 0.25 => {
+            // The series: what is left out is below 1e-8 of the value; the roundings of its factor, all but the last of numbers below 1/30.
+            (x.tanh(), (1e-8 + 4.0 * U) * x.tanh().abs())
+        }
+        Unary::Tanh => {
+            // (1 - e) / (1 + e) moves by 2 / (1 + e)^2 times the error of e; a rounding of 1 - e and 1 + e each, 2.5 ulp of the division.
+            let e = (-2.0 * x.abs()).exp();
+            let moved = 2.0 * e / (1.0 + e).powi(2) * (3.0 + 4.0 * x.abs());
+            (x.tanh(), 1.01 * U * (moved + 4.5 * x.tanh().abs()))
+        }
+    }
 }
 
 /// For every element of `out`, in order, the index of the element of a broadcast operand, by NumPy's rule.
@@ -90,23 +109,41 @@ fn binary_operators_broadcast_over_four_axes() {
 }
 
 #[test]
-fn unary_operators_are_exact_and_work_in_place() {
-    on_both("unary_operators_are_exact_and_work_in_place", |gpu| {
+fn unary_operators_keep_their_precision_and_work_in_place() {
+    on_both("unary_operators_keep_their_precision_and_work_in_place", |gpu| {
         for op in Unary::ALL {
             for [out, x, _] in SHAPES {
                 let xs = Random::new(3).floats(x.iter().product());
                 let (a, c) = (common::tensor(gpu, x, &xs), common::poisoned(gpu, out));
                 let mut recording = Recording::new();
                 elementwise::unary(&mut recording, gpu.caps(), op, &a, &c).unwrap();
-                let expected: Vec<f64> = xs.iter().map(|&x| unary_oracle(op, x)).collect();
-                let broadcast: Vec<(f64, f64)> = spread(out, x).into_iter().map(|i| (expected[i], 0.0)).collect();
+                let own: Vec<(f64, f64)> = xs.iter().map(|&x| unary_oracle(op, x)).collect();
+                let broadcast: Vec<(f64, f64)> = spread(out, x).into_iter().map(|i| own[i]).collect();
                 common::compare(&common::run(gpu, &recording, &c, false), &broadcast).unwrap();
                 let mut recording = Recording::new();
                 elementwise::unary_in_place(&mut recording, gpu.caps(), op, &a).unwrap();
-                let own: Vec<(f64, f64)> = expected.iter().map(|&v| (v, 0.0)).collect();
                 common::compare(&common::run(gpu, &recording, &a, false), &own)
                     .unwrap_or_else(|why| panic!("{op:?} {x:?} in place: {why}"));
             }
+        }
+    });
+}
+
+#[test]
+fn smooth_functions_hold_over_their_whole_range() {
+    on_both("smooth_functions_hold_over_their_whole_range", |gpu| {
+        // Small, around the seam of tanh at 1/4, large enough that a careless exp would overflow.
+        let sizes = [0.0, 1e-30, 1e-4, 0.2, 0.249_999, 0.25, 0.250_001, 1.0, 9.5, 30.0, 80.0, 500.0, 3e38];
+        let xs: Vec<f32> = sizes.iter().flat_map(|&x| [x, -x]).collect();
+        for op in [Unary::Sigmoid, Unary::Tanh] {
+            let (x, out) = (common::tensor(gpu, &[xs.len()], &xs), common::poisoned(gpu, &[xs.len()]));
+            let mut recording = Recording::new();
+            elementwise::unary(&mut recording, gpu.caps(), op, &x, &out).unwrap();
+            // Results below 2^-126 may be flushed to zero.
+            let expected: Vec<(f64, f64)> =
+                xs.iter().map(|&x| unary_oracle(op, x)).map(|(v, t)| (v, t + 2.0_f64.powi(-126))).collect();
+            common::compare(&common::run(gpu, &recording, &out, false), &expected)
+                .unwrap_or_else(|why| panic!("{op:?}: {why}"));
         }
     });
 }

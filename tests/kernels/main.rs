@@ -6,10 +6,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod compact;
+mod conv;
 mod elementwise;
+mod gather;
 mod gathered;
 mod matmul;
 mod moves;
+mod pool;
+mod scan;
+mod softmax;
 
 /// Runs `check` on the trusted and on the checked device.
 fn on_both(test: &str, check: impl Fn(&wavehull::Gpu)) {

@@ -9,18 +9,9 @@ use crate::on_both;
 
 const WIDE: Variant = Variant::Direct { rows: 16, columns: 16, lanes: 8 };
 const NARROW: Variant = Variant::Direct { rows: 16, columns: 4, lanes: 8 };
-/// Every variant of the catalogue.
-const VARIANTS: [Variant; 6] = [
-    WIDE,
-    Variant::Direct { rows: 16, columns: 8, lanes: 8 },
-    NARROW,
-    Variant::Direct { rows: 8, columns: 8, lanes: 8 },
-    Variant::Direct { rows: 4, columns: 4, lanes: 8 },
-    Variant::Tiled,
-];
-/// Sizes on both sides of a tile, a workgroup and (with K) a split-K chunk of 128.
-const SHAPES: [[usize; 3]; 7] =
-    [[1, 1, 1], [3, 16, 5], [16, 3, 128], [17, 65, 129], [65, 130, 17], [130, 33, 300], [64, 128, 256]];
+/// Sizes on both sides of a tile, a workgroup, a band of tiles and (with K) a block and a split-K chunk of 128.
+const SHAPES: [[usize; 3]; 8] =
+    [[1, 1, 1], [3, 16, 5], [16, 3, 128], [17, 65, 129], [65, 130, 17], [130, 33, 300], [64, 128, 256], [300, 70, 20]];
 
 /// One product, its operands in full precision of f32.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +164,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn products_of_every_variant_and_shape_agree_with_f64() {
     on_both("products_of_every_variant_and_shape_agree_with_f64", |gpu| {
-        for variant in VARIANTS {
+        for variant in Variant::ALL {
             for (seed, shape) in (10..).zip(SHAPES) {
                 Case { shape, variant: Some(variant), ..PLAIN }.check(gpu, seed);
                 Case { shape, variant: Some(variant), batch: 2, bias: 2, relu: true, ..PLAIN }.check(gpu, seed);
@@ -186,7 +177,7 @@ fn products_of_every_variant_and_shape_agree_with_f64() {
 #[test]
 fn transposed_and_absolute_operands_agree_with_f64() {
     on_both("transposed_and_absolute_operands_agree_with_f64", |gpu| {
-        for variant in [WIDE, NARROW, Variant::Tiled] {
+        for variant in [WIDE, NARROW, Variant::Tiled, Variant::TiledLarge, Variant::TiledSmall] {
             for shape in [[1, 1, 1], [17, 65, 129], [65, 18, 5]] {
                 let base = Case { shape, batch: 2, variant: Some(variant), ..PLAIN };
                 Case { trans: [true, false], bias: 1, ..base }.check(gpu, 2);
@@ -217,7 +208,7 @@ fn bits_do_not_depend_on_batch_or_tile() {
     for chunk in [None, Some(128)] {
         let case = Case { batch: 3, shape: [33, 70, 300], bias: 2, chunk, variant: Some(WIDE), ..PLAIN };
         let all = bits(&case.run(gpu, 7));
-        for variant in VARIANTS {
+        for variant in Variant::ALL {
             let other = Case { variant: Some(variant), ..case };
             assert!(all == bits(&other.run(gpu, 7)), "{variant:?} differs from {WIDE:?}, chunk {chunk:?}");
         }
@@ -250,7 +241,19 @@ fn broken_products_are_noticed() {
     let last_term = ("min(first_k + p.chunk, p.k)", "min(first_k + p.chunk, p.k) - 1u");
     base.check_red(gpu, "matmul", last_term.0, last_term.1);
     base.check_red(gpu, "matmul", "batch * p.stride_bias", "0u");
-    Case { variant: Some(Variant::Tiled), ..base }.check_red(gpu, "matmul_tiled", last_term.0, last_term.1);
+    for (from, to) in [
+        last_term,
+        ("t < k_end - full_end", "t + 1u < k_end - full_end"),
+        (
+            "return transpose(mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]));",
+            "return mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);",
+        ),
+        ("inside / height", "inside % height"),
+        ("row_${q}_${r} < m", "row_${q}_${r} + 1u < m"),
+    ] {
+        let tiled = Case { shape: [170, 150, 129], variant: Some(Variant::Tiled), ..base };
+        tiled.check_red(gpu, "matmul_tiled", from, to);
+    }
     let split = Case { chunk: Some(128), ..base };
     split.check_red(gpu, "split_sum", "part < p.chunks", "part + 1u < p.chunks");
     split.check_red(gpu, "matmul", "(at.z % p.chunks) * p.chunk", "0u");

@@ -1,37 +1,44 @@
-//! Re-checks a proof on the CPU, with nothing from the path that made it.
+//! Re-checks a proof on the CPU, with nothing from the path that made it but the network as [`Layers`].
 //!
-//! The checker takes *choices* from a proof: lower slopes, which neurons were bounded by back-substitution, which
-//! row of a conjunction stays positive. Every bound it derives itself, from the graph, in f64 whose every rounding
+//! The checker takes *choices* from a proof: slopes of lines, which neurons were bounded by back-substitution, which
+//! row of a conjunction stays positive. Every bound it derives itself, from the layers, in f64 whose every rounding
 //! is covered outward ([DeepPoly][1], [CROWN][2]; error terms as in Higham, *Accuracy and Stability*, chapter 3). The
 //! numbers in the proof are claims: one that is tighter than what can be derived is refused. So an accepted proof
 //! means that the network, evaluated in exact arithmetic, has the property; whoever wrote the proof need not be
 //! trusted.
 //!
 //! For every query and its box:
-//! 1. interval bounds of each vector from those of the vector before it;
-//! 2. for `refine`d neurons of a ReLU layer, in both signs, and for the claimed rows: a linear form that is walked
-//!    back to the input, evaluated over the span before each ReLU and over the box, of which the best bound counts;
-//! 3. what is derived is intersected with the intervals and used from then on, never the claimed numbers.
+//! 1. interval bounds of each layer from those of the layers that it reads;
+//! 2. for `refine`d neurons of a layer with an activation, in both signs, and for the claimed rows: a linear form that is walked
+//!    back from layer to layer. Where paths meet, coefficients are added up. Wherever a form stands on one layer alone it
+//!    is evaluated on the bounds of that layer's values, at the end on the box, and the best bound counts;
+//! 3. what is derived is intersected with the intervals and used from then on, never the claimed numbers;
+//! 4. a proof gives slopes only: the checker finds offsets that make the lines sound over its own bounds.
+//!
+//! What is shared with the rest is how a file becomes [`Layers`], with bounds on what folding constants rounded. A
+//! sigmoid needs the platform's exponential function, which is taken to err by at most 8 ulp.
 //!
 //! [1]: https://doi.org/10.1145/3290354
 //! [2]: https://arxiv.org/abs/1811.00866
 
 mod bounds;
+mod form;
+mod lines;
+mod maps;
+mod network;
+mod parallel;
+mod query;
 mod rounding;
-mod steps;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::graph::Graph;
-use crate::verify::proof::{Claim, Item, LayerProof, Proof, QueryProof, SOUNDNESS, bad_proof};
-use crate::verify::property::{InputBox, Property, Query, Row};
-use bounds::{Form, Region, Span};
-use rounding::{Rounding, sum_abs};
-use steps::{Matrix, Network, Step};
-
-/// How many neurons or rows walk back at once: enough to feed the matrix product, few enough to stay in caches.
-const BATCH: usize = 256;
+use crate::graph::{Graph, Layers};
+use crate::verify::proof::{Item, Proof, SOUNDNESS, bad_proof};
+use crate::verify::property::Property;
+use network::Network;
+use query::Checker;
+use rounding::Rounding;
 
 /// What an accepted proof shows.
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -69,7 +76,7 @@ pub fn check(
 ) -> Result<CheckReport> {
     digest(proof, Item::Network, "network", &proof.network, network_sha256)?;
     digest(proof, Item::Property, "property", &proof.property, property_sha256)?;
-    derive(proof, graph, property, Rounding::of_this_processor()?)
+    derive(proof, &Layers::from_graph(graph)?, property, Rounding::of_this_processor()?)
 }
 
 /// Checks a proof file against the files of the network and the property, plain or gzipped.
@@ -119,16 +126,13 @@ fn digest(proof: &Proof, item: Item, what: &str, claimed: &str, found: &str) -> 
 }
 
 /// [`check`] without the digests, in a given arithmetic.
-fn derive(proof: &Proof, graph: &Graph, property: &Property, rounding: Rounding) -> Result<CheckReport> {
-    let network = Network::new(graph)?;
-    let (inputs, outputs) = (network.widths.first(), network.widths.last());
-    if (inputs, outputs) != (Some(&property.inputs), Some(&property.outputs)) {
+fn derive(proof: &Proof, layers: &Layers, property: &Property, rounding: Rounding) -> Result<CheckReport> {
+    let network = Network::new(layers)?;
+    let (inputs, outputs) = (network.inputs, network.outputs());
+    if (inputs, outputs) != (property.inputs, property.outputs) {
         let message = format!(
-            "the property is about {} inputs and {} outputs, the network has {} and {}",
-            property.inputs,
-            property.outputs,
-            graph.input_len(),
-            graph.output_len()
+            "the property is about {} inputs and {} outputs, the network has {inputs} and {outputs}",
+            property.inputs, property.outputs
         );
         return Err(Error::bad_input(message).with_help("use the property with the network that it was written for"));
     }
@@ -149,169 +153,4 @@ fn derive(proof: &Proof, graph: &Graph, property: &Property, rounding: Rounding)
         report.worst = report.worst.min(worst);
     }
     Ok(report)
-}
-
-/// One query and what a proof says about it.
-struct Checker<'a> {
-    proof: &'a Proof,
-    network: &'a Network,
-    rounding: Rounding,
-    index: usize,
-    query: &'a Query,
-    given: &'a QueryProof,
-}
-
-impl<'a> Checker<'a> {
-    /// The smallest re-derived bound of a claimed row.
-    fn check(&self) -> Result<f64> {
-        self.widths()?;
-        self.claims(&self.region()?)
-    }
-
-    /// Bounds of every vector over the box, with the choices of the proof.
-    fn region(&self) -> Result<Region<'a>> {
-        let mut region = Region::new(self.network, self.rounding, self.input(&self.query.input)?);
-        let mut layers = self.given.layers.iter().enumerate();
-        for step in &self.network.steps {
-            let mut slopes: &[f64] = &[];
-            if matches!(step, Step::Relu)
-                && let Some((number, layer)) = layers.next()
-            {
-                self.refine(&mut region, number, layer)?;
-                slopes = &layer.slopes;
-            }
-            region.forward(slopes)?;
-        }
-        Ok(region)
-    }
-
-    fn input(&self, given: &InputBox) -> Result<Span> {
-        let (lo, hi) = (&given.lo_out, &given.hi_out);
-        let sound = |(l, h): (&f64, &f64)| l.is_finite() && h.is_finite() && l <= h;
-        let width = self.network.widths.first().copied().unwrap_or(0);
-        if lo.len() != width || hi.len() != width || !lo.iter().zip(hi).all(sound) {
-            return Err(Error::bad_input(format!("an input of query {} has no finite interval", self.index))
-                .with_help("give every input a lower and an upper bound, the lower one not above the upper one"));
-        }
-        Ok(Span::new(lo.clone(), hi.clone()))
-    }
-
-    /// Demands that the proof's layers are the network's, with a slope in [0, 1] for each neuron.
-    fn widths(&self) -> Result<()> {
-        let widths = self.network.relu_widths();
-        if self.given.layers.len() != widths.len() {
-            let message = format!("the proof has {} layers, the network {}", self.given.layers.len(), widths.len());
-            return Err(refuse(self.proof, Item::Query(self.index), message));
-        }
-        for (number, (layer, width)) in self.given.layers.iter().zip(widths).enumerate() {
-            if layer.slopes.len() != width {
-                let message =
-                    format!("layer {number} has {} neurons in the proof, {width} in the network", layer.slopes.len());
-                return Err(refuse(self.proof, Item::Layer(self.index, number), message));
-            }
-            if let Some(slope) = layer.slopes.iter().find(|slope| !(0.0..=1.0).contains(*slope)) {
-                let message = format!("the slope {slope} is not in [0, 1]");
-                return Err(refuse(self.proof, Item::Slopes(self.index, number), message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Bounds the neurons that the proof lists by back-substitution, and narrows the newest span to that.
-    fn refine(&self, region: &mut Region<'a>, number: usize, layer: &LayerProof) -> Result<()> {
-        let width = layer.slopes.len();
-        for (start, listed) in layer.refined.chunks(BATCH).enumerate().map(|(i, chunk)| (i * BATCH, chunk)) {
-            let neurons: Vec<usize> = listed.iter().map(|&(neuron, ..)| neuron).collect();
-            if let Some(neuron) = neurons.iter().find(|&&neuron| neuron >= width) {
-                let message = format!("neuron {neuron} does not exist in a layer of width {width}");
-                return Err(refuse(self.proof, Item::Layer(self.index, number), message));
-            }
-            let derived = region.lower_bounds(Form::plus_and_minus(&neurons, width))?;
-            let (lower, upper) = derived.split_at(neurons.len());
-            let Some(span) = region.spans.last_mut() else {
-                return Err(Error::internal("the proof checker has lost its bounds"));
-            };
-            for (at, (&(neuron, low, high), (l, u))) in listed.iter().zip(lower.iter().zip(upper)).enumerate() {
-                let (l, h) = (span.lo[neuron].max(*l), span.hi[neuron].min(-u));
-                // Written so that a NaN claim is refused.
-                if !(low <= l && high >= h) {
-                    let message = format!(
-                        "neuron {neuron} of layer {number}: the proof claims [{low}, {high}], [{l}, {h}] can be derived"
-                    );
-                    return Err(refuse(self.proof, Item::Refine(self.index, number, start + at), message));
-                }
-                span.lo[neuron] = l;
-                span.hi[neuron] = h;
-                span.mag[neuron] = l.abs().max(h.abs());
-            }
-        }
-        Ok(())
-    }
-
-    /// Demands that each conjunction has a row that is claimed and derived to be positive (not negative if strict).
-    fn claims(&self, region: &Region<'_>) -> Result<f64> {
-        let (given, wanted) = (self.given.claims.len(), self.query.unsafe_if.len());
-        if given != wanted {
-            let message =
-                format!("query {} has {wanted} conjunctions, the proof claims something for {given}", self.index);
-            return Err(refuse(self.proof, Item::Query(self.index), message));
-        }
-        let mut worst = f64::INFINITY;
-        for (start, claims) in self.given.claims.chunks(BATCH).enumerate().map(|(i, chunk)| (i * BATCH, chunk)) {
-            let mut rows = vec![];
-            for (at, claim) in claims.iter().enumerate() {
-                rows.push(self.row(start + at, claim)?);
-            }
-            let derived = region.lower_bounds(self.form(region, &rows)?)?;
-            for (at, (claim, (row, bound))) in claims.iter().zip(rows.iter().zip(derived)).enumerate() {
-                let enough = |x: f64| x > 0.0 || (row.strict && x == 0.0);
-                if !(claim.bound <= bound && enough(claim.bound) && enough(bound)) {
-                    let message = format!(
-                        "conjunction {}: the proof claims that row {} is at least {}, {bound} can be derived",
-                        claim.conjunction, claim.row, claim.bound
-                    );
-                    return Err(refuse(self.proof, Item::Claim(self.index, start + at), message));
-                }
-                worst = worst.min(bound);
-            }
-        }
-        Ok(worst)
-    }
-
-    /// The row that a claim is about.
-    fn row(&self, position: usize, claim: &Claim) -> Result<&'a Row> {
-        let refuse = |message| Err(refuse(self.proof, Item::Claim(self.index, position), message));
-        if claim.conjunction != position {
-            return refuse(format!("the claim of conjunction {position} is about conjunction {}", claim.conjunction));
-        }
-        match self.query.unsafe_if[position].get(claim.row) {
-            Some(row) => Ok(row),
-            None => refuse(format!("conjunction {position} has no row {}", claim.row)),
-        }
-    }
-
-    /// Rows of conjunctions as forms over the network's output.
-    fn form(&self, region: &Region<'_>, rows: &[&Row]) -> Result<Form> {
-        let Some(span) = region.spans.last() else {
-            return Err(Error::internal("the proof checker has lost its bounds"));
-        };
-        let cols = span.lo.len();
-        let mut matrix = Matrix { cols, data: vec![0.0; rows.len() * cols] };
-        for (row, form) in rows.iter().zip(matrix.data.chunks_exact_mut(cols)) {
-            for &(output, coefficient) in &row.coefficients {
-                let Some(entry) = form.get_mut(output) else {
-                    return Err(Error::bad_input(format!("the property names output {output} of {cols}"))
-                        .with_help("use the property with the network that it was written for"));
-                };
-                *entry = coefficient;
-            }
-        }
-        let r = self.rounding;
-        let slack = rows.iter().zip(matrix.data.chunks_exact(cols)).map(|(row, form)| {
-            let size = r.at_most(sum_abs(form, &span.mag), cols);
-            r.over(row.slop + row.coefficient_rel * size)
-        });
-        let error = slack.collect();
-        Ok(Form::new(matrix, rows.iter().map(|row| row.constant).collect(), error))
-    }
 }

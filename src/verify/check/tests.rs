@@ -1,13 +1,18 @@
 //! Tests of the checker against a naive prover, against exact values, and against every kind of bad proof.
 
+mod crown;
+mod curves;
+mod dags;
+mod double;
 mod exact;
 #[cfg(feature = "onnx")]
 mod files;
-mod graphs;
 mod nets;
+mod network;
 mod prover;
 mod refusals;
 
+use super::bounds::Region;
 use super::*;
 use crate::error::ErrorKind;
 use nets::{Dense, Random, grid, property, row, row_value};
@@ -30,8 +35,8 @@ fn above_smallest(net: &Dense, lo: &[f64], hi: &[f64], slack: f64) -> Property {
     property(lo, hi, outputs, (0..outputs).map(conjunction).collect())
 }
 
-fn derive_ieee(proof: &Proof, graph: &Graph, property: &Property) -> Result<CheckReport> {
-    derive(proof, graph, property, Rounding::IEEE)
+fn derive_ieee(proof: &Proof, layers: &Layers, property: &Property) -> Result<CheckReport> {
+    derive(proof, layers, property, Rounding::IEEE)
 }
 
 /// All bounds of the checker for the first query.
@@ -46,6 +51,7 @@ fn inputs_and_report_cross_threads() {
     fn crosses<T: Send + Sync>() {}
     crosses::<Proof>();
     crosses::<Graph>();
+    crosses::<Layers>();
     crosses::<Property>();
     crosses::<CheckReport>();
 }
@@ -66,13 +72,13 @@ fn accepts_what_a_naive_prover_shows_and_agrees_with_it() {
         let bold = prove(&net, &property, Choices { refine, margin: -1e-10 });
         let claims = &proof.queries[0].claims;
         let worst = claims.iter().map(|c| c.bound).fold(f64::INFINITY, f64::min);
-        let report = derive_ieee(&proof, &net.graph(), &property);
+        let report = derive_ieee(&proof, &net.layers(), &property);
         if worst > 0.0 {
             let report = report.expect("the prover has shown it");
             assert_eq!((report.queries, report.claims), (1, 3));
             assert_eq!(report.refined, proof.queries[0].layers.iter().map(|l| l.refined.len()).sum::<usize>());
             assert!(report.worst >= worst && report.worst < worst + 1e-9 * (1.0 + worst), "{report:?}, {worst}");
-            assert_eq!(derive_ieee(&bold, &net.graph(), &property).map_err(|e| e.kind()), Err(ErrorKind::BadProof));
+            assert_eq!(derive_ieee(&bold, &net.layers(), &property).map_err(|e| e.kind()), Err(ErrorKind::BadProof));
             shown += usize::from(report.refined > 5 || !refine);
         } else {
             assert_eq!(report.map_err(|e| e.kind()), Err(ErrorKind::BadProof));
@@ -98,19 +104,17 @@ fn bounds_enclose_exact_values_on_a_grid_with_corners() {
         for neuron in proof.queries[0].layers.iter_mut().flat_map(|layer| &mut layer.refined) {
             (neuron.1, neuron.2) = (-1e9, 1e9);
         }
-        let network = Network::new(&net.graph()).unwrap();
-        // Steps are Dense, Shift, Relu, Dense, Shift, Relu, Dense, Shift: vectors 2, 5 and 8 are pre-activations.
+        let network = Network::new(&net.layers()).unwrap();
         region_of(&proof, &network, &property, |region| {
             for x in grid(&lo, &hi, 32) {
-                for (values, span) in net.evaluate(&x).iter().zip([2, 5, 8].map(|i| &region.spans[i])) {
+                for (values, span) in net.evaluate(&x).iter().zip(region.layers.iter().map(|passed| &passed.z)) {
                     for ((v, l), h) in values.iter().zip(&span.lo).zip(&span.hi) {
                         assert!(l <= v && v <= h, "{v} is not in [{l}, {h}] at {x:?}");
                     }
                 }
             }
-            let unrefined =
-                |i: usize| region.spans[i].lo.iter().zip(&region.spans[i].hi).map(|(l, h)| h - l).sum::<f64>();
-            narrow += usize::from(unrefined(5) < 40.0);
+            let z = &region.layers[1].z;
+            narrow += usize::from(z.lo.iter().zip(&z.hi).map(|(l, h)| h - l).sum::<f64>() < 40.0);
         });
     }
     assert!(narrow > 30, "{narrow}: bounds are so wide that enclosing says nothing");
@@ -122,11 +126,11 @@ fn a_thousand_mutations_prove_nothing_false() {
     let mut random = Random(23);
     let net = Dense::random(&[2, 7, 6, 2], &mut random);
     let (lo, hi) = ([-0.25, 0.125], [0.25, 0.5]);
-    let graph = net.graph();
+    let layers = net.layers();
     let holds = above_smallest(&net, &lo, &hi, 4.0);
     let fails = above_smallest(&net, &lo, &hi, -0.125);
     let proof = prove(&net, &holds, Choices { refine: true, margin: 1e-6 });
-    derive_ieee(&proof, &graph, &holds).expect("the prover has shown it");
+    derive_ieee(&proof, &layers, &holds).expect("the prover has shown it");
     let text = proof.to_string();
     let points: Vec<Vec<Vec<f64>>> = grid(&lo, &hi, 16).iter().map(|x| net.evaluate(x)).collect();
     let (mut accepted, mut parsed) = (0, 0);
@@ -136,8 +140,8 @@ fn a_thousand_mutations_prove_nothing_false() {
             continue;
         };
         parsed += 1;
-        assert!(derive_ieee(&mutant, &graph, &fails).is_err(), "a false property was accepted:\n{mutant}");
-        if derive_ieee(&mutant, &graph, &holds).is_ok() {
+        assert!(derive_ieee(&mutant, &layers, &fails).is_err(), "a false property was accepted:\n{mutant}");
+        if derive_ieee(&mutant, &layers, &holds).is_ok() {
             accepted += 1;
             assert_claims_true(&mutant, &holds, &points);
         }

@@ -114,8 +114,12 @@ impl<'a> Reader<'a> {
         let mut fields = self.item("layer")?;
         fields.exactly(index, "layer")?;
         let width = fields.index("the width")?;
+        if width == 0 {
+            return Err(fields.error("a layer has at least one neuron"));
+        }
         fields.end()?;
-        let slopes = self.slopes(width)?;
+        let slopes = self.slopes("slopes", width)?;
+        let upper = if self.next_is("upper") { self.slopes("upper", width)? } else { vec![] };
         let mut refined: Vec<(usize, f64, f64)> = vec![];
         while self.next_is("refine") {
             let mut fields = self.item("refine")?;
@@ -134,11 +138,11 @@ impl<'a> Reader<'a> {
             fields.end()?;
             refined.push((neuron, lower, upper));
         }
-        Ok(LayerProof { slopes, refined })
+        Ok(LayerProof { slopes, upper, refined })
     }
 
-    fn slopes(&mut self, width: usize) -> Result<Vec<f64>> {
-        let mut fields = self.item("slopes")?;
+    fn slopes(&mut self, keyword: &str, width: usize) -> Result<Vec<f64>> {
+        let mut fields = self.item(keyword)?;
         let mut slopes = vec![];
         while slopes.len() < width {
             let slope = fields.number("a slope")?;

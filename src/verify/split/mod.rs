@@ -17,6 +17,7 @@ use super::book::State;
 use super::state::{Plan, Spec};
 use super::verifier::{Call, Depth, Outcome, Verifier};
 use crate::error::{ErrorKind, Result};
+use crate::graph::{Layers, Source};
 use frontier::Node;
 use tree::{Answer, Survivor, Tree};
 
@@ -223,6 +224,18 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+/// For every input, the sum of magnitudes of the weights that it meets first.
+pub(super) fn input_weights(layers: &Layers) -> Vec<f64> {
+    let mut sums = vec![0.0; layers.input_len()];
+    for layer in &layers.layers {
+        for edge in layer.edges.iter().filter(|edge| edge.source == Source::Input) {
+            let add = |_, column: usize, weight: f32| sums[column] += f64::from(weight.abs());
+            edge.map.for_each_weight(layers.input, layer.extent, add);
+        }
+    }
+    sums
 }
 
 /// Takes up to `share` boxes of each tree, and then what is left of `size` in the order of the trees.

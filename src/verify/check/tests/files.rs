@@ -1,7 +1,9 @@
 //! Proofs as files, against real networks and properties where they are at hand.
 
+use super::crown::crown;
 use super::*;
-use crate::verify::proof::{LayerProof, QueryProof, sha256_hex};
+use crate::verify::proof::{Claim, LayerProof, QueryProof, sha256_hex};
+use crate::verify::property::Query;
 use std::path::{Path, PathBuf};
 
 /// A folder of its own for a test's files, removed afterwards.
@@ -42,9 +44,11 @@ fn instances(test: &str) -> Option<PathBuf> {
 fn modest_proof(network: &Path, property: &Path) -> Proof {
     let (graph, network) = crate::graph::onnx::read(network).unwrap();
     let (property, text) = crate::verify::vnnlib::read(property).unwrap();
-    let widths = Network::new(&graph).unwrap().relu_widths();
+    let widths: Vec<usize> =
+        Network::new(&Layers::from_graph(&graph).unwrap()).unwrap().activated().map(|l| l.width()).collect();
     let layer = |(index, &width): (usize, &usize)| LayerProof {
         slopes: vec![0.0; width],
+        upper: vec![],
         refined: (0..if index > 0 { width } else { 0 }).map(|j| (j, -1e30, 1e30)).collect(),
     };
     let query = |query: &Query| QueryProof {
@@ -96,4 +100,32 @@ fn unreadable_proofs_name_their_file() {
     let short = scratch.write("short", "wavehull-proof 1\n");
     let error = check_files(&short, &nowhere, &nowhere).unwrap_err();
     assert!(error.to_string().contains("short:2:1: the proof ends where"), "{error}");
+}
+
+/// Networks of every kind, with a property that plain bounds show.
+#[test]
+fn real_networks_of_every_kind_are_proved_and_checked() {
+    let Some(folder) = instances("real_networks_of_every_kind_are_proved_and_checked") else {
+        return;
+    };
+    let cases = [("mnist_fc/onnx/mnist-net_256x4", "mnist_fc/vnnlib/prop_0_0.03")];
+    for (network, property) in cases {
+        let [network, property_file] =
+            [format!("{network}.onnx.gz"), format!("{property}.vnnlib.gz")].map(|name| folder.join(name));
+        let (graph, network_bytes) = crate::graph::onnx::read(&network).unwrap();
+        let (property, property_bytes) = crate::verify::vnnlib::read(&property_file).unwrap();
+        let start = std::time::Instant::now();
+        let (queries, worst) = crown(&Layers::from_graph(&graph).unwrap(), &property);
+        eprintln!("{} proved in {:.2} s: {worst}", network.display(), start.elapsed().as_secs_f64());
+        if let Some(out) = std::env::var_os("PROOFS_OUT") {
+            let name = format!("{}.proof", network.file_stem().unwrap().to_string_lossy());
+            let proof = Proof::new(sha256_hex(&network_bytes), sha256_hex(&property_bytes), "strict", queries.clone());
+            std::fs::write(PathBuf::from(out).join(name), proof.to_string()).unwrap();
+        }
+        let proof = Proof::new(sha256_hex(&network_bytes), sha256_hex(&property_bytes), "strict", queries);
+        let start = std::time::Instant::now();
+        let report = derive_ieee(&proof, &Layers::from_graph(&graph).unwrap(), &property).unwrap();
+        eprintln!("{} checked in {:.2} s: {report:?}", network.display(), start.elapsed().as_secs_f64());
+        assert!(report.worst >= worst && worst > 0.0, "{worst}, {report:?}");
+    }
 }

@@ -42,7 +42,7 @@ fn prove_query(net: &Dense, query: &Query, choices: Choices) -> QueryProof {
         }
         let slopes = bounds.iter().map(|&(l, h)| if h > -l { 1.0 } else { 0.0 }).collect();
         before.push(bounds);
-        layers.push(LayerProof { slopes, refined });
+        layers.push(LayerProof { slopes, upper: vec![], refined });
     }
     let claim = |(conjunction, rows): (usize, &Vec<Row>)| {
         let bounds = rows.iter().map(|row| row_bound(net, row, &before, &layers, &input));

@@ -77,7 +77,7 @@ fn edits_are_refused_at_their_line() {
         ("slopes 0 0\n", "slopes 0 NaN\n", Some(7), "finite"),
         ("layer 0 2\nslopes 0 0\n", "layer 0 3\nslopes 0 0 0\n", Some(6), "3 neurons in the proof, 2 in the network"),
         ("layer 0 2\nslopes 0 0\n", "", Some(6), "expected layer 0"),
-        ("claim 0 0 0.999\n", "layer 2 1\nslopes 1\nclaim 0 0 0.999\n", Some(5), "3 layers, the network 2"),
+        ("claim 0 0 0.999\n", "layer 2 1\nslopes 1\nclaim 0 0 0.999\n", Some(5), "3 layers, the network 2 with"),
         ("refine 0 -2.001 2.001", "refine 0 -1.9 2.001", Some(10), "neuron 0 of layer 1"),
         ("refine 1 -0.501 3.501", "refine 1 -0.501 1.4", Some(11), "neuron 1 of layer 1"),
         ("refine 1 -0.501 3.501", "refine 3 -0.501 3.501", Some(11), "does not exist"),

@@ -1,0 +1,262 @@
+//! The kernels that compute a product, which of them a device gets, and their names in tables and files.
+
+use std::fmt;
+
+use super::{ABSOLUTE, GATHERED, MATMUL, MATMUL_TILED, MatmulParams, PLAIN};
+use crate::gpu::{Access, Caps, Kernel};
+
+/// Which kernel computes a product, and its tile. The choice never changes a result.
+///
+/// GFLOP/s at 512^3 on a 2-core software device (Mesa 22.3): direct 4x4 12, 8x8 22, 16x16 38; tiles through workgroup
+/// memory lose there, for a barrier is a change of context. Not measured on a GPU yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// `matmul`: `rows` x `columns` outputs an invocation, `lanes` invocations a workgroup.
+    Direct {
+        /// Rows of the tile.
+        rows: u32,
+        /// Columns of the tile, a multiple of 4.
+        columns: u32,
+        /// Invocations of a workgroup, side by side along the columns.
+        lanes: u32,
+    },
+    /// `matmul_tiled`: 64 x 64 outputs a workgroup of 128, 8 x 4 an invocation.
+    Tiled,
+    /// `matmul_tiled`: as [`Variant::Tiled`] with two stages of workgroup memory (16 KiB), one barrier a block.
+    TiledDouble,
+    /// `matmul_tiled`: 64 x 64 outputs a workgroup of 64, 8 x 8 an invocation, two stages.
+    TiledWave,
+    /// `matmul_tiled`: 128 x 128 outputs a workgroup of 256, 8 x 8 an invocation (16 KiB): the least traffic.
+    TiledLarge,
+    /// `matmul_tiled`: 32 x 32 outputs a workgroup of 64, 4 x 4 an invocation, two stages: more workgroups for small products.
+    TiledSmall,
+}
+
+/// A product by what decides which variant is fastest: how many outputs there are to share out, and how wide a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// At most 32 columns.
+    Narrow,
+    /// At most 2^18 outputs: too few large tiles to keep a GPU busy.
+    Small,
+    /// At most 2^21 outputs.
+    Medium,
+    /// More.
+    Large,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Narrow, Self::Small, Self::Medium, Self::Large];
+
+    /// The class of `outputs` (of the whole batch) in rows of `n`.
+    pub fn of(outputs: usize, n: usize) -> Self {
+        match outputs {
+            _ if n <= 32 => Self::Narrow,
+            0..=0x4_0000 => Self::Small,
+            0..=0x20_0000 => Self::Medium,
+            _ => Self::Large,
+        }
+    }
+
+    /// Its name in tables of measured choices (see [`crate::gpu::Tuning`]).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Narrow => "matmul/narrow",
+            Self::Small => "matmul/small",
+            Self::Medium => "matmul/medium",
+            Self::Large => "matmul/large",
+        }
+    }
+}
+
+const fn direct(rows: u32, columns: u32) -> Variant {
+    Variant::Direct { rows, columns, lanes: 8 }
+}
+
+/// What `matmul_tiled` is compiled with.
+struct Shape {
+    side: u32,
+    depth: u32,
+    /// Quads of rows and of columns of one invocation.
+    quads: (u32, u32),
+    stages: u32,
+}
+
+impl Shape {
+    fn invocations(&self) -> u32 {
+        self.side * self.side / (16 * self.quads.0 * self.quads.1)
+    }
+
+    /// Bytes of workgroup memory.
+    fn memory(&self) -> u32 {
+        8 * self.side * self.depth * self.stages
+    }
+}
+
+impl Variant {
+    /// What suits all operands of all devices.
+    pub(super) const DIRECT: Self = direct(16, 8);
+
+    /// Every variant that is shipped, the simplest first.
+    pub const ALL: [Self; 11] = [
+        direct(16, 16),
+        direct(16, 8),
+        direct(16, 4),
+        direct(12, 8),
+        direct(8, 8),
+        direct(4, 4),
+        Self::Tiled,
+        Self::TiledDouble,
+        Self::TiledWave,
+        Self::TiledLarge,
+        Self::TiledSmall,
+    ];
+
+    /// The variant for gathered products of `n` columns on this device, from a table: software devices want registers only,
+    /// GPUs workgroup memory; narrow products want narrow tiles. All that it gives on one device have the same rows a
+    /// tile, on which plans rely.
+    pub fn choose(caps: &Caps, n: usize) -> Self {
+        if !caps.is_software() && Self::Tiled.fits(caps) {
+            return Self::Tiled;
+        }
+        match n {
+            0..=32 => direct(16, 4),
+            33..=64 => direct(16, 8),
+            _ => direct(16, 16),
+        }
+    }
+
+    /// The variant for a plain product of this class: what was measured on this device, else the shipped table's.
+    pub fn tuned(caps: &Caps, class: Class, n: usize) -> Self {
+        let measured = caps.tuning.get_with(class.name(), Self::from_name).filter(|variant| variant.fits(caps));
+        measured.unwrap_or_else(|| Self::shipped(caps, class, n))
+    }
+
+    /// The shipped table: where a probe starts, and what stands without one.
+    pub fn shipped(caps: &Caps, class: Class, n: usize) -> Self {
+        let tiled = match class {
+            Class::Narrow => return Self::choose(caps, n),
+            Class::Small => Self::TiledSmall,
+            Class::Medium => Self::Tiled,
+            Class::Large => Self::TiledLarge,
+        };
+        if caps.is_software() || !tiled.fits(caps) { Self::choose(caps, n) } else { tiled }
+    }
+
+    /// Whether the device grants what the kernel needs.
+    pub fn fits(self, caps: &Caps) -> bool {
+        match self.shape() {
+            None => true,
+            Some(shape) => shape.invocations() <= caps.max_invocations && shape.memory() <= caps.workgroup_memory,
+        }
+    }
+
+    /// Rows and columns of outputs of one workgroup.
+    pub fn tile(self) -> (u32, u32) {
+        match self {
+            Self::Direct { rows, columns, lanes } => (rows, columns * lanes),
+            _ => self.shape().map_or((64, 64), |shape| (shape.side, shape.side)),
+        }
+    }
+
+    /// Whether rows of `a`, and chunks of terms, must start at multiples of 4.
+    pub(super) fn wants_quads(self) -> bool {
+        self.shape().is_some()
+    }
+
+    /// The shipped variant of this name (the inverse of its `Display`), if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.to_string() == name)
+    }
+
+    fn shape(self) -> Option<Shape> {
+        let shape = |side, depth, quads, stages| Some(Shape { side, depth, quads, stages });
+        match self {
+            Self::Direct { .. } => None,
+            Self::Tiled => shape(64, 16, (2, 1), 1),
+            Self::TiledDouble => shape(64, 16, (2, 1), 2),
+            Self::TiledWave => shape(64, 8, (2, 2), 2),
+            Self::TiledLarge => shape(128, 16, (2, 2), 1),
+            Self::TiledSmall => shape(32, 16, (1, 1), 2),
+        }
+    }
+
+    pub(super) fn kernel(self, flags: &[&'static str]) -> Kernel {
+        let mut bindings = vec![Access::Read, Access::Read, Access::Write];
+        bindings.resize(if flags.contains(&"GATHER") { 7 } else { 4 }, Access::Read);
+        let kernel = match (self, self.shape()) {
+            (_, Some(shape)) => Kernel::new::<MatmulParams>("matmul_tiled", MATMUL_TILED, &bindings)
+                .define("SIDE", shape.side)
+                .define("DEPTH", shape.depth)
+                .define("QR", shape.quads.0)
+                .define("QC", shape.quads.1)
+                .define("INVOCATIONS", shape.invocations())
+                .define("VECTORS", shape.memory() / 32)
+                .flag("DOUBLE", shape.stages == 2),
+            (Self::Direct { rows, columns, lanes }, None) => Kernel::new::<MatmulParams>("matmul", MATMUL, &bindings)
+                .define("TM", rows)
+                .define("TN", columns)
+                .define("TN4", columns / 4)
+                .define("LANES", lanes),
+            // Every tiled variant has a shape.
+            (_, None) => Kernel::new::<MatmulParams>("matmul_tiled", MATMUL_TILED, &bindings),
+        };
+        flags.iter().fold(kernel, |kernel, flag| kernel.flag(flag, true))
+    }
+
+    /// Every permutation that [`super`] records: gathered products have direct variants and [`Variant::Tiled`].
+    pub(super) fn catalogue() -> Vec<Kernel> {
+        let mut all = Vec::new();
+        for variant in Self::ALL {
+            let gathered: &[_] = if variant.shape().is_none() || variant == Self::Tiled { &GATHERED } else { &[] };
+            let flags = PLAIN.iter().chain(&ABSOLUTE).chain(gathered);
+            all.extend(flags.map(|flags| variant.kernel(flags)));
+        }
+        all
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Direct { rows, columns, .. } => return write!(f, "direct {rows}x{columns}"),
+            Self::Tiled => "tiled 64x64",
+            Self::TiledDouble => "tiled 64x64 double",
+            Self::TiledWave => "tiled 64x64 wave",
+            Self::TiledLarge => "tiled 128x128",
+            Self::TiledSmall => "tiled 32x32",
+        };
+        f.write_str(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Class, Variant};
+
+    #[test]
+    fn names_lead_back_to_their_variants() {
+        for variant in Variant::ALL {
+            assert_eq!(Variant::from_name(&variant.to_string()), Some(variant));
+        }
+        assert_eq!(Variant::from_name("direct 3x3"), None);
+    }
+
+    #[test]
+    fn workgroups_stay_within_what_every_device_has() {
+        for variant in Variant::ALL {
+            let Some(shape) = variant.shape() else { continue };
+            assert!(shape.invocations() <= 256 && shape.memory() <= 16 << 10, "{variant}");
+            // One 4 x 4 group of a block for every invocation: half of them bring a, half bring b.
+            assert_eq!(shape.invocations(), 2 * shape.side * shape.depth / 16, "{variant}");
+        }
+    }
+
+    #[test]
+    fn classes_have_borders() {
+        let of = |m: usize, n: usize| Class::of(m * n, n);
+        assert_eq!([of(4096, 32), of(512, 512), of(513, 512)], [Class::Narrow, Class::Small, Class::Medium]);
+        assert_eq!([of(2048, 1024), of(2049, 1024)], [Class::Medium, Class::Large]);
+    }
+}

@@ -1,0 +1,140 @@
+//! `softmax`: rows, log-sum-exp, both at once.
+
+use wavehull::gpu::Recording;
+use wavehull::ops::softmax;
+use wavehull::{ErrorKind, Gpu, Tensor};
+
+use crate::common::{self, Random, U, broken};
+use crate::on_both;
+
+/// Softmax and log-sum-exp of a row with their tolerances, after the header of softmax.wgsl.
+fn oracle(row: &[f32]) -> (Vec<(f64, f64)>, (f64, f64)) {
+    let x: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+    let largest = x.iter().copied().fold(f64::MIN, f64::max);
+    // Relative error of exp(x - largest): its own, and what the rounding of the difference does to it.
+    let error = |x: f64| (3.0 + 3.0 * (x - largest).abs()) * U;
+    let sum: f64 = x.iter().map(|x| (x - largest).exp()).sum();
+    let moved: f64 = x.iter().map(|&x| (x - largest).exp() * error(x)).sum::<f64>() / sum;
+    let of_sum = moved + (row.len().div_ceil(64) + 6) as f64 * U;
+    let softmax = |&x: &f64| {
+        let value = (x - largest).exp() / sum;
+        (value, 1.01 * value * (error(x) + of_sum + 2.5 * U) + 2.0_f64.powi(-126))
+    };
+    let lse = largest + sum.ln();
+    // WGSL's log is off by 2^-21 near 1 and by 3 ulp elsewhere.
+    let log = 2.0_f64.powi(-21).max(3.0 * U * sum.ln().abs());
+    (x.iter().map(softmax).collect(), (lse, 1.01 * (of_sum + log + U * lse.abs())))
+}
+
+fn numbers(rows: usize, n: usize) -> Vec<f32> {
+    let mut random = Random::new((rows * 31 + n) as u64);
+    // Large numbers, whose exponentials overflow, and small ones.
+    (0..rows * n).map(|i| random.unit() as f32 * if i / n % 2 == 0 { 3.0 } else { 300.0 }).collect()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Softmax,
+    Log,
+    Both,
+}
+
+fn record(gpu: &Gpu, xs: &[f32], [rows, n]: [usize; 2], wanted: Wanted) -> (Recording, Tensor, Tensor) {
+    let x = common::tensor(gpu, &[rows, n], xs);
+    let (out, lse) = (common::poisoned(gpu, &[rows, n]), common::poisoned(gpu, &[rows]));
+    let (of_out, of_lse) = match wanted {
+        Wanted::Softmax => (Some(&out), None),
+        Wanted::Log => (None, Some(&lse)),
+        Wanted::Both => (Some(&out), Some(&lse)),
+    };
+    let mut recording = Recording::new();
+    softmax::record(&mut recording, gpu.caps(), &x, of_out, of_lse).unwrap();
+    (recording, out, lse)
+}
+
+fn expected(xs: &[f32], n: usize) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+    let (rows, logs): (Vec<_>, Vec<_>) = xs.chunks(n).map(oracle).unzip();
+    (rows.concat(), logs)
+}
+
+#[test]
+fn rows_agree_with_f64() {
+    on_both("rows_agree_with_f64", |gpu| {
+        for (rows, n) in [(1, 1), (3, 2), (70, 10), (4, 63), (2, 64), (3, 65), (2, 1000)] {
+            let xs = numbers(rows, n);
+            let (softmax, logs) = expected(&xs, n);
+            for wanted in [Wanted::Softmax, Wanted::Log, Wanted::Both] {
+                let (recording, out, lse) = record(gpu, &xs, [rows, n], wanted);
+                if !matches!(wanted, Wanted::Log) {
+                    common::compare(&common::run(gpu, &recording, &out, false), &softmax)
+                        .unwrap_or_else(|why| panic!("{rows} x {n}, {wanted:?}: {why}"));
+                }
+                if !matches!(wanted, Wanted::Softmax) {
+                    common::compare(&common::run(gpu, &recording, &lse, false), &logs)
+                        .unwrap_or_else(|why| panic!("log, {rows} x {n}, {wanted:?}: {why}"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_a_batch() {
+    let Some(gpu) = common::device("a_row_has_the_same_bits_alone_and_in_a_batch", false) else { return };
+    let xs = numbers(5, 130);
+    let bits = |rows: std::ops::Range<usize>| {
+        let part = &xs[rows.start * 130..rows.end * 130];
+        let (recording, out, _) = record(gpu, part, [rows.len(), 130], Wanted::Softmax);
+        common::run(gpu, &recording, &out, false).iter().map(|v: &f32| v.to_bits()).collect::<Vec<_>>()
+    };
+    let all = bits(0..5);
+    for row in 0..5 {
+        assert!(bits(row..row + 1) == all[row * 130..(row + 1) * 130], "row {row}");
+    }
+}
+
+#[test]
+fn more_rows_than_workgroups_are_covered() {
+    let Some(gpu) = common::device("more_rows_than_workgroups_are_covered", false) else { return };
+    let rows = gpu.caps().max_workgroups as usize + 3;
+    let xs: Vec<f32> = (0..rows).map(|i| (i % 977) as f32).collect();
+    let (recording, _, lse) = record(gpu, &xs, [rows, 1], Wanted::Log);
+    let got: Vec<f32> = common::run(gpu, &recording, &lse, false);
+    assert!(got.iter().zip(&xs).all(|(g, x)| (g - x).abs() <= 1e-3), "a row of one element is its own log-sum-exp");
+}
+
+#[test]
+fn broken_softmax_is_noticed() {
+    let Some(gpu) = common::device("broken_softmax_is_noticed", false) else { return };
+    for (from, to) in [
+        ("exp(x[base + j] - largest) / sum", "exp(x[base + j] - largest) / (sum * 1.0001)"),
+        ("sum += exp(x[base + j] - largest)", "sum += exp(x[base + j])"),
+        ("j += 64u", "j += 63u"),
+        ("partial[lane.x] += partial[lane.x + (32u >> ${level}u)]", "partial[lane.x] += partial[lane.x]"),
+        ("largest + log(sum)", "log(sum)"),
+    ] {
+        let xs = numbers(3, 130);
+        let (recording, out, lse) = record(gpu, &xs, [3, 130], Wanted::Both);
+        let recording = broken(&recording, "softmax", from, to);
+        let (softmax, logs) = expected(&xs, 130);
+        let read = |tensor: &Tensor| -> Vec<f32> {
+            let raw = common::run_raw(gpu, &recording, tensor);
+            common::places(tensor).into_iter().map(|i| f32::from_bits(raw[i])).collect()
+        };
+        let seen = common::compare(&read(&out), &softmax).is_err() || common::compare(&read(&lse), &logs).is_err();
+        assert!(seen, "'{to}' went unseen");
+    }
+}
+
+#[test]
+fn softmax_of_nothing_is_refused() {
+    let Some(gpu) = common::device("softmax_of_nothing_is_refused", false) else { return };
+    let t = |shape: &[usize]| Tensor::uninit(gpu, shape).unwrap();
+    let try_it = |x: &[usize], out: Option<&Tensor>| {
+        softmax::record(&mut Recording::new(), gpu.caps(), &t(x), out, None).map_err(|e| e.kind())
+    };
+    assert_eq!(try_it(&[2, 3], Some(&t(&[2, 3]))), Ok(()));
+    assert_eq!(try_it(&[2, 3], Some(&t(&[3, 3]))), Err(ErrorKind::Internal));
+    assert_eq!(try_it(&[2, 3], None), Err(ErrorKind::Internal));
+    assert_eq!(try_it(&[2, 0], Some(&t(&[2, 0]))), Err(ErrorKind::Internal));
+}
