@@ -12,11 +12,14 @@
 mod eval;
 mod linear;
 mod lower;
+mod maxpool;
 mod moves;
 mod products;
 mod sparse;
 pub(in crate::graph) mod store;
 mod term;
+#[cfg(test)]
+mod tests;
 mod weights;
 mod windows;
 

@@ -1,6 +1,7 @@
 //! Evaluation of layers on the CPU in `f64`, as their numbers are written.
 
 use super::{Activation, Convolution, Extent, Layers, Map, Source};
+use crate::graph::reference::Scalar;
 
 impl Layers {
     /// Evaluates one sample in `f64`, declared errors aside; `input` and the result are flat. Written for plainness: it
@@ -31,15 +32,8 @@ impl Activation {
     pub(crate) fn apply(self, z: f64) -> f64 {
         match self {
             Self::None => z,
-            // Not `max`, which would hide a NaN.
-            Self::Relu => {
-                if z < 0.0 {
-                    0.0
-                } else {
-                    z
-                }
-            }
-            Self::Sigmoid => 1.0 / (1.0 + (-z).exp()),
+            Self::Relu => Scalar::relu(z),
+            Self::Sigmoid => Scalar::sigmoid(z),
             Self::Tanh => z.tanh(),
         }
     }

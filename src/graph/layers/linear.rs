@@ -5,6 +5,7 @@ use super::store::{self, round_up};
 use super::weights::{Geometry, Weights};
 use super::{Edge, Extent, Map, Source};
 use crate::error::Result;
+use crate::graph::Window;
 use crate::graph::bounded::Bounded;
 
 /// A linear map of a source's values.
@@ -21,8 +22,14 @@ pub(super) enum Linear {
 }
 
 impl Linear {
+    /// A sparse map in its simplest form, if its weights can be stored with a small relative error: a sum of terms may cancel
+    /// down to its own rounding.
+    fn folded(terms: Terms) -> Option<Self> {
+        terms.folds().then(|| Self::simplest(terms))
+    }
+
     /// A sparse map in its simplest form.
-    fn simplest(terms: Terms) -> Self {
+    pub(super) fn simplest(terms: Terms) -> Self {
         match terms.as_diagonal() {
             Some(factors) if factors.iter().all(|&factor| factor == Bounded::ONE) => Self::Diagonal(None),
             Some(factors) => Self::Diagonal(Some(factors)),
@@ -52,7 +59,7 @@ impl Linear {
             Self::Dense(weights) => Some(Self::Dense(weights.scaled_rows(by, op))),
             Self::Conv(weights, geometry) => {
                 let by = per_channel(by, geometry.output)?;
-                Some(Self::Conv(weights.scaled_rows(&by, op), geometry.clone()))
+                Some(Self::Conv(weights.scaled_rows(&by, op), *geometry))
             }
             Self::Sparse(terms) => Some(Self::Sparse(terms.scaled_rows(by, op))),
         }
@@ -66,12 +73,12 @@ impl Linear {
             (Self::Diagonal(Some(factors)), Self::Dense(weights)) => Some(Self::Dense(weights.scaled_columns(factors))),
             (Self::Diagonal(Some(factors)), Self::Conv(weights, geometry)) => {
                 let factors = per_channel(factors, geometry.input)?;
-                Some(Self::Conv(weights.scaled_columns(&factors), geometry.clone()))
+                Some(Self::Conv(weights.scaled_columns(&factors), *geometry))
             }
             (Self::Diagonal(Some(factors)), Self::Sparse(terms)) => Some(Self::simplest(terms.scaled_columns(factors))),
             (Self::Sparse(first), Self::Sparse(terms)) => {
                 let grows = terms.count_behind(first) > terms.count() + first.count();
-                (!grows).then(|| Self::simplest(terms.behind(first)))
+                if grows { None } else { Self::folded(terms.behind(first)) }
             }
             (Self::Sparse(first), Self::Dense(weights)) => dense_behind(weights, first).map(Self::Dense),
             (Self::Sparse(first), Self::Conv(weights, geometry)) => {
@@ -98,7 +105,7 @@ impl Linear {
                 let sum: Vec<Bounded> = (0..len).map(|i| factor(a, i).add(factor(b, i))).collect();
                 sum.iter().all(|&x| store::stored(x).is_some()).then_some(Self::Diagonal(Some(sum)))
             }
-            (Self::Sparse(a), Self::Sparse(b)) => Some(Self::simplest(a.plus(b))).filter(Self::folds),
+            (Self::Sparse(a), Self::Sparse(b)) => Self::folded(a.plus(b)),
             _ => None,
         }
     }
@@ -197,6 +204,7 @@ fn conv_behind(weights: &Weights, geometry: &Geometry, first: &Terms, source: Ex
             }
         }
     }
-    let pad = [geometry.pad[0] + above, geometry.pad[1] + left];
-    Some((weights.clone(), Geometry { input: source, pad, ..geometry.clone() }))
+    let [top, begin] = geometry.window.begin;
+    let window = Window { begin: [top + above, begin + left], ..geometry.window };
+    Some((weights.clone(), Geometry { input: source, window, ..*geometry }))
 }

@@ -12,7 +12,7 @@ use super::{Activation, Extent, Layer, Layers, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::bounded::Bounded;
 use crate::graph::reference::{self, Tensor};
-use crate::graph::shape::broadcast_index;
+use crate::graph::shape::{broadcast_index, stride};
 use crate::graph::{Graph, Node, Op, ValueId};
 use std::borrow::Cow;
 
@@ -99,9 +99,18 @@ impl<'a> Lowering<'a> {
             Op::MatMul => self.matmul(node),
             Op::Gemm { alpha, beta, trans_a, trans_b } => self.gemm(node, [*alpha, *beta], [*trans_a, *trans_b]),
             Op::Conv(window) => self.conv(node, window),
+            Op::ConvTranspose { window, .. } => self.conv_transpose(node, window),
+            Op::MaxPool { kernel, window } => self.max_pool(node, *kernel, window),
+            Op::AveragePool { kernel, window, count_include_pad } => {
+                self.average_pool(node, *kernel, window, *count_include_pad)
+            }
+            Op::BatchNormalization { epsilon } => self.normalised(node, *epsilon),
+            Op::Pad { pads, value } => self.pad(node, pads, *value),
+            Op::Transpose { perm } => self.transpose(node, perm),
+            Op::Concat { axis } => self.concat(node, *axis),
+            Op::Select { indices } => self.select(node, indices),
             Op::Softmax { .. } => Err(Error::unsupported(format!("node '{}' (Softmax) divides by computed values", node.name))
                 .with_help("export the network without its last Softmax: a larger score is a larger probability, so properties that compare outputs stay the same")),
-            op => Err(refused(node, &format!("is an operator ({}) that bounds have no rule for", op.name()))),
         }
     }
 
@@ -189,6 +198,32 @@ impl<'a> Lowering<'a> {
         let by = self.broadcast(factor, shape)?;
         let term = self.widened(value, shape, &node.name)?;
         self.scaled(term, &by, op, &node.name)
+    }
+
+    /// `x f + (bias - mean f)`, `f = scale / sqrt(variance + epsilon)`, one of each a channel.
+    fn normalised(&mut self, node: &Node, epsilon: f32) -> Result<Term> {
+        if node.inputs[1..].iter().any(|id| self.computed[id.0]) {
+            return Err(refused(node, "has computed parameters"));
+        }
+        let shape = &self.graph.value(node.output).shape;
+        let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| self.constant(node.inputs[i]));
+        let (scale, bias, mean, variance) = (scale?, bias?, mean?, variance?);
+        let epsilon = Bounded::exact(f64::from(epsilon));
+        let (mut factors, mut shifts) = (Vec::new(), Vec::new());
+        let plane = stride(shape, 1);
+        for c in 0..shape[1] {
+            let factor = scale.data[c].div(variance.data[c].add(epsilon).sqrt());
+            let shift = bias.data[c].sub(mean.data[c].mul(factor));
+            if !factor.is_finite() || !shift.is_finite() {
+                return Err(refused(node, &format!("divides by the root of a variance that may be 0 in channel {c}")));
+            }
+            factors.extend(std::iter::repeat_n(factor, plane));
+            shifts.extend(std::iter::repeat_n(shift, plane));
+        }
+        let term = self.take(node.inputs[0])?;
+        let mut term = self.scaled(term, &factors, Bounded::mul, &node.name)?;
+        term.shift(&shifts);
+        Ok(term)
     }
 
     fn negated(&mut self, term: Term, node: &str) -> Result<Term> {

@@ -4,6 +4,7 @@ use super::{Convolution, Extent, Map, store};
 use crate::error::{Error, Result};
 use crate::graph::Window;
 use crate::graph::bounded::{Bounded, GROW};
+use crate::graph::shape::window::taps;
 use ndarray::{Array2, Array4};
 use std::sync::Arc;
 
@@ -152,7 +153,7 @@ impl Weights {
         let dims = (self.rows(), self.columns(), geometry.kernel[0], geometry.kernel[1]);
         let (numbers, rel) = self.numbers(node)?;
         let weight = Array4::from_shape_vec(dims, numbers).map_err(|e| misfit(node, &e))?;
-        let Geometry { stride, pad, dilation, .. } = *geometry;
+        let Window { strides: stride, begin: pad, dilations: dilation, .. } = geometry.window;
         Ok((Map::Conv(Convolution { weight, stride, pad, dilation }), rel))
     }
 }
@@ -162,7 +163,7 @@ fn misfit(node: &str, error: &ndarray::ShapeError) -> Error {
 }
 
 /// Which values the windows of a convolution or a pool read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     /// The shape of the source.
     pub(super) input: Extent,
@@ -170,33 +171,24 @@ pub(super) struct Geometry {
     pub(super) output: Extent,
     /// Height and width of the window.
     pub(super) kernel: [usize; 2],
-    /// Source rows and columns from one window to the next.
-    pub(super) stride: [usize; 2],
-    /// Rows above the source and columns left of it that windows reach.
-    pub(super) pad: [usize; 2],
-    /// Source rows and columns from one tap to the next.
-    pub(super) dilation: [usize; 2],
+    /// Where windows lie; where they end is the output's business.
+    pub(super) window: Window,
 }
 
 impl Geometry {
-    /// The windows of a node; where they end is the output's business.
-    pub(super) fn new(input: Extent, output: Extent, kernel: [usize; 2], window: &Window) -> Self {
-        let Window { strides: stride, begin: pad, dilations: dilation, .. } = *window;
-        Self { input, output, kernel, stride, pad, dilation }
-    }
-
-    /// The row (axis 0) or column (axis 1) of the source that tap `tap` of window `at` reads; `None` outside.
-    fn source(&self, axis: usize, at: usize, tap: usize) -> Option<usize> {
-        let limit = [self.input.height, self.input.width][axis];
-        let padded = at * self.stride[axis] + tap * self.dilation[axis];
-        padded.checked_sub(self.pad[axis]).filter(|&at| at < limit)
+    /// The taps along an axis of window `at` that lie in the source: (index of the tap, row or column of the source).
+    fn along(&self, axis: usize, at: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (window, len) = (self.window, [self.input.height, self.input.width][axis]);
+        let first = at * window.strides[axis];
+        taps(&window, axis, at, self.kernel[axis], len)
+            .map(move |tap| (tap, first + tap * window.dilations[axis] - window.begin[axis]))
     }
 
     /// The taps of the window at a row and column of the output that lie in the source: (index of the tap, offset in a
     /// channel of the source), both ascending.
     pub(super) fn taps(&self, [y, x]: [usize; 2]) -> impl Iterator<Item = (usize, usize)> + '_ {
-        (0..self.kernel[0]).filter_map(move |i| Some((i, self.source(0, y, i)?))).flat_map(move |(i, row)| {
-            let columns = (0..self.kernel[1]).filter_map(move |j| Some((j, self.source(1, x, j)?)));
+        self.along(0, y).flat_map(move |(i, row)| {
+            let columns = self.along(1, x);
             columns.map(move |(j, column)| (i * self.kernel[1] + j, row * self.input.width + column))
         })
     }
@@ -205,6 +197,11 @@ impl Geometry {
     pub(super) fn positions(&self) -> impl Iterator<Item = [usize; 2]> + use<> {
         let width = self.output.width;
         (0..self.output.height).flat_map(move |y| (0..width).map(move |x| [y, x]))
+    }
+
+    /// The offsets in a channel of the source that each window reads, in the order of the output.
+    pub(super) fn windows(&self) -> impl Iterator<Item = Vec<usize>> + '_ {
+        self.positions().map(|at| self.taps(at).map(|(_, offset)| offset).collect())
     }
 
     /// Number of taps of a window.

@@ -1,4 +1,4 @@
-//! Convolutions and average pools.
+//! Convolutions, their transposes and average pools.
 
 use super::Extent;
 use super::linear::Linear;
@@ -13,7 +13,7 @@ use crate::graph::{Node, ValueId, Window};
 
 impl Lowering<'_> {
     /// The extent of a value in front of or behind windows.
-    fn spatial(&self, node: &Node, id: ValueId) -> Result<Extent> {
+    pub(super) fn spatial(&self, node: &Node, id: ValueId) -> Result<Extent> {
         let shape = &self.graph.value(id).shape;
         match shape[..] {
             [1, channels, height, width] => Ok(Extent { channels, height, width }),
@@ -27,7 +27,7 @@ impl Lowering<'_> {
         let [.., height, width] = self.graph.value(node.inputs[1]).shape[..] else {
             return Err(refused(node, "has weights of fewer than two dimensions"));
         };
-        let geometry = Geometry::new(input, output, [height, width], window);
+        let geometry = Geometry { input, output, kernel: [height, width], window: *window };
         let map = if window.groups != 1 {
             self.grouped(node, &geometry, window.groups)?
         } else {
@@ -42,6 +42,71 @@ impl Lowering<'_> {
         let mut term = self.followed(term, &map, &node.name)?;
         self.shift_channels(node, &mut term, output)?;
         Ok(term)
+    }
+
+    pub(super) fn conv_transpose(&mut self, node: &Node, window: &Window) -> Result<Term> {
+        self.constant_weights(node)?;
+        let (input, output) = (self.spatial(node, node.inputs[0])?, self.spatial(node, node.output)?);
+        let [.., height, width] = self.graph.value(node.inputs[1]).shape[..] else {
+            return Err(refused(node, "has weights of fewer than two dimensions"));
+        };
+        // The convolution that this is the transpose of, whose windows lie in the result.
+        let geometry = Geometry { input: output, output: input, kernel: [height, width], window: *window };
+        let map = Linear::Sparse(self.transposed(node, &geometry)?);
+        let term = self.take(node.inputs[0])?;
+        let mut term = self.followed(term, &map, &node.name)?;
+        self.shift_channels(node, &mut term, output)?;
+        Ok(term)
+    }
+
+    /// `z[m, y s + i d - p] = sum weight[c, m, i] x[c, y]`: for each place of a plane of z, the places of a plane of x that
+    /// reach it and the taps that do so.
+    fn transposed(&self, node: &Node, geometry: &Geometry) -> Result<Terms> {
+        let (from, to, groups) = (geometry.output, geometry.input, geometry.window.groups);
+        let (depth, rows) = (from.channels / groups, to.channels / groups);
+        check_terms(node, &[from.len(), rows, geometry.area()])?;
+        let weights = &self.constant(node.inputs[1])?.data;
+        let plane = from.height * from.width;
+        let mut reached = vec![Vec::new(); to.height * to.width];
+        for (place, at) in geometry.positions().enumerate() {
+            geometry.taps(at).for_each(|(tap, offset)| reached[offset].push((place, tap)));
+        }
+        let mut terms = Terms::new(from.len());
+        for m in 0..to.channels {
+            let first = m / rows * depth;
+            for reached in &reached {
+                terms.push((first..first + depth).flat_map(|c| {
+                    let weight = (c * rows + m % rows) * geometry.area();
+                    reached.iter().map(move |&(place, tap)| (c * plane + place, weights[weight + tap]))
+                }));
+            }
+        }
+        Ok(terms)
+    }
+
+    pub(super) fn average_pool(
+        &mut self,
+        node: &Node,
+        kernel: [usize; 2],
+        window: &Window,
+        count_include_pad: bool,
+    ) -> Result<Term> {
+        let (input, output) = (self.spatial(node, node.inputs[0])?, self.spatial(node, node.output)?);
+        let geometry = Geometry { input, output, kernel, window: *window };
+        let windows: Vec<Vec<usize>> = geometry.windows().collect();
+        let inside: usize = windows.iter().map(Vec::len).sum();
+        check_terms(node, &[output.channels, inside])?;
+        let plane = input.height * input.width;
+        let mut terms = Terms::new(input.len());
+        for c in 0..output.channels {
+            for window in &windows {
+                let count = if count_include_pad { geometry.area() } else { window.len() };
+                let share = Bounded::ONE.div(Bounded::exact(count as f64));
+                terms.push(window.iter().map(|offset| (c * plane + offset, share)));
+            }
+        }
+        let term = self.take(node.inputs[0])?;
+        self.followed(term, &Linear::Sparse(terms), &node.name)
     }
 
     /// Refuses weights and biases that are not constants.
@@ -66,8 +131,7 @@ impl Lowering<'_> {
     /// A convolution with groups.
     fn grouped(&self, node: &Node, geometry: &Geometry, groups: usize) -> Result<Linear> {
         let (input, output) = (geometry.input, geometry.output);
-        let depth = input.channels / groups.max(1);
-        let rows = output.channels / groups.max(1);
+        let (depth, rows) = (input.channels / groups, output.channels / groups);
         check_terms(node, &[output.len(), depth, geometry.area()])?;
         let weights = &self.constant(node.inputs[1])?.data;
         let plane = input.height * input.width;

@@ -147,27 +147,25 @@ fn pools_follow_the_formula() {
 #[test]
 fn layout_operators_move_elements() {
     let x: Vec<f64> = (0..12).map(f64::from).collect();
-    let run = |build: &dyn Fn(&mut Sketch, ValueId)| {
+    let run = |build: &dyn Fn(&mut Sketch, ValueId) -> ValueId| {
         let mut sketch = Sketch::new(&[2, 3, 2]);
         let input = sketch.graph.input;
         build(&mut sketch, input);
         sketch.graph.eval_f64(&x).unwrap()
     };
-    let turned = run(&|s, x| drop(s.node(Op::Transpose { perm: vec![1, 2, 0] }, &[x])));
+    let turned = run(&|s, x| s.node(Op::Transpose { perm: vec![1, 2, 0] }, &[x]));
     assert_eq!(turned, [0.0, 6.0, 1.0, 7.0, 2.0, 8.0, 3.0, 9.0, 4.0, 10.0, 5.0, 11.0]);
-    let padded = run(&|s, x| {
-        drop(s.node(Op::Pad { pads: vec![[0, 0], [1, 0], [0, 1]], value: -1.0 }, &[x]));
-    });
+    let padded = run(&|s, x| s.node(Op::Pad { pads: vec![[0, 0], [1, 0], [0, 1]], value: -1.0 }, &[x]));
     let rows = [[-1.0, -1.0, -1.0], [0.0, 1.0, -1.0], [2.0, 3.0, -1.0], [4.0, 5.0, -1.0]];
     assert_eq!(padded[..12], rows.concat());
     let joined = run(&|s, x| {
         let y = s.node(Op::Relu, &[x]);
         let tail = s.select(y, &[11, 0], &[2, 1, 1]);
         let tail = s.node(Op::Concat { axis: 2 }, &[tail, tail]);
-        drop(s.node(Op::Concat { axis: 1 }, &[x, tail]));
+        s.node(Op::Concat { axis: 1 }, &[x, tail])
     });
     assert_eq!(joined, [0., 1., 2., 3., 4., 5., 11., 11., 6., 7., 8., 9., 10., 11., 0., 0.]);
-    let picked = run(&|s, x| drop(s.select(x, &[5, 5, 0], &[3])));
+    let picked = run(&|s, x| s.select(x, &[5, 5, 0], &[3]));
     assert_eq!(picked, [5.0, 5.0, 0.0]);
 }
 
@@ -191,11 +189,13 @@ fn smooth_operators_have_their_values() {
     assert_eq!(output, [(0.5, 0.0), (3.5, 0.0), (0.0, 0.0), (2.0, 0.0)]);
 }
 
-/// Bounds enclose what the network makes of other points that the bounded numbers stand for.
+/// A function on numbers with bounds, and the same on plain ones.
+type Twins = (&'static str, fn(Bounded) -> Bounded, fn(f64) -> f64);
+
 #[test]
 fn bounds_of_uncertain_numbers_enclose_their_members() {
     let mut random = Random::new(29);
-    let operators: [(&str, fn(Bounded) -> Bounded, fn(f64) -> f64); 4] = [
+    let operators: [Twins; 4] = [
         ("sigmoid", Bounded::sigmoid, Scalar::sigmoid),
         ("tanh", Bounded::tanh, f64::tanh),
         ("exp", Bounded::exp, f64::exp),
