@@ -120,7 +120,8 @@ impl<'a> Crown<'a> {
     }
 
     fn walk(&self, mut coefficients: Vec<Vec<f64>>, mut constant: f64) -> (f64, Vec<f64>) {
-        for (index, layer) in self.net.layers.iter().enumerate().rev() {
+        // Above the layers that have lines there is nothing but zeros.
+        for (index, layer) in self.net.layers.iter().enumerate().take(self.lines.len()).rev() {
             let a = std::mem::take(&mut coefficients[index + 1]);
             let on_z = self.relaxed(index, layer, &a, &mut constant);
             for (edge, map) in layer.edges.iter().zip(&self.maps[index]) {
