@@ -135,10 +135,11 @@ impl Gpu {
         let mut arena: Vec<u8> = Vec::new();
         let alignment = usize::try_from(self.caps().uniform_alignment).unwrap_or(256).max(16);
         for command in recording.commands() {
-            let (Command::Dispatch(dispatch), Some(pipeline)) = (command, pipelines.next()) else {
+            let Command::Dispatch(dispatch) = command else {
                 steps.push(Step::Other(command));
                 continue;
             };
+            let pipeline = pipelines.next().ok_or_else(|| Error::internal("a dispatch without a pipeline"))?;
             self.check_bindings(dispatch)?;
             let group = self.bind(dispatch);
             for (offset, size) in self.cut(dispatch)? {

@@ -323,7 +323,9 @@ impl<'a> Bounds<'a> {
         let all = Selection { flags: chosen.clone(), ..all };
         all.compact(recording, self.caps)?;
         let chunk = self.room.chunk.of(self.batch, target.n)?;
-        let most = (capacity / self.batch / target.sides).max(1);
+        // Every box's rows are padded to a tile: whole tiles, so that no row of the last box is cut off.
+        let tile = tile(self.caps);
+        let most = (capacity / self.batch / tile * tile / target.sides).max(1);
         for first in (0..target.n).step_by(most) {
             let params = kernels::RowChunk {
                 n: word(target.n)?,

@@ -118,8 +118,9 @@ impl Plan {
             let wanted = batch * n.next_multiple_of(tile);
             let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
             let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
-            let capacity = wanted.min(fits).min(STEP / (2 * walk.heaviest)) / tile * tile;
-            let capacity = capacity.max(batch * tile);
+            // Whole tiles for every box.
+            let unit = batch * tile;
+            let capacity = (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit);
             plan.slot = plan.slot.max(capacity * walk.widest);
             plan.partial = plan.partial.max(capacity * walk.slices);
             plan.rows = plan.rows.max(capacity);
@@ -133,7 +134,8 @@ impl Plan {
         let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
         let wanted = self.batch * n.next_multiple_of(tile);
         let fits = (self.slot / walk.widest).min(self.partial / walk.slices).min(self.rows);
-        wanted.min(fits).min((STEP / (2 * walk.heaviest)).max(self.batch * tile)) / tile * tile
+        let unit = self.batch * tile;
+        (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit)
     }
 }
 

@@ -73,4 +73,10 @@ impl<'a> Attributes<'a> {
         }
         Err(Error::bad_input(format!("node '{}': attribute '{name}' is NaN or infinite", self.name)))
     }
+
+    /// A word; empty if the node does not have it.
+    pub(super) fn string(&self, name: &str) -> Result<&'a str> {
+        let attribute = self.typed(name, AttributeType::STRING)?;
+        Ok(attribute.and_then(|a| a.s.as_deref()).unwrap_or_default())
+    }
 }

@@ -1,30 +1,42 @@
 //! From the file's nodes to a [`Graph`]: operators, shapes, exact constant folding.
 
+mod arithmetic;
+mod input;
+mod layout;
+mod select;
+mod window;
+
 use super::attributes::Attributes;
 use super::order::{self, value_name};
-use super::tensor::{self, Constant};
-use super::{fold, node_name, reshape};
+use super::tensor::{self, Constant, Integers};
+use super::{fold, node_name};
 use crate::error::{Error, Result};
-use crate::graph::shape::{self, elements, misfit};
+use crate::graph::shape::{self, misfit};
 use crate::graph::{Graph, Node, Op, Value, ValueId};
-use rten_onnx::onnx::{DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use std::collections::HashMap;
+use rten_onnx::onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use std::collections::{HashMap, HashSet};
 
-const SUPPORTED: &str = "Gemm, MatMul, Add, Sub, Mul, Div, Relu, Flatten, Reshape, Squeeze, Unsqueeze, \
-                         Constant, Dropout, Identity";
+const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, ConvTranspose, Div, \
+                         Dropout, Flatten, Gather, Gemm, GlobalAveragePool, GlobalMaxPool, Identity, MatMul, MaxPool, \
+                         Mul, Neg, Pad, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Split, Squeeze, Sub, Sum, Tanh, \
+                         Transpose, Unsqueeze";
 
-/// Builds the graph of the file's network; `name` is the network's.
-pub(super) fn graph(source: &GraphProto, name: String) -> Result<Graph> {
+/// Builds the graph of the file's network; `name` is the network's, `opset` the version of the standard operators.
+pub(super) fn graph(source: &GraphProto, name: String, opset: i64) -> Result<Graph> {
     let input = order::input(source)?;
     let output = value_name(order::output(source)?);
     let order = order::execution_order(source, value_name(input), output)?;
     let initializers = source.initializer.iter();
+    let reads = order.iter().flat_map(|&at| &source.node[at].input).map(String::as_str);
     let mut builder = Builder {
+        opset,
         initializers: initializers.map(|t| (t.name.as_deref().unwrap_or_default(), t)).collect(),
+        read: reads.chain([output]).collect(),
         slots: HashMap::new(),
         values: Vec::new(),
         nodes: Vec::new(),
         folded: 0,
+        selected: 0,
     };
     let input_id = builder.input(input)?;
     for at in order {
@@ -63,6 +75,7 @@ impl<'a> Site<'a> {
         self.operand(i).ok_or_else(|| self.bad(&format!("operand {i} is missing")))
     }
 
+    /// The name of its first output.
     fn output(&self) -> Result<&'a str> {
         let name = self.node.output.first().map(String::as_str);
         name.filter(|name| !name.is_empty()).ok_or_else(|| self.bad("it has no output"))
@@ -72,8 +85,14 @@ impl<'a> Site<'a> {
         misfit(&self.name, self.op, why)
     }
 
+    /// Something that is not supported; the caller adds what to do.
     fn unsupported(&self, why: &str) -> Error {
         Error::unsupported(format!("node '{}' ({}): {why}", self.name, self.op))
+    }
+
+    /// How errors call it as the reader of a tensor.
+    fn reader(&self) -> String {
+        format!("node '{}' ({})", self.name, self.op)
     }
 }
 
@@ -81,22 +100,27 @@ impl<'a> Site<'a> {
 #[derive(Debug, Clone)]
 enum Slot {
     Float(ValueId),
-    Int(Vec<i64>),
+    Int(Integers),
 }
 
 struct Builder<'a> {
+    opset: i64,
     initializers: HashMap<&'a str, &'a TensorProto>,
+    /// All names that are read.
+    read: HashSet<&'a str>,
     slots: HashMap<&'a str, Slot>,
     values: Vec<Value>,
     nodes: Vec<Node>,
     /// Elements of constants made by folding so far.
     folded: usize,
+    /// Elements of results of `Select` so far.
+    selected: usize,
 }
 
 impl<'a> Builder<'a> {
     fn input(&mut self, info: &'a ValueInfoProto) -> Result<ValueId> {
         let name = value_name(info);
-        let shape = input_shape(info)?;
+        let shape = input::shape(info)?;
         let id = self.push(Value { name: name.to_owned(), shape, constant: None });
         self.slots.insert(name, Slot::Float(id));
         Ok(id)
@@ -148,7 +172,29 @@ impl<'a> Builder<'a> {
 
     /// The numbers that operand `i` of a node stands for.
     fn operand(&mut self, site: &Site<'a>, i: usize) -> Result<ValueId> {
-        self.float(site.required(i)?, &format!("node '{}' ({})", site.name, site.op))
+        self.float(site.required(i)?, &site.reader())
+    }
+
+    /// A tensor of numbers that must be known before the network runs.
+    fn fixed(&mut self, site: &Site<'a>, i: usize, what: &str) -> Result<ValueId> {
+        let id = self.operand(site, i)?;
+        if self.values[id.0].constant.is_some() {
+            return Ok(id);
+        }
+        let name = &self.values[id.0].name;
+        Err(site
+            .unsupported(&format!("its {what} '{name}' is not a constant that `f32` holds exactly"))
+            .with_help("export the network with its weights as initializers, for example after onnx-simplifier"))
+    }
+
+    /// One number that must be known before the network runs.
+    fn number(&mut self, site: &Site<'a>, i: usize, what: &str) -> Result<f32> {
+        let id = self.fixed(site, i, what)?;
+        let value = &self.values[id.0];
+        match value.constant.as_deref().and_then(|data| Some((data.len(), *data.first()?))) {
+            Some((1, number)) => Ok(number),
+            _ => Err(site.bad(&format!("its {what} '{}' has shape {:?}, not one number", value.name, value.shape))),
+        }
     }
 
     /// A list of integers, from an attribute or (in newer operator sets) from a constant operand.
@@ -165,8 +211,8 @@ impl<'a> Builder<'a> {
         let Some(name) = site.operand(i) else {
             return Ok(None);
         };
-        match self.slot(name, &format!("node '{}' ({})", site.name, site.op))? {
-            Slot::Int(list) => Ok(Some(list)),
+        match self.slot(name, &site.reader())? {
+            Slot::Int(list) => Ok(Some(list.data)),
             Slot::Float(_) => Err(site
                 .unsupported(&format!("its {what} '{name}' is not a constant list of integers"))
                 .with_help("export with constant shapes, for example after onnx-simplifier")),
@@ -184,21 +230,31 @@ impl<'a> Builder<'a> {
         }
         match site.op {
             "Gemm" => self.gemm(site),
-            "MatMul" => {
-                site.attributes(&[])?;
-                let operands = vec![self.operand(site, 0)?, self.operand(site, 1)?];
-                self.emit(site, Op::MatMul, operands, vec![])
-            }
+            "MatMul" => self.matmul(site),
             "Add" => self.elementwise(site, Op::Add),
             "Sub" => self.elementwise(site, Op::Sub),
             "Mul" => self.elementwise(site, Op::Mul),
             "Div" => self.elementwise(site, Op::Div),
-            "Relu" => {
-                site.attributes(&[])?;
-                let operands = vec![self.operand(site, 0)?];
-                self.emit(site, Op::Relu, operands, vec![])
-            }
+            "Sum" => self.sum(site),
+            "Neg" => self.negate(site),
+            "Relu" => self.unary(site, Op::Relu),
+            "Sigmoid" => self.unary(site, Op::Sigmoid),
+            "Tanh" => self.unary(site, Op::Tanh),
+            "Clip" => self.clip(site),
+            "Softmax" => self.softmax(site),
+            "BatchNormalization" => self.batch_normalization(site),
+            "Conv" | "ConvTranspose" => self.conv(site),
+            "MaxPool" | "AveragePool" => self.pool(site),
+            "GlobalMaxPool" | "GlobalAveragePool" => self.global_pool(site),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(site),
+            "Pad" => self.pad(site),
+            "Transpose" => self.transpose(site),
+            "Concat" => self.concat(site),
+            "Slice" => self.slice(site),
+            "Gather" => self.gather(site),
+            "Split" => self.split(site),
+            "Shape" => self.shape_of(site),
+            "Cast" => self.cast(site),
             "Constant" => self.constant_node(site),
             "Dropout" => self.dropout(site),
             "Identity" => {
@@ -207,70 +263,6 @@ impl<'a> Builder<'a> {
             }
             op => Err(unknown(site, op)),
         }
-    }
-
-    fn gemm(&mut self, site: &Site<'a>) -> Result<()> {
-        // `broadcast` (before operator set 7) only allows what is the rule today.
-        let a = site.attributes(&["alpha", "beta", "transA", "transB", "broadcast"])?;
-        let op = Op::Gemm {
-            alpha: a.float("alpha", 1.0)?,
-            beta: a.float("beta", 1.0)?,
-            trans_a: a.flag("transA")?,
-            trans_b: a.flag("transB")?,
-        };
-        let mut operands = vec![self.operand(site, 0)?, self.operand(site, 1)?];
-        if site.operand(2).is_some() {
-            operands.push(self.operand(site, 2)?);
-        }
-        self.emit(site, op, operands, vec![])
-    }
-
-    fn elementwise(&mut self, site: &Site<'a>, op: Op) -> Result<()> {
-        let attributes = site.attributes(&["axis", "broadcast"])?;
-        let (a, mut b) = (self.operand(site, 0)?, self.operand(site, 1)?);
-        if attributes.flag("broadcast")? && attributes.get("axis").is_some() {
-            let axis = attributes.int("axis", 0)?;
-            b = self.align(site, a, b, axis)?;
-        }
-        self.emit(site, op, vec![a, b], vec![])
-    }
-
-    /// Broadcasting before operator set 7: the second operand's dimensions start at `axis` of the first. Returns the
-    /// second operand with as many dimensions of 1 behind as NumPy's rule needs.
-    fn align(&mut self, site: &Site<'a>, a: ValueId, b: ValueId, axis: i64) -> Result<ValueId> {
-        let (shape_a, shape_b) = (self.shape(a), self.shape(b));
-        let behind = usize::try_from(axis)
-            .ok()
-            .and_then(|axis| shape_a.len().checked_sub(axis)?.checked_sub(shape_b.len()))
-            .ok_or_else(|| site.bad(&format!("shape {shape_b:?} does not fit {shape_a:?} from axis {axis}")))?;
-        let mut shape = shape_b.to_vec();
-        shape.resize(shape_b.len() + behind, 1);
-        let node = Node { name: format!("{}_axis", site.name), op: Op::Reshape, inputs: vec![b], output: ValueId(0) };
-        Ok(self.add(node, format!("{}_axis", self.values[b.0].name), shape))
-    }
-
-    fn reshape(&mut self, site: &Site<'a>) -> Result<()> {
-        let x = self.operand(site, 0)?;
-        let known: &[&str] = match site.op {
-            "Flatten" => &["axis"],
-            "Reshape" => &["shape", "allowzero"],
-            _ => &["axes"],
-        };
-        let attributes = site.attributes(known)?;
-        let shape = if site.op == "Flatten" {
-            reshape::flatten(self.shape(x), attributes.int("axis", 1)?)
-        } else {
-            let name = known[0];
-            let list = self.integers(site, attributes.ints(name)?, 1, name)?;
-            match (site.op, list) {
-                ("Squeeze", list) => reshape::squeeze(self.shape(x), list.as_deref()),
-                ("Unsqueeze", Some(axes)) => reshape::unsqueeze(self.shape(x), &axes),
-                ("Reshape", Some(spec)) => reshape::reshape(self.shape(x), &spec, attributes.flag("allowzero")?),
-                _ => Err(format!("it has no {name}")),
-            }
-        };
-        let shape = shape.map_err(|why| site.bad(&why))?;
-        self.emit(site, Op::Reshape, vec![x], shape)
     }
 
     fn constant_node(&mut self, site: &Site<'a>) -> Result<()> {
@@ -285,8 +277,8 @@ impl<'a> Builder<'a> {
             },
             Some(("value_float", _)) => tensor::float(name, &[], vec![attributes.float("value_float", 0.0)?])?,
             Some(("value_floats", a)) => tensor::float(name, &[a.floats.len()], a.floats.clone())?,
-            Some(("value_int", _)) => Constant::Int(vec![attributes.int("value_int", 0)?]),
-            Some((_, a)) => Constant::Int(a.ints.clone()),
+            Some(("value_int", _)) => Constant::Int(Integers::scalar(attributes.int("value_int", 0)?)),
+            Some((_, a)) => Constant::Int(Integers::list(a.ints.clone())),
             None => return Err(site.bad("it has no value")),
         };
         let slot = self.constant(name, constant);
@@ -298,16 +290,13 @@ impl<'a> Builder<'a> {
         site.attributes(&["ratio", "is_test", "seed"])?;
         match self.integers(site, None, 2, "training_mode")?.as_deref() {
             None | Some([0]) => self.alias(site),
-            Some(_) => Err(site
-                .unsupported("it is set to training mode, in which its result is random")
-                .with_help("export the network in inference mode (`model.eval()`)")),
+            Some(_) => Err(training(site)),
         }
     }
 
     /// Lets the node's output stand for its first operand.
     fn alias(&mut self, site: &Site<'a>) -> Result<()> {
-        let reader = format!("node '{}' ({})", site.name, site.op);
-        let slot = self.slot(site.required(0)?, &reader)?;
+        let slot = self.slot(site.required(0)?, &site.reader())?;
         self.slots.insert(site.output()?, slot);
         Ok(())
     }
@@ -315,13 +304,38 @@ impl<'a> Builder<'a> {
     /// Adds a node of the file, or its value where that is constant and exact. `declared` is the output's shape where
     /// the operands do not decide it.
     fn emit(&mut self, site: &Site<'a>, op: Op, inputs: Vec<ValueId>, declared: Vec<usize>) -> Result<()> {
-        let shapes: Vec<&[usize]> = inputs.iter().map(|&id| self.shape(id)).collect();
-        let shape = shape::infer(&op, &shapes, &declared).map_err(|why| site.bad(&why))?;
         let name = site.output()?;
-        let node = Node { name: site.name.clone(), op, inputs, output: ValueId(0) };
-        let id = self.add(node, name.to_owned(), shape);
+        let id = self.infer(site, [&site.name, name], op, inputs, declared)?;
         self.slots.insert(name, Slot::Float(id));
         Ok(())
+    }
+
+    /// Adds a node on the way to the node of the file; `suffix` tells it from that.
+    fn step(
+        &mut self,
+        site: &Site<'a>,
+        suffix: &str,
+        op: Op,
+        inputs: Vec<ValueId>,
+        declared: Vec<usize>,
+    ) -> Result<ValueId> {
+        let names = [&site.name, site.output()?].map(|name| format!("{name}_{suffix}"));
+        self.infer(site, names.each_ref().map(String::as_str), op, inputs, declared)
+    }
+
+    /// Adds a node with its name and its result's.
+    fn infer(
+        &mut self,
+        site: &Site<'a>,
+        [node, value]: [&str; 2],
+        op: Op,
+        inputs: Vec<ValueId>,
+        declared: Vec<usize>,
+    ) -> Result<ValueId> {
+        let shapes: Vec<&[usize]> = inputs.iter().map(|&id| self.shape(id)).collect();
+        let shape = shape::infer(&op, &shapes, &declared).map_err(|why| site.bad(&why))?;
+        let node = Node { name: node.to_owned(), op, inputs, output: ValueId(0) };
+        Ok(self.add(node, value.to_owned(), shape))
     }
 
     /// Adds a node with its output value, or only the value if it can be folded.
@@ -342,36 +356,7 @@ fn unknown(site: &Site<'_>, op: &str) -> Error {
         .with_help(format!("supported operators are {SUPPORTED}"))
 }
 
-/// The shape of the network's input for one sample.
-fn input_shape(info: &ValueInfoProto) -> Result<Vec<usize>> {
-    let name = value_name(info);
-    let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let kind = tensor.and_then(|t| t.elem_type);
-    if !matches!(kind, Some(DataType::FLOAT | DataType::DOUBLE)) {
-        let kind = kind.map_or("no element type".to_owned(), |kind| format!("type {kind}"));
-        return Err(Error::unsupported(format!("the input '{name}' has {kind}"))
-            .with_help("inputs must be FLOAT or DOUBLE tensors"));
-    }
-    let Some(declared) = tensor.and_then(|t| t.shape.as_ref()) else {
-        return Err(Error::bad_input(format!("the input '{name}' declares no shape"))
-            .with_help("export the network with a fixed input shape"));
-    };
-    let mut shape = Vec::with_capacity(declared.dim.len());
-    for (i, dim) in declared.dim.iter().enumerate() {
-        let fixed = dim.dim_value.filter(|&d| d > 0).and_then(|d| usize::try_from(d).ok());
-        match fixed {
-            Some(fixed) => shape.push(fixed),
-            // The batch.
-            None if i == 0 => shape.push(1),
-            None => {
-                let symbol = dim.dim_param.as_deref().unwrap_or("no size");
-                return Err(Error::unsupported(format!(
-                    "the input '{name}' has no fixed size in dimension {i} ({symbol})"
-                ))
-                .with_help("only the first dimension, the batch, may be open"));
-            }
-        }
-    }
-    elements(&shape).map_err(|why| Error::bad_input(format!("the input '{name}': {why}")))?;
-    Ok(shape)
+fn training(site: &Site<'_>) -> Error {
+    site.unsupported("it is set to training mode, in which its result depends on more than its input")
+        .with_help("export the network in inference mode (`model.eval()`)")
 }

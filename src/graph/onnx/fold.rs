@@ -17,7 +17,7 @@ const MAX_FOLDED: usize = 1 << 26;
 /// The value of a node whose operands are all constant, if `f32` holds it exactly and it is cheap to find. `shape` is
 /// the result's, `folded` counts the elements made so far.
 pub(super) fn fold(node: &Node, values: &[Value], shape: &[usize], folded: &mut usize) -> Option<Arc<ArrayD<f32>>> {
-    if matches!(node.op, Op::MatMul | Op::Gemm { .. }) {
+    if matches!(node.op, Op::MatMul | Op::Gemm { .. } | Op::Conv(_) | Op::ConvTranspose { .. }) {
         return None;
     }
     let operands: Option<Vec<&ArrayD<f32>>> = node.inputs.iter().map(|id| values[id.0].constant.as_deref()).collect();

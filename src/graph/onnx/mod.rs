@@ -1,8 +1,13 @@
 //! ONNX files in and out.
 //!
-//! Reading takes files of all operator sets and IR versions, plain or gzipped, with the operators Gemm, MatMul, Add,
-//! Sub, Mul, Div, Relu, Flatten, Reshape, Squeeze, Unsqueeze, Constant, Dropout (the identity, as at inference) and
-//! Identity. What a network means is never changed silently: weights are the file's numbers, constant arithmetic is
+//! Reading takes files of all operator sets and IR versions, plain or gzipped, with the operators of feed-forward and
+//! convolutional networks (the error for another one lists them). Windows are 1-D or 2-D, weights constant; Dropout and
+//! BatchNormalization are those of inference. Some operators become others that are the same function of real numbers:
+//! Flatten, Squeeze and the like become [`Reshape`](super::Op::Reshape); Slice, Gather and Split become
+//! [`Select`](super::Op::Select); a 1-D window becomes a 2-D one of height 1; Clip becomes ReLUs, Neg a product, Sum sums.
+//! Arithmetic on shapes (Shape, Gather, Concat, ...) is done while reading.
+//!
+//! What a network means is never changed silently: weights are the file's numbers, constant arithmetic is
 //! folded only where it is exact in `f32`, and whatever is not understood is an error that names the node.
 //!
 //! A first input dimension that is symbolic, absent, 0 or -1 is the batch and becomes 1; a fixed one is kept.
@@ -57,9 +62,16 @@ pub fn parse(bytes: &[u8]) -> Result<Graph> {
             .with_source(e)
     })?;
     match &model.graph {
-        Some(graph) => build::graph(graph, outline.name),
+        Some(graph) => build::graph(graph, outline.name, opset(&model)),
         None => Err(Error::bad_input("not an ONNX file: there is no network in it")),
     }
+}
+
+/// The version of the standard operators; the oldest files do not state it.
+fn opset(model: &ModelProto) -> i64 {
+    let standard = |domain: Option<&str>| matches!(domain.unwrap_or_default(), "" | "ai.onnx");
+    let mut imports = model.opset_import.iter();
+    imports.find(|import| standard(import.domain.as_deref())).and_then(|import| import.version).unwrap_or(1)
 }
 
 fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {

@@ -38,7 +38,7 @@ pub(super) fn reshape(from: &[usize], spec: &[i64], allow_zero: bool) -> Shape {
 }
 
 /// A possibly negative axis as an index; `rank` itself is allowed if `inclusive`.
-fn axis(axis: i64, rank: usize, inclusive: bool) -> Result<usize, String> {
+pub(super) fn axis(axis: i64, rank: usize, inclusive: bool) -> Result<usize, String> {
     let rank_i = i64::try_from(rank).unwrap_or(i64::MAX);
     let at = if axis < 0 { axis.saturating_add(rank_i) } else { axis };
     usize::try_from(at)

@@ -11,8 +11,26 @@ use std::sync::Arc;
 pub(super) enum Constant {
     /// Numbers of the network.
     Float(Arc<ArrayD<f32>>),
-    /// Shapes, axes and switches, in row-major order.
-    Int(Vec<i64>),
+    /// Shapes, axes and switches.
+    Int(Integers),
+}
+
+/// A tensor of integers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Integers {
+    pub(super) dims: Vec<usize>,
+    /// In row-major order; one for each element of `dims`.
+    pub(super) data: Vec<i64>,
+}
+
+impl Integers {
+    pub(super) fn scalar(number: i64) -> Self {
+        Self { dims: Vec::new(), data: vec![number] }
+    }
+
+    pub(super) fn list(data: Vec<i64>) -> Self {
+        Self { dims: vec![data.len()], data }
+    }
 }
 
 /// Decodes a tensor; `name` is what errors call it.
@@ -26,15 +44,20 @@ pub(super) fn decode(tensor: &TensorProto, name: &str) -> Result<Constant> {
     match tensor.data_type {
         Some(DataType::FLOAT) => float(name, &dims, floats(tensor, name, len)?),
         Some(DataType::DOUBLE) => float(name, &dims, doubles(tensor, name, len)?),
-        Some(DataType::INT64) => integers(tensor, name, len, &tensor.int64_data, i64::from_le_bytes).map(Constant::Int),
+        Some(DataType::INT64) => {
+            let data = integers(tensor, name, len, &tensor.int64_data, i64::from_le_bytes)?;
+            Ok(Constant::Int(Integers { dims, data }))
+        }
         Some(DataType::INT32) => {
             let typed: Vec<i64> = tensor.int32_data.iter().copied().map(i64::from).collect();
             let number = |bytes| i64::from(i32::from_le_bytes(bytes));
-            integers(tensor, name, len, &typed, number).map(Constant::Int)
+            let data = integers(tensor, name, len, &typed, number)?;
+            Ok(Constant::Int(Integers { dims, data }))
         }
         Some(DataType::BOOL) => {
             let typed: Vec<i64> = tensor.int32_data.iter().copied().map(i64::from).collect();
-            integers(tensor, name, len, &typed, |[byte]| i64::from(byte)).map(Constant::Int)
+            let data = integers(tensor, name, len, &typed, |[byte]| i64::from(byte))?;
+            Ok(Constant::Int(Integers { dims, data }))
         }
         other => {
             let kind = other.map_or("no type".to_owned(), |kind| kind.to_string());

@@ -1,18 +1,21 @@
-//! Writing a graph as ONNX: operator set 13, IR version 8, weights as raw little-endian bytes.
+//! Writing a graph as ONNX: operator set 13, IR version 8, weights as raw little-endian bytes. What set 13 cannot say (a
+//! mean over dilated windows) is written with set 19, IR version 9. `Select` becomes a Reshape to one axis and a Gather.
+
+mod attributes;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, ValueId};
 use rten_onnx::onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
+    DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 use rten_onnx::protobuf::{EncodeMessage, MessageWriter, ProtobufError, ValueWriter, WriteValue};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-/// The bytes of an ONNX file (operator set 13, IR version 8) with this network.
+/// The bytes of an ONNX file (operator set 13, IR version 8; 19 and 9 for means over dilated windows) with this network.
 ///
-/// Reading them back gives the same network. Names that are missing or not unique get a number appended.
+/// Reading them back gives the same network, but for a Reshape before a Select of a tensor with several axes. Names that are missing or not unique get a number appended.
 ///
 /// # Errors
 /// `BadInput` if the graph is malformed (see [`Graph::check`]); `TooBig` above the 2 GiB of a Protocol Buffers file.
@@ -25,7 +28,10 @@ pub fn write(graph: &Graph) -> Result<Vec<u8>> {
             format!("{weights} weights do not fit the 2 GiB of an ONNX file"),
         ));
     }
-    let model = Named { name: if graph.name.is_empty() { "network" } else { &graph.name }, graph: &graph_proto(graph) };
+    let dilated = |node: &Node| matches!(&node.op, Op::AveragePool { window, .. } if window.dilations != [1; 2]);
+    let versions = if graph.nodes.iter().any(dilated) { (19, 9) } else { (13, 8) };
+    let name = if graph.name.is_empty() { "network" } else { &graph.name };
+    let model = Named { name, graph: &graph_proto(graph), versions };
     let mut bytes = Vec::new();
     model
         .encode(ValueWriter::new(&mut bytes))
@@ -37,6 +43,8 @@ pub fn write(graph: &Graph) -> Result<Vec<u8>> {
 struct Named<'a> {
     name: &'a str,
     graph: &'a GraphProto,
+    /// Of the operator set and of the IR.
+    versions: (i64, i64),
 }
 
 struct NamedGraph<'a>(&'a Named<'a>);
@@ -51,10 +59,10 @@ impl EncodeMessage for NamedGraph<'_> {
 impl EncodeMessage for Named<'_> {
     fn encode_fields<W: WriteValue>(&self, fields: &mut MessageWriter<W>) -> Result<(), ProtobufError> {
         let around = ModelProto {
-            ir_version: Some(8),
+            ir_version: Some(self.versions.1),
             producer_name: Some("wavehull".to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(13) }],
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(self.versions.0) }],
             ..ModelProto::default()
         };
         around.encode_fields(fields)?;
@@ -79,14 +87,11 @@ fn graph_proto(graph: &Graph) -> GraphProto {
             op_type: Some(node.op.name().to_owned()),
             input: node.inputs.iter().map(|id| names[id.0].clone()).collect(),
             output: vec![names[node.output.0].clone()],
-            attribute: attributes(&node.op),
+            attribute: attributes::of(&node.op),
             domain: None,
         };
-        if node.op == Op::Reshape {
-            let target = fresh(&format!("{}_shape", names[node.output.0]), &mut taken);
-            proto.initializer.push(shape_tensor(graph, node, &target));
-            node_proto.input.push(target);
-        }
+        let operands = Operands { graph, node, output: &names[node.output.0] };
+        operands.add(&mut node_proto, &mut proto, &mut taken);
         proto.node.push(node_proto);
     }
     proto.input.push(value_info(graph, graph.input, &names[graph.input.0]));
@@ -122,16 +127,6 @@ fn fresh(name: &str, taken: &mut HashSet<String>) -> String {
     candidate
 }
 
-fn attributes(op: &Op) -> Vec<AttributeProto> {
-    let Op::Gemm { alpha, beta, trans_a, trans_b } = *op else {
-        return Vec::new();
-    };
-    let named = |name: &str| AttributeProto { name: Some(name.to_owned()), ..Default::default() };
-    let float = |name, x| AttributeProto { f: Some(x), r#type: Some(AttributeType::FLOAT), ..named(name) };
-    let flag = |name, x| AttributeProto { i: Some(i64::from(x)), r#type: Some(AttributeType::INT), ..named(name) };
-    vec![float("alpha", alpha), float("beta", beta), flag("transA", trans_a), flag("transB", trans_b)]
-}
-
 fn dims(shape: &[usize]) -> Vec<i64> {
     // Checked graphs have dimensions far below this limit.
     shape.iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect()
@@ -147,10 +142,69 @@ fn tensor(name: &str, shape: &[usize], kind: DataType, raw: Vec<u8>) -> TensorPr
     }
 }
 
-fn shape_tensor(graph: &Graph, node: &Node, name: &str) -> TensorProto {
-    let shape = &graph.value(node.output).shape;
-    let raw = dims(shape).iter().flat_map(|dim| dim.to_le_bytes()).collect();
-    tensor(name, &[shape.len()], DataType::INT64, raw)
+/// Operands that are attributes of an [`Op`] and tensors in ONNX.
+struct Operands<'a> {
+    graph: &'a Graph,
+    node: &'a Node,
+    output: &'a str,
+}
+
+impl Operands<'_> {
+    fn add(&self, to: &mut NodeProto, proto: &mut GraphProto, taken: &mut HashSet<String>) {
+        let shape = &self.graph.value(self.node.output).shape;
+        match &self.node.op {
+            Op::Reshape => {
+                let target = self.integers("shape", &[shape.len()], shape, proto, taken);
+                to.input.push(target);
+            }
+            Op::Pad { pads, value } => {
+                let (before, after): (Vec<usize>, Vec<usize>) = pads.iter().map(|&[a, b]| (a, b)).unzip();
+                let list = [before, after].concat();
+                to.input.push(self.integers("pads", &[list.len()], &list, proto, taken));
+                let name = fresh(&format!("{}_value", self.output), taken);
+                proto.initializer.push(tensor(&name, &[], DataType::FLOAT, value.to_le_bytes().to_vec()));
+                to.input.push(name);
+            }
+            Op::Select { indices } => {
+                to.op_type = Some("Gather".to_owned());
+                self.flatten(to, proto, taken);
+                to.input.push(self.integers("indices", shape, indices, proto, taken));
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts a Reshape to one axis in front of the first operand, unless it has one axis.
+    fn flatten(&self, to: &mut NodeProto, proto: &mut GraphProto, taken: &mut HashSet<String>) {
+        let shape = &self.graph.value(self.node.inputs[0]).shape;
+        if shape.len() == 1 {
+            return;
+        }
+        let len: usize = shape.iter().product();
+        let target = self.integers("length", &[1], &[len], proto, taken);
+        let flat = fresh(&format!("{}_flat", self.output), taken);
+        proto.node.push(NodeProto {
+            op_type: Some("Reshape".to_owned()),
+            input: vec![std::mem::replace(&mut to.input[0], flat.clone()), target],
+            output: vec![flat],
+            ..NodeProto::default()
+        });
+    }
+
+    /// Adds a tensor of integers and returns its name.
+    fn integers(
+        &self,
+        suffix: &str,
+        shape: &[usize],
+        data: &[usize],
+        proto: &mut GraphProto,
+        taken: &mut HashSet<String>,
+    ) -> String {
+        let name = fresh(&format!("{}_{suffix}", self.output), taken);
+        let raw = dims(data).iter().flat_map(|number| number.to_le_bytes()).collect();
+        proto.initializer.push(tensor(&name, shape, DataType::INT64, raw));
+        name
+    }
 }
 
 fn value_info(graph: &Graph, id: ValueId, name: &str) -> ValueInfoProto {

@@ -1,10 +1,11 @@
 //! Networks written and read back, and files damaged in every way.
 
-use super::{bytes, sample};
+use super::{bytes, floats, int, ints, network, node, sample, with, word};
 use crate::graph::onnx::{parse, write};
 use crate::graph::testing::{Random, Sketch, gemm};
 use crate::graph::{Chain, Graph, Op};
 use proptest::prelude::*;
+use rten_onnx::onnx::GraphProto;
 
 #[test]
 fn written_networks_read_back_the_same() {
@@ -34,11 +35,35 @@ fn written_networks_read_back_the_same() {
 }
 
 #[test]
+fn the_network_that_is_damaged_below_is_sound() {
+    let graph = parse(&bytes(pictures())).unwrap();
+    let output = graph.eval_f64_bounded(&vec![0.5; graph.input_len()]).unwrap();
+    assert!(output.len() > 20 && output.iter().all(|&(y, e)| y > 0.0 && e < 1e-14), "{output:?}");
+}
+
+#[test]
 fn a_network_that_does_nothing_is_written_with_a_node() {
     let sketch = Sketch::new(&[2, 2]);
     let read = parse(&write(&sketch.graph).unwrap()).unwrap();
     assert_eq!(read.input, read.output);
     assert_eq!(read.eval_f64(&[1.0, 2.0, 3.0, 4.0]).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+}
+
+/// A small convolutional network with most kinds of attributes.
+fn pictures() -> GraphProto {
+    let nodes = vec![
+        with(node("Pad", &["x"], "p"), &[ints("pads", &[0, 0, 1, 0, 0, 0, 0, 1])]),
+        with(node("Conv", &["p", "w", "b"], "c"), &[ints("strides", &[1, 2]), ints("pads", &[1, 0, 0, 1])]),
+        with(node("MaxPool", &["c"], "m"), &[ints("kernel_shape", &[2, 1]), int("ceil_mode", 1)]),
+        with(node("ConvTranspose", &["m", "w"], "t"), &[ints("dilations", &[2, 1]), int("group", 2)]),
+        with(node("AveragePool", &["t"], "a"), &[ints("kernel_shape", &[2, 2]), word("auto_pad", "SAME_UPPER")]),
+        with(node("Transpose", &["a"], "r"), &[ints("perm", &[0, 2, 3, 1])]),
+        with(node("Slice", &["r"], "s"), &[ints("starts", &[0, 1]), ints("ends", &[1, 3])]),
+        with(node("Concat", &["s", "s"], "k"), &[int("axis", 1)]),
+        with(node("Softmax", &["k"], "y"), &[int("axis", 2)]),
+    ];
+    let w = [1.0, -2.0, 0.5, 0.25, 1.0, -1.0, 2.0, 3.0].repeat(2);
+    network(&[0, 2, 4, 4], nodes, vec![floats("w", &[2, 2, 2, 2], &w), floats("b", &[2], &[0.5, -0.5])])
 }
 
 /// Damage to one place of a file.
@@ -62,8 +87,9 @@ proptest! {
     #[test]
     fn damaged_files_never_panic(
         damages in prop::collection::vec((0u8..6, any::<usize>(), any::<u8>()), 1..4),
+        conv in any::<bool>(),
     ) {
-        let mut file = bytes(sample());
+        let mut file = bytes(if conv { pictures() } else { sample() });
         for (kind, at, byte) in damages {
             if !file.is_empty() {
                 file = damaged(&file, kind, at, byte);
