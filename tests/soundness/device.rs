@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wavehull::graph::{Chain, Graph, onnx};
+use wavehull::graph::{Chain, Graph, Layers, onnx};
 use wavehull::verify::{Outcome, Property, Soundness, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, Gpu};
 
@@ -316,7 +316,7 @@ fn the_emulator_charges_what_the_device_charges() {
         let mut layers: Vec<Layer> = widths.windows(2).map(|w| layer(&mut random, w[0], w[1], true)).collect();
         layers.push(layer(&mut random, widths[widths.len() - 1], 2, false));
         let net = Net::new(widths[0], layers);
-        let chain = Chain::from_graph(&net.graph()).unwrap();
+        let layers_of_net = Layers::from_graph(&net.graph()).unwrap();
         let centre = random.floats(widths[0]);
         let (l, h): (Vec<f32>, Vec<f32>) = centre.iter().map(|c| (c - 0.05, c + 0.05)).unzip();
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
@@ -326,7 +326,7 @@ fn the_emulator_charges_what_the_device_charges() {
         let property = [form.property(&wide(&l), &wide(&h))];
         let device = |soundness| verify(gpu, &net.graph(), options(soundness, false), &property)[0].margin.unwrap();
         let emulated = |charge| {
-            let bounds = Emulator::new(&chain, Policy::NEAREST, None, charge).run(&l, &h, &[start(&form)]);
+            let bounds = Emulator::new(&layers_of_net, Policy::NEAREST, None, charge).run(&l, &h, &[start(&form)]);
             f64::from(bounds.unwrap()[0])
         };
         let (strict, trusting) = (device(Soundness::Strict), device(Soundness::TrustF32));

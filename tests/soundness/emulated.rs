@@ -1,6 +1,6 @@
 //! The bound pass on bad arithmetic, against the truth.
 
-use wavehull::graph::Chain;
+use wavehull::graph::Layers;
 
 use crate::arithmetic::{Direction, Policy};
 use crate::common::{Random, say};
@@ -44,13 +44,13 @@ fn emulated_bounds_are_never_above_the_truth() {
     let (mut tight, mut all) = (0, 0);
     for number in 0..count() {
         let net = Net::random(&mut random);
-        let chain = Chain::from_graph(&net.graph()).unwrap();
+        let layers = Layers::from_graph(&net.graph()).unwrap();
         let (lower, upper) = random_box(&mut random, net.inputs);
         let form = Form::random(&mut random, net.outputs());
         let truth = net.minimum(&lower, &upper, &form);
         let (l, h) = outward(&lower, &upper);
         for policy in policies(number as u64) {
-            let Some(bounds) = Emulator::new(&chain, policy, None, true).run(&l, &h, &[start(&form)]) else { continue };
+            let Some(bounds) = Emulator::new(&layers, policy, None, true).run(&l, &h, &[start(&form)]) else { continue };
             assert!(f64::from(bounds[0]) <= truth, "net {number}: {} above {truth}\n{policy:?}\n{net:?}", bounds[0]);
             all += 1;
             tight += usize::from(truth - f64::from(bounds[0]) < 1e-3 * (1.0 + truth.abs()));
@@ -66,13 +66,13 @@ fn without_any_charge_the_same_bounds_are_wrong() {
     let mut wrong = 0;
     for number in 0..200 {
         let net = Net::random(&mut random);
-        let chain = Chain::from_graph(&net.graph()).unwrap();
+        let layers = Layers::from_graph(&net.graph()).unwrap();
         let (lower, upper) = random_box(&mut random, net.inputs);
         let form = Form::random(&mut random, net.outputs());
         let truth = net.minimum(&lower, &upper, &form);
         let (l, h) = outward(&lower, &upper);
         for policy in policies(number) {
-            let bounds = Emulator::new(&chain, policy, None, false).run(&l, &h, &[start(&form)]);
+            let bounds = Emulator::new(&layers, policy, None, false).run(&l, &h, &[start(&form)]);
             wrong += usize::from(bounds.is_some_and(|b| f64::from(b[0]) > truth));
         }
     }

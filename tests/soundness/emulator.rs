@@ -1,10 +1,14 @@
 //! The bound pass of `shaders/verify/` on the CPU, formula by formula, on arithmetic that is as bad as WGSL allows: every
 //! result is one of the two neighbours of the exact one, sums take any order, products are fused or not, subnormals are
 //! flushed or not. Any one error term can be left out.
+//!
+//! Layers without a spatial shape, with dense and diagonal maps and any activation: windows change which numbers meet, not what
+//! is charged for them.
 
-use wavehull::graph::{Affine, Chain};
+use wavehull::graph::{Activation, Edge, Layers, Map, Source};
 
 use crate::arithmetic::{Arithmetic, Policy, Site};
+use crate::smooth;
 
 /// The error terms that the kernels charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,37 +29,47 @@ pub enum Term {
     IntervalStep,
     /// relax_neurons: `1 + 8u` on t.
     Offset,
-    /// relax_neurons: `g_c t` in f.
+    /// relax_neurons: T = s b + t, moved outward by `4u (|s b| + |t|)`.
+    Line,
+    /// relax_neurons: `g_c |T|` in the cost.
     OffsetSum,
-    /// relax_neurons: `u up max(|l|, |h|)` in f.
+    /// relax_neurons: `u weight_sum` in the cost.
     Slope,
-    /// relax_neurons: `g_k weight_sum` in e.
+    /// relax_neurons: `g_k weight_sum` in the cost.
     Product,
-    /// relax_neurons: `weight_rel weight_sum` in e.
+    /// relax_neurons: the dispatches that write to the same sums, in g_k.
+    Writes,
+    /// relax_neurons: `weight_rel weight_sum` in the cost.
     Weight,
-    /// relax_neurons: `bias_abs` in e.
+    /// relax_neurons: `bias_abs` in the cost.
     BiasAbs,
-    /// relax_neurons: `g_c |bias|` in e.
-    BiasSum,
-    /// relax_neurons: `1 + 16u` on e.
+    /// relax_neurons: `1 + 16u` on the cost.
     CostGrow,
-    /// relax_rows: `g_c |a| max(|l|, |h|)` in w.
+    /// relax_neurons, box_lines: bounds of y moved outward by `g_c max(|l|, |h|)`.
     LastSum,
-    /// relax_rows: `rel |a| max(|l|, |h|)` in z and w.
+    /// relax_neurons, box_lines: and by `2u` of their own for moving them.
+    Moved,
+    /// relax_neurons: what the table of the logistic function and sums with it may err.
+    Smooth,
+    /// row_given: `rel |a_j| m_j`.
     Coefficients,
+    /// row_given: `grow`.
+    GivenGrow,
     /// row_start: `weight_rel weight_sum`.
     StartWeight,
+    /// row_start: `gamma weight_sum` for the sums that start with more than one edge.
+    StartWrites,
     /// row_start: `bias_abs`.
     StartBias,
-    /// row_finish: `72u (|c| + |X| + |Y|)`.
+    /// row_finish: `d (|c| + |X|)`.
     Constant,
     /// row_finish: `grow`.
     Grow,
     /// row_finish: `err` in the bound.
     Carried,
-    /// row_finish: `72u (|c| + |W|)` in the bound.
+    /// row_finish: `d (|c| + |W|)` in the bound.
     Bound,
-    /// row_finish: `1 + 144u` in the bound.
+    /// row_finish: `1 + 2d` in the bound.
     BoundGrow,
     /// row_finish: the step down by one number.
     Step,
@@ -78,9 +92,18 @@ fn round_up(value: f64) -> f32 {
 
 /// `ops/matmul.rs`, `CHUNK`.
 const CHUNK: usize = 128;
-const LANES: usize = 32;
 
-/// A row on its way back to the input: the constant, its error, and the coefficients.
+/// Parts that a row is summed in: `verify/walk.rs`, `slices`.
+fn slices(terms: usize) -> usize {
+    terms.div_ceil(32).clamp(1, 64).max(terms.div_ceil(512).min(256))
+}
+
+/// Roundings that a term of a constant meets: `verify/walk.rs`, `Step::constant_depth`.
+fn constant_depth(n: usize) -> usize {
+    n.div_ceil(slices(n)) + slices(n) + 10
+}
+
+/// A row that is given on the outputs: coefficients, the constant and its error.
 #[derive(Debug, Clone)]
 pub struct Start {
     pub coefficients: Vec<f32>,
@@ -90,17 +113,20 @@ pub struct Start {
     pub rel: f32,
 }
 
-#[derive(Clone, Default)]
+/// What a coefficient of one sign meets.
+#[derive(Clone, Copy, Default)]
+struct Side {
+    slope: f32,
+    offset: f32,
+    cost: f32,
+    bound: f32,
+}
+
+#[derive(Clone, Copy)]
 struct Line {
     neuron: usize,
-    lo: f32,
-    up: f32,
-    t: f32,
-    f: f32,
-    l: f32,
-    h: f32,
-    e: f32,
-    bias: f32,
+    /// For coefficients from 0 on, and below.
+    sides: [Side; 2],
 }
 
 #[derive(Default)]
@@ -111,24 +137,26 @@ struct LayerBounds {
     lines: Vec<Line>,
 }
 
-/// Where a row's coefficients stand.
-enum Level {
-    /// On the outputs of a layer.
-    Hidden(usize),
-    Input,
+/// How deep the sums of a layer are: `verify/network.rs`.
+#[derive(Clone, Copy)]
+struct Depths {
+    forward: usize,
+    terms_back: usize,
+    writes_back: usize,
+    start_writes: usize,
 }
 
 struct Row {
-    /// Coefficients, as the planes whose sum they are.
-    planes: Vec<Vec<f32>>,
+    /// Pending coefficients on the input, then on every layer.
+    coefficients: Vec<Option<Vec<f32>>>,
     constant: f32,
     error: f32,
-    rel: f32,
 }
 
 /// The bound pass for one box.
 pub struct Emulator<'a> {
-    chain: &'a Chain,
+    net: &'a Layers,
+    depths: Vec<Depths>,
     /// The term that is left out.
     off: Option<Term>,
     a: Arithmetic,
@@ -140,14 +168,69 @@ pub struct Emulator<'a> {
     bad: bool,
 }
 
+fn place(source: Source) -> usize {
+    match source {
+        Source::Input => 0,
+        Source::Layer(index) => index + 1,
+    }
+}
+
+/// Terms of the longest sum of an edge, forward and backward.
+fn terms(edge: &Edge) -> [usize; 2] {
+    match &edge.map {
+        Map::Dense(weight) => [weight.ncols(), weight.nrows()],
+        _ => [1, 1],
+    }
+}
+
+fn dispatches(edge: &Edge, direction: usize) -> usize {
+    terms(edge)[direction].div_ceil(CHUNK).max(1)
+}
+
+fn depths(net: &Layers) -> Vec<Depths> {
+    let writes = |source: Source| {
+        let edges = net.layers.iter().flat_map(|layer| &layer.edges).filter(|edge| edge.source == source);
+        edges.fold((0, 0), |(edges, all), edge| (edges + 1, all + dispatches(edge, 1)))
+    };
+    let chunk = |edge: &Edge, direction: usize| terms(edge)[direction].min(CHUNK);
+    net.layers
+        .iter()
+        .map(|layer| {
+            let all = || layer.edges.iter();
+            let sources: Vec<(usize, usize)> = all().map(|edge| writes(edge.source)).collect();
+            let longest = all().map(|edge| chunk(edge, 0)).max().unwrap_or(0);
+            Depths {
+                forward: longest + all().map(|edge| dispatches(edge, 0)).sum::<usize>(),
+                terms_back: all().map(|edge| chunk(edge, 1)).max().unwrap_or(1),
+                writes_back: sources.iter().map(|&(_, all)| all).max().unwrap_or(1),
+                start_writes: sources.iter().filter(|s| s.0 > 1).map(|&(_, all)| all).max().unwrap_or(0),
+            }
+        })
+        .collect()
+}
+
+fn weights(map: &Map) -> Vec<f32> {
+    match map {
+        Map::Dense(weight) => weight.iter().copied().collect(),
+        Map::Diagonal(weight) => weight.clone(),
+        _ => panic!("the emulator has dense and diagonal maps only"),
+    }
+}
+
 impl<'a> Emulator<'a> {
-    /// `u = 0` charges nothing, as `Soundness::TrustF32` does.
-    pub fn new(chain: &'a Chain, policy: Policy, off: Option<Term>, charge: bool) -> Self {
-        let terms = chain.layers.iter().map(|l| l.weight.len()).max().unwrap_or(1) as f64;
-        let largest = chain.layers.iter().flat_map(|l| l.weight.iter()).fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
-        let tiny = round_up(8.0 * terms * (1.0 + largest) * 2.0_f64.powi(40 - 126));
+    /// Without `charge`, nothing is charged, as with `Soundness::TrustF32`.
+    pub fn new(net: &'a Layers, policy: Policy, off: Option<Term>, charge: bool) -> Self {
+        let of_layer = |layer: &wavehull::graph::Layer| {
+            let longest = layer.edges.iter().map(|edge| terms(edge)[0].max(terms(edge)[1])).sum::<usize>();
+            layer.extent.len() * longest
+        };
+        let most = net.layers.iter().map(of_layer).max().unwrap_or(1) as f64;
+        let all = net.layers.iter().flat_map(|layer| &layer.edges).flat_map(|edge| weights(&edge.map));
+        let largest = all.fold(0.0_f64, |m, w| m.max(f64::from(w.abs())));
+        let tiny = round_up(8.0 * most * (1.0 + largest) * 2.0_f64.powi(40 - 126));
         Self {
-            chain,
+            net,
+            depths: depths(net),
             off,
             a: Arithmetic::new(policy),
             u: if charge { 2.0_f32.powi(-23) } else { 0.0 },
@@ -162,31 +245,42 @@ impl<'a> Emulator<'a> {
     /// A lower bound of every row over a box; `None` for magnitudes beyond 2^40.
     pub fn run(mut self, lower: &[f32], upper: &[f32], rows: &[Start]) -> Option<Vec<f32>> {
         (self.lower, self.upper) = (lower.to_vec(), upper.to_vec());
-        for index in 0..self.chain.layers.len() {
+        for (index, layer) in self.net.layers.iter().enumerate() {
             self.interval(index);
-            if index > 0 && self.chain.layers[index].relu {
+            if layer.activation != Activation::None && layer.edges.iter().any(|edge| edge.source != Source::Input) {
                 self.refine(index);
             }
             self.lines(index);
         }
-        let last = self.chain.layers.len() - 1;
-        let mut found = Vec::new();
-        for start in rows {
-            let planes = vec![start.coefficients.clone()];
-            let mut row = Row { planes, constant: start.constant, error: start.error, rel: start.rel };
-            let mut best = -(2.0_f32.powi(39));
-            for index in (0..=last).rev() {
-                best = best.max(self.level(&mut row, &Level::Hidden(index)));
-                if best > 0.0 {
-                    break;
-                }
-            }
-            if best <= 0.0 {
-                best = best.max(self.level(&mut row, &Level::Input));
-            }
-            found.push(best);
-        }
+        let found = rows.iter().map(|start| self.query(start)).collect();
         (!self.bad).then_some(found)
+    }
+
+    fn query(&mut self, start: &Start) -> f32 {
+        let last = self.net.layers.len();
+        self.a.site = Site::Costs;
+        let mut cost = vec![start.error];
+        for line in &self.bounds[last - 1].lines.clone() {
+            let m = line.sides[0].bound.abs().max(line.sides[1].bound.abs());
+            let rel = self.charge(Term::Coefficients, start.rel);
+            let part = self.a.mul(rel, start.coefficients[line.neuron].abs());
+            cost.push(self.a.mul(part, m));
+        }
+        let cost = self.a.sum(&cost);
+        let grow = self.grow(Term::GivenGrow, start.coefficients.len() + 8);
+        let error = self.a.mul(cost, grow);
+        let mut row = Row { coefficients: vec![None; last + 1], constant: start.constant, error };
+        row.coefficients[last] = Some(start.coefficients.clone());
+        let mut best = -(2.0_f32.powi(39));
+        for at in (0..=last).rev() {
+            let Some((bound, cut)) = self.level(&mut row, at) else { continue };
+            best = if cut { best.max(bound) } else { best };
+            if cut && best > 0.0 {
+                break;
+            }
+            self.pushes(&mut row, at);
+        }
+        best
     }
 
     /// A charge, or 0 if its term is left out.
@@ -199,79 +293,104 @@ impl<'a> Emulator<'a> {
         round_up(du / (1.0 - du))
     }
 
-    fn constant_depth(n: usize) -> usize {
-        2 * n.div_ceil(LANES) + 72
+    fn grow(&self, term: Term, depth: usize) -> f32 {
+        round_up(1.0 + 2.0 * depth as f64 * f64::from(self.charge(term, self.u)))
     }
 
-    /// Bounds of what feeds a layer.
-    fn feeding(&self, index: usize) -> Vec<(f32, f32)> {
-        let Some(before) = index.checked_sub(1) else {
+    /// Bounds of a source's values.
+    fn values(&mut self, source: Source) -> Vec<(f32, f32)> {
+        let Source::Layer(index) = source else {
             return self.lower.iter().copied().zip(self.upper.iter().copied()).collect();
         };
-        let relu = self.chain.layers[before].relu;
-        let clip = |v: f32| if relu { v.max(0.0) } else { v };
-        let state = &self.bounds[before];
-        state.lower.iter().zip(&state.upper).map(|(&l, &h)| (clip(l), clip(h))).collect()
+        let state = &self.bounds[index];
+        let ends: Vec<(f32, f32)> = state.lower.iter().copied().zip(state.upper.iter().copied()).collect();
+        ends.into_iter().map(|(l, h)| self.activated(index, l, h)).collect()
+    }
+
+    /// Bounds of f(z) for z in [l, h].
+    fn activated(&mut self, index: usize, l: f32, h: f32) -> (f32, f32) {
+        let round = self.charge(Term::Smooth, smooth::ROUND);
+        match self.net.layers[index].activation {
+            Activation::None => (l, h),
+            Activation::Relu => (l.max(0.0), h.max(0.0)),
+            Activation::Sigmoid => smooth::bounds(&mut self.a, round, l, h),
+            Activation::Tanh => {
+                let (low, high) = smooth::bounds(&mut self.a, round, 2.0 * l, 2.0 * h);
+                (self.a.sum(&[2.0 * low, -1.0, -round]), self.a.sum(&[2.0 * high, -1.0, round]))
+            }
+        }
     }
 
     fn interval(&mut self, index: usize) {
-        self.a.site = Site::Interval;
-        let mut values = Vec::new();
-        for (l, h) in self.feeding(index) {
-            self.bad |= is_huge(l) || is_huge(h);
-            let sum = self.a.add(l, h);
-            let middle = self.a.mul(0.5, sum);
-            let (above, below) = (self.a.sub(h, middle), self.a.sub(middle, l));
-            let grow = 1.0 + self.charge(Term::Radius, 4.0 * self.u);
-            let radius = self.a.mul(above.max(below), grow);
-            let radius = if l == 0.0 && h == 0.0 { 0.0 } else { self.a.add(radius, self.tiny) };
-            values.push((middle, radius, l.abs().max(h.abs())));
-        }
-        let layer = &self.chain.layers[index];
-        let mut state = LayerBounds::default();
-        for (j, weights) in layer.weight.rows().into_iter().enumerate() {
-            let mut planes = [Vec::new(), Vec::new(), Vec::new()];
-            for (w, v) in weights.to_vec().chunks(CHUNK).zip(values.chunks(CHUNK)) {
-                let both = || w.iter().zip(v);
-                let centre: Vec<(f32, f32)> = both().map(|(&w, v)| (v.0, w)).collect();
-                let radius: Vec<(f32, f32)> = both().map(|(&w, v)| (v.1, w.abs())).collect();
-                let size: Vec<(f32, f32)> = both().map(|(&w, v)| (v.2, w.abs())).collect();
-                for (plane, pairs) in planes.iter_mut().zip([centre, radius, size]) {
-                    plane.push(self.a.dot(&pairs));
+        let layer = &self.net.layers[index];
+        let n = layer.extent.len();
+        // Centre, radius and magnitude of every z.
+        let mut sums = vec![[0.0_f32; 3]; n];
+        for (number, edge) in layer.edges.iter().enumerate() {
+            self.a.site = Site::Interval;
+            let values: Vec<[f32; 3]> = self.values(edge.source).into_iter().map(|v| self.prepared(v)).collect();
+            for (j, sum) in sums.iter_mut().enumerate() {
+                for (part, sum) in sum.iter_mut().enumerate() {
+                    let factor = |w: f32| if part == 0 { w } else { w.abs() };
+                    let pairs: Vec<(f32, f32)> = match &edge.map {
+                        Map::Dense(weight) => {
+                            values.iter().zip(weight.row(j)).map(|(v, &w)| (v[part], factor(w))).collect()
+                        }
+                        map => vec![(values[j][part], factor(weights(map)[j]))],
+                    };
+                    *sum = self.added(&pairs, (number > 0).then_some(*sum));
                 }
             }
-            self.interval_finish(&mut state, layer, j, &planes);
         }
+        let mut state = LayerBounds::default();
+        sums.into_iter().enumerate().for_each(|(j, sums)| self.interval_finish(&mut state, index, j, sums));
         self.bounds.push(state);
     }
 
-    fn interval_finish(&mut self, state: &mut LayerBounds, layer: &Affine, j: usize, planes: &[Vec<f32>; 3]) {
-        let n_in = layer.weight.ncols();
-        let g = self.gamma(n_in.min(CHUNK) + n_in.div_ceil(CHUNK) + 8);
+    /// interval_prepare: centre, radius and magnitude.
+    fn prepared(&mut self, (l, h): (f32, f32)) -> [f32; 3] {
+        self.bad |= is_huge(l) || is_huge(h);
+        let sum = self.a.add(l, h);
+        let middle = self.a.mul(0.5, sum);
+        let (above, below) = (self.a.sub(h, middle), self.a.sub(middle, l));
+        let grow = 1.0 + self.charge(Term::Radius, 4.0 * self.u);
+        let radius = self.a.mul(above.max(below), grow);
+        let radius = if l == 0.0 && h == 0.0 { 0.0 } else { self.a.add(radius, self.tiny) };
+        [middle, radius, l.abs().max(h.abs())]
+    }
+
+    /// A product with its sums cut into dispatches of 128 terms, each of which adds to what stands there.
+    fn added(&mut self, pairs: &[(f32, f32)], before: Option<f32>) -> f32 {
+        let mut sum = before;
+        for chunk in pairs.chunks(CHUNK) {
+            let held = sum.map(|sum| (sum, 1.0));
+            sum = Some(self.a.dot(&[chunk, held.as_slice()].concat()));
+        }
+        sum.unwrap_or(0.0)
+    }
+
+    fn interval_finish(&mut self, state: &mut LayerBounds, index: usize, j: usize, [s, r, v]: [f32; 3]) {
+        let layer = &self.net.layers[index];
+        let weight_rel = layer.edges.iter().fold(0.0_f32, |rel, edge| edge.rel.max(rel));
+        let g = self.gamma(self.depths[index].forward + 8);
         let (bias, bias_abs) = (layer.bias[j], layer.bias_abs[j]);
-        let (r, v) = (self.a.sum(&planes[1]), self.a.sum(&planes[2]));
-        let up = 1.0 + self.charge(Term::IntervalGrow, 2.0 * g);
+        let up = self.a.add(1.0, self.charge(Term::IntervalGrow, 2.0 * g));
+        let size = self.a.mul(v, up);
+        let factor = self.a.add(self.charge(Term::IntervalProduct, g), self.charge(Term::IntervalWeight, weight_rel));
         let parts = [
             self.a.mul(r, up),
-            {
-                let size = self.a.mul(v, up);
-                let rel = self.charge(Term::IntervalWeight, layer.weight_rel);
-                let factor = self.a.add(self.charge(Term::IntervalProduct, g), rel);
-                self.a.mul(factor, size)
-            },
+            self.a.mul(factor, size),
             self.a.mul(self.charge(Term::IntervalBias, g), bias.abs()),
             self.charge(Term::IntervalBiasAbs, bias_abs),
             self.tiny,
         ];
         let total = self.a.sum(&parts);
-        let grow = 1.0 + self.charge(Term::IntervalGrow, 16.0 * self.u + 2.0 * g);
+        let grow = self.a.sum(&[1.0, self.charge(Term::IntervalGrow, 16.0 * self.u), self.charge(Term::IntervalGrow, 2.0 * g)]);
         let total = self.a.mul(total, grow);
-        let side = |a: &mut Arithmetic, total: f32| a.sum(&[&planes[0][..], &[bias, total]].concat());
-        let (mut l, mut h) = (side(&mut self.a, -total), side(&mut self.a, total));
+        let (mut l, mut h) = (self.a.sum(&[s, bias, -total]), self.a.sum(&[s, bias, total]));
         if self.off != Some(Term::IntervalStep) {
             (l, h) = (step_down(l), -step_down(-h));
         }
-        let size = self.a.mul(v, 1.0 + 2.0 * g);
         let size = self.a.mul(size, 1.0 + 4.0 * self.u);
         self.bad |= is_huge(l) || is_huge(h) || is_huge(size);
         state.lower.push(l);
@@ -281,164 +400,210 @@ impl<'a> Emulator<'a> {
 
     fn lines(&mut self, index: usize) {
         self.a.site = Site::Lines;
-        let layer = &self.chain.layers[index];
-        let n = layer.bias.len();
-        let active: Vec<usize> = (0..n).filter(|&j| !layer.relu || self.bounds[index].upper[j] > 0.0).collect();
-        let g_c = self.gamma(Self::constant_depth(n));
-        let depth = (active.len().min(CHUNK) + n.div_ceil(CHUNK) + 2) as f32;
-        let g_k = depth * self.u * (1.0 + 0.0078125);
-        let mut lines = Vec::new();
-        for &neuron in &active {
-            let state = &self.bounds[index];
-            let (l, h, size) = (state.lower[neuron], state.upper[neuron], state.weight_sum[neuron]);
-            let mut line = Line { neuron, lo: 1.0, up: 1.0, l, h, bias: layer.bias[neuron], ..Line::default() };
-            if layer.relu && l < 0.0 {
-                self.crossing(&mut line, g_c);
-            }
-            let factor = self.a.add(self.charge(Term::Product, g_k), self.charge(Term::Weight, layer.weight_rel));
-            let cost = [
-                self.a.mul(factor, size),
-                self.charge(Term::BiasAbs, layer.bias_abs[neuron]),
-                self.a.mul(self.charge(Term::BiasSum, g_c), line.bias.abs()),
-            ];
-            let cost = self.a.sum(&cost);
-            let cost = self.a.mul(cost, 1.0 + self.charge(Term::CostGrow, 16.0 * self.u));
-            line.e = self.a.add(cost, self.tiny);
-            lines.push(line);
-        }
+        let layer = &self.net.layers[index];
+        let n = layer.extent.len();
+        let compact = self.is_compact(index);
+        let active: Vec<usize> = (0..n).filter(|&j| !compact || self.bounds[index].upper[j] > 0.0).collect();
+        let depths = self.depths[index];
+        let terms = if compact { depths.terms_back.min(active.len()) } else { depths.terms_back };
+        let writes = if self.off == Some(Term::Writes) { 0 } else { depths.writes_back };
+        let g_k = (terms + writes + 2) as f32 * self.u * (1.0 + 0.0078125);
+        let lines = active.iter().map(|&neuron| self.line(index, neuron, g_k)).collect();
         self.bounds[index].lines = lines;
     }
 
-    /// The lines of a neuron with l < 0 < h.
-    fn crossing(&mut self, line: &mut Line, g_c: f32) {
-        let (l, h) = (line.l, line.h);
-        let width = self.a.sub(h, l);
-        let slope = self.a.div(h, width).clamp(0.0, 1.0);
-        let rest = self.a.sub(1.0, slope);
-        let (left, right) = (self.a.mul(-l, slope), self.a.mul(h, rest));
-        let t = self.a.mul(left.max(right), 1.0 + self.charge(Term::Offset, 8.0 * self.u));
-        line.t = self.a.add(t, self.tiny);
-        let sum = self.a.mul(self.charge(Term::OffsetSum, g_c), line.t);
-        let unit = self.a.mul(self.charge(Term::Slope, self.u), slope);
-        let rounding = self.a.mul(unit, f32::max(-l, h));
-        let f = self.a.add(sum, rounding);
-        let f = self.a.mul(f, 1.0 + 8.0 * self.u);
-        line.f = self.a.add(f, self.tiny);
-        line.lo = if h > -l { 1.0 } else { 0.0 };
-        line.up = slope;
+    /// A dense ReLU layer: rows keep its active neurons only.
+    fn is_compact(&self, index: usize) -> bool {
+        let layer = &self.net.layers[index];
+        layer.activation == Activation::Relu && matches!(&layer.edges[..], [Edge { map: Map::Dense(_), .. }])
+    }
+
+    /// relax_neurons for one neuron.
+    fn line(&mut self, index: usize, neuron: usize, g_k: f32) -> Line {
+        let layer = &self.net.layers[index];
+        let weight_rel = layer.edges.iter().fold(0.0_f32, |rel, edge| edge.rel.max(rel));
+        let state = &self.bounds[index];
+        let (l, h, size) = (state.lower[neuron], state.upper[neuron], state.weight_sum[neuron]);
+        let g_c = self.gamma(constant_depth(layer.extent.len()));
+        let [below, above] = self.two_lines(layer.activation, l, h);
+        let y = self.activated(index, l, h);
+        let (bias, bias_abs) = (layer.bias[neuron], layer.bias_abs[neuron]);
+        let flat = [below, above].iter().all(|&(slope, offset)| slope == 0.0 && offset == 0.0);
+        let sides = [(below, -1.0), (above, 1.0)].map(|((slope, offset), sign)| {
+            let part = self.a.mul(slope, bias);
+            let sizes = self.a.add(part.abs(), offset.abs());
+            let slack = self.a.mul(self.charge(Term::Line, 4.0 * self.u), sizes);
+            let slack = self.a.add(slack, if flat { 0.0 } else { self.tiny });
+            let total = self.a.sum(&[part, offset, sign * slack]);
+            let factor =
+                [self.charge(Term::Product, g_k), self.charge(Term::Weight, weight_rel), self.charge(Term::Slope, self.u)];
+            let factor = self.a.sum(&factor);
+            let product = self.a.mul(factor, size);
+            let inner = self.a.add(product, self.charge(Term::BiasAbs, bias_abs));
+            let parts = [self.a.mul(slope, inner), self.a.mul(self.charge(Term::OffsetSum, g_c), total.abs())];
+            let cost = self.a.sum(&parts);
+            let cost = self.a.mul(cost, 1.0 + self.charge(Term::CostGrow, 16.0 * self.u));
+            let cost = self.a.add(cost, self.tiny);
+            let end = if sign < 0.0 { y.0 } else { y.1 };
+            Side { slope, offset: total, cost, bound: self.moved(end, y.0.abs().max(y.1.abs()), sign, g_c) }
+        });
+        Line { neuron, sides }
+    }
+
+    /// A bound moved outward by the rounding of a sum in which it stands, and of moving it.
+    fn moved(&mut self, end: f32, size: f32, sign: f32, g_c: f32) -> f32 {
+        let wide = self.a.mul(self.charge(Term::LastSum, g_c), size);
+        let wide = self.a.mul(wide, 1.0 + self.charge(Term::Moved, 4.0 * self.u));
+        let own = self.a.mul(self.charge(Term::Moved, 2.0 * self.u), end.abs());
+        self.a.sum(&[end, sign * wide, sign * own])
+    }
+
+    /// (slope, offset) of a line below the activation and of one above it.
+    fn two_lines(&mut self, activation: Activation, l: f32, h: f32) -> [(f32, f32); 2] {
+        match activation {
+            Activation::Relu if h <= 0.0 => [(0.0, 0.0); 2],
+            Activation::Relu if l < 0.0 => {
+                let width = self.a.sub(h, l);
+                let slope = self.a.div(h, width).clamp(0.0, 1.0);
+                let rest = self.a.sub(1.0, slope);
+                let (left, right) = (self.a.mul(-l, slope), self.a.mul(h, rest));
+                let t = self.a.mul(left.max(right), 1.0 + self.charge(Term::Offset, 8.0 * self.u));
+                [(if h > -l { 1.0 } else { 0.0 }, 0.0), (slope, self.a.add(t, self.tiny))]
+            }
+            Activation::None | Activation::Relu => [(1.0, 0.0); 2],
+            Activation::Sigmoid | Activation::Tanh => {
+                let round = self.charge(Term::Smooth, smooth::ROUND);
+                let tanh = activation == Activation::Tanh;
+                let twice = if tanh { 2.0 } else { 1.0 };
+                let lines = smooth::lines(&mut self.a, (round, self.u), twice * l, twice * h);
+                let of = |a: &mut Arithmetic, (slope, offset): (f32, f32), sign: f32| match tanh {
+                    true => (4.0 * slope, a.sum(&[2.0 * offset, -1.0, sign * round])),
+                    false => (slope, offset),
+                };
+                [of(&mut self.a, lines[0], -1.0), of(&mut self.a, lines[1], 1.0)]
+            }
+        }
     }
 
     fn refine(&mut self, index: usize) {
-        let layer = &self.chain.layers[index];
-        for j in 0..layer.bias.len() {
-            let state = &self.bounds[index];
-            if !(state.lower[j] < 0.0 && state.upper[j] > 0.0) {
+        let layer = &self.net.layers[index];
+        let smooth = matches!(layer.activation, Activation::Sigmoid | Activation::Tanh);
+        let weight_rel = layer.edges.iter().fold(0.0_f32, |rel, edge| edge.rel.max(rel));
+        let writes = self.charge(Term::StartWrites, self.gamma(self.depths[index].start_writes));
+        let start = self.charge(Term::StartWeight, weight_rel) + writes;
+        for j in 0..layer.extent.len() {
+            let open = |state: &LayerBounds| smooth || state.lower[j] < 0.0 && state.upper[j] > 0.0;
+            if !open(&self.bounds[index]) {
                 continue;
             }
             self.a.site = Site::Costs;
-            let weight = self.a.mul(self.charge(Term::StartWeight, layer.weight_rel), self.bounds[index].weight_sum[j]);
+            let weight = self.a.mul(start, self.bounds[index].weight_sum[j]);
             let error = self.a.add(self.charge(Term::StartBias, layer.bias_abs[j]), weight);
             let error = self.a.mul(error, 1.0 + 4.0 * self.u);
-            let row = |sign: f32| Row {
-                planes: vec![layer.weight.row(j).iter().map(|w| sign * w).collect()],
-                constant: sign * layer.bias[j],
-                error,
-                rel: 0.0,
-            };
-            let (mut low, mut high) = (row(1.0), row(-1.0));
-            let levels = (0..index).rev().map(Level::Hidden).chain([Level::Input]);
-            for level in levels {
-                let (l, h) = (self.level(&mut low, &level), -self.level(&mut high, &level));
+            let mut rows = [1.0, -1.0].map(|sign| {
+                let mut row = Row { coefficients: vec![None; index + 1], constant: sign * layer.bias[j], error };
+                layer.edges.iter().for_each(|edge| self.first(&mut row, edge, j, sign));
+                row
+            });
+            for at in (0..=index).rev() {
+                let [low, high] = &mut rows;
+                let (Some(low_bound), Some(high_bound)) = (self.level(low, at), self.level(high, at)) else { continue };
                 let state = &mut self.bounds[index];
-                state.lower[j] = state.lower[j].max(l);
-                state.upper[j] = state.upper[j].min(h);
-                if !(state.lower[j] < 0.0 && state.upper[j] > 0.0) {
-                    break;
+                if low_bound.1 {
+                    state.lower[j] = state.lower[j].max(low_bound.0);
+                    state.upper[j] = state.upper[j].min(-high_bound.0);
+                    if !open(state) {
+                        break;
+                    }
                 }
+                rows.iter_mut().for_each(|row| self.pushes(row, at));
             }
         }
     }
 
-    /// Relaxes a row at a level, finishes it, and multiplies it on to the next; the bound that this level gives.
-    fn level(&mut self, row: &mut Row, level: &Level) -> f32 {
-        let lines = match level {
-            Level::Hidden(index) => self.bounds[*index].lines.clone(),
-            Level::Input => {
-                let ends = self.lower.iter().zip(&self.upper).enumerate();
-                ends.map(|(neuron, (&l, &h))| Line { neuron, l, h, ..Line::default() }).collect()
+    /// row_first: a row of an edge's map is added to what stands there.
+    fn first(&mut self, row: &mut Row, edge: &Edge, j: usize, sign: f32) {
+        self.a.site = Site::Product;
+        let mut mine = match &edge.map {
+            Map::Dense(weight) => weight.row(j).iter().map(|w| sign * w).collect(),
+            map => {
+                let all = weights(map);
+                (0..all.len()).map(|i| if i == j { sign * all[j] } else { 0.0 }).collect::<Vec<f32>>()
             }
         };
-        let (n, relu) = match level {
-            Level::Hidden(index) => (self.chain.layers[*index].bias.len(), self.chain.layers[*index].relu),
-            Level::Input => (self.lower.len(), false),
-        };
-        let g_c = self.gamma(Self::constant_depth(n));
-        let mut lanes = vec![[const { Vec::new() }; 4]; LANES];
-        let mut out = Vec::new();
-        for (k, line) in lines.iter().enumerate() {
-            self.a.site = Site::Product;
-            let parts: Vec<f32> = row.planes.iter().map(|plane| plane[line.neuron]).collect();
-            let value = self.a.sum(&parts);
-            self.bad |= is_huge(value);
-            let lane = &mut lanes[k % LANES];
-            self.a.site = Site::Relax;
-            let negative = value < 0.0;
-            let next = self.a.mul(value, if negative { line.up } else { line.lo });
-            let (l, h) = (if relu { line.l.max(0.0) } else { line.l }, line.h);
-            let reach = l.abs().max(h.abs());
-            if matches!(level, Level::Hidden(_)) {
-                self.a.site = Site::Constants;
-                if negative {
-                    lane[0].push(self.a.mul(value, line.t));
-                    self.a.site = Site::Costs;
-                    lane[2].push(self.a.mul(-value, line.f));
-                }
-                self.a.site = Site::Constants;
-                lane[1].push(self.a.mul(next, line.bias));
-                self.a.site = Site::Costs;
-                lane[2].push(self.a.mul(next.abs(), line.e));
-                let rel = self.a.mul(self.charge(Term::Coefficients, row.rel), value.abs());
-                lane[2].push(self.a.mul(rel, reach));
-            }
-            self.a.site = Site::Bounds;
-            lane[3].push(self.a.mul(value, if negative { h } else { l }));
-            let unit = self.a.add(self.charge(Term::LastSum, g_c), self.charge(Term::Coefficients, row.rel));
-            let unit = self.a.mul(unit, value.abs());
-            lane[3].push(-self.a.mul(unit, reach));
-            out.push((line.neuron, next));
+        if let Some(held) = row.coefficients[place(edge.source)].take() {
+            mine = mine.into_iter().zip(held).map(|(a, b)| self.a.add(a, b)).collect();
         }
-        let bound = self.finish(row, &lanes, n, level);
-        if let Level::Hidden(index) = level {
-            self.product(row, &out, *index);
-        }
-        bound
+        row.coefficients[place(edge.source)] = Some(mine);
     }
 
-    fn finish(&mut self, row: &mut Row, lanes: &[[Vec<f32>; 4]], n: usize, level: &Level) -> f32 {
-        let sites = [Site::Constants, Site::Constants, Site::Costs, Site::Bounds];
-        let [x, y, z, w]: [Vec<f32>; 4] = std::array::from_fn(|c| {
-            self.a.site = sites[c];
-            lanes.iter().map(|lane| self.a.sum(&lane[c])).collect()
-        });
+    /// Relaxes a row at the input (0) or behind a layer and finishes it; the bound, and whether it is one of all that is pending.
+    fn level(&mut self, row: &mut Row, at: usize) -> Option<(f32, bool)> {
+        let cut = row.coefficients.iter().flatten().count() == 1;
+        let values = row.coefficients[at].take()?;
+        let lines = match at.checked_sub(1) {
+            Some(index) => self.bounds[index].lines.clone(),
+            None => self.box_lines(),
+        };
+        let parts = slices(values.len());
+        let share = lines.len().div_ceil(parts).max(1);
+        let mut next = vec![0.0; values.len()];
+        let mut partial: [Vec<f32>; 3] = Default::default();
+        for slice in lines.chunks(share) {
+            let mut pairs: [Vec<(f32, f32)>; 3] = Default::default();
+            for line in slice {
+                let value = values[line.neuron];
+                self.bad |= is_huge(value);
+                let side = line.sides[usize::from(value < 0.0)];
+                pairs[0].push((value, side.offset));
+                pairs[1].push((value.abs(), side.cost));
+                pairs[2].push((value, side.bound));
+                self.a.site = Site::Relax;
+                next[line.neuron] = self.a.mul(value, side.slope);
+            }
+            for ((pairs, partial), site) in pairs.iter().zip(&mut partial).zip([Site::Constants, Site::Costs, Site::Bounds]) {
+                self.a.site = site;
+                partial.push(self.a.dot(pairs));
+            }
+        }
+        row.coefficients[at] = Some(next);
+        Some((self.finish(row, &partial, values.len(), at), cut))
+    }
+
+    fn box_lines(&mut self) -> Vec<Line> {
+        self.a.site = Site::Lines;
+        let g_c = self.gamma(constant_depth(self.lower.len()));
+        let ends: Vec<(f32, f32)> = self.lower.iter().copied().zip(self.upper.iter().copied()).collect();
+        let line = |(neuron, (l, h)): (usize, (f32, f32))| {
+            let size = l.abs().max(h.abs());
+            let of = |bound: f32| Side { bound, ..Side::default() };
+            Line { neuron, sides: [of(self.moved(l, size, -1.0, g_c)), of(self.moved(h, size, 1.0, g_c))] }
+        };
+        ends.into_iter().enumerate().map(line).collect()
+    }
+
+    /// row_finish: the bound that this level gives.
+    fn finish(&mut self, row: &mut Row, [x, z, w]: &[Vec<f32>; 3], n: usize, at: usize) -> f32 {
         let (c, error) = (row.constant, row.error);
+        let d = self.u * (slices(n) + 8) as f32;
         self.a.site = Site::Costs;
-        let (size_x, size_y, size_w) = (self.a.sum(&x).abs(), self.a.sum(&y).abs(), self.a.sum(&w).abs());
-        let sizes = self.a.sum(&[c.abs(), size_x, size_y]);
-        let own = self.a.mul(self.charge(Term::Constant, 72.0 * self.u), sizes);
-        let cost = self.a.sum(&[&[error][..], &z, &[own, self.tiny]].concat());
-        let depth = Self::constant_depth(n);
-        let grow = round_up(1.0 + 2.0 * depth as f64 * f64::from(self.charge(Term::Grow, self.u)));
+        let (size_x, size_w) = (self.a.sum(x).abs(), self.a.sum(w).abs());
+        let sizes = self.a.add(c.abs(), size_x);
+        let own = self.a.mul(self.charge(Term::Constant, d), sizes);
+        let cost = self.a.sum(&[&[error][..], z, &[own, self.tiny]].concat());
+        let grow = self.grow(Term::Grow, constant_depth(n));
         let cost = self.a.mul(cost, grow);
         let sizes = self.a.add(c.abs(), size_w);
-        let own = self.a.mul(self.charge(Term::Bound, 72.0 * self.u), sizes);
+        let own = self.a.mul(self.charge(Term::Bound, d), sizes);
         let slack = self.a.sum(&[self.charge(Term::Carried, error), own, self.tiny]);
-        let slack = self.a.mul(slack, 1.0 + self.charge(Term::BoundGrow, 144.0 * self.u));
+        let grow = self.a.add(1.0, self.charge(Term::BoundGrow, 2.0 * d));
+        let slack = self.a.mul(slack, grow);
         self.a.site = Site::Bounds;
-        let bound = self.a.sum(&[&[c][..], &w, &[-slack]].concat());
+        let bound = self.a.sum(&[&[c][..], w, &[-slack]].concat());
         let bound = if self.off == Some(Term::Step) { bound } else { step_down(bound) };
-        if matches!(level, Level::Hidden(_)) {
+        if at > 0 {
             self.a.site = Site::Constants;
-            row.constant = self.a.sum(&[&[c][..], &x, &y].concat());
+            row.constant = self.a.sum(&[&[c][..], x].concat());
             row.error = cost;
             self.bad |= is_huge(row.constant) || is_huge(cost);
         }
@@ -446,20 +611,25 @@ impl<'a> Emulator<'a> {
         if is_huge(bound) { f32::MIN } else { bound }
     }
 
-    /// The coefficients on a layer's inputs, chunk by chunk of its active neurons.
-    fn product(&mut self, row: &mut Row, out: &[(usize, f32)], index: usize) {
+    /// The relaxed coefficients of a layer go through all of its edges and are added to what stands at their sources.
+    fn pushes(&mut self, row: &mut Row, at: usize) {
+        let Some(index) = at.checked_sub(1) else { return };
+        let Some(from) = row.coefficients[at].take() else { return };
         self.a.site = Site::Product;
-        let weight = &self.chain.layers[index].weight;
-        row.rel = 0.0;
-        row.planes = out
-            .chunks(CHUNK)
-            .map(|chunk| {
-                let column = |i: usize| chunk.iter().map(|&(j, a)| (a, weight[[j, i]])).collect::<Vec<_>>();
-                (0..weight.ncols()).map(|i| self.a.dot(&column(i))).collect()
-            })
-            .collect();
-        if row.planes.is_empty() {
-            row.planes.push(vec![0.0; weight.ncols()]);
+        let list: Vec<usize> = self.bounds[index].lines.iter().map(|line| line.neuron).collect();
+        for edge in &self.net.layers[index].edges {
+            let to = place(edge.source);
+            let held = row.coefficients[to].take();
+            let count = self.net.extent(edge.source).len();
+            let pushed = (0..count).map(|i| {
+                let pairs: Vec<(f32, f32)> = match &edge.map {
+                    Map::Dense(weight) => list.iter().map(|&j| (from[j], weight[[j, i]])).collect(),
+                    map => vec![(from[i], weights(map)[i])],
+                };
+                self.added(&pairs, held.as_ref().map(|held| held[i]))
+            });
+            let pushed = pushed.collect();
+            row.coefficients[to] = Some(pushed);
         }
     }
 }

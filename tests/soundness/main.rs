@@ -6,8 +6,12 @@
 mod arithmetic;
 #[path = "../common/mod.rs"]
 mod common;
+mod crown;
 mod device;
 mod emulated;
 mod emulator;
+mod images;
+mod layers;
 mod nets;
+mod smooth;
 mod terms;

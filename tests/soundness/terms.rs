@@ -11,7 +11,7 @@
 //! * `CostGrow`: the 4 roundings of e are part of `grow` too.
 
 use ndarray::Array2;
-use wavehull::graph::{Affine, Chain};
+use wavehull::graph::{Activation, Affine, Edge, Extent, Layer, Layers, Map, Source};
 
 use crate::arithmetic::{Direction, Policy, Site};
 use crate::emulator::{Emulator, Start, Term};
@@ -20,7 +20,7 @@ use crate::emulator::{Emulator, Start, Term};
 struct Case {
     name: &'static str,
     terms: &'static [Term],
-    chain: Chain,
+    net: Layers,
     lower: Vec<f32>,
     upper: Vec<f32>,
     row: Start,
@@ -35,6 +35,24 @@ fn affine(rows: usize, weight: &[f32], bias: &[f32], relu: bool) -> Affine {
         bias_abs: vec![0.0; rows].into(),
         relu,
     }
+}
+
+/// Layers behind each other.
+fn chain(layers: Vec<Affine>) -> Layers {
+    let input = Extent::flat(layers[0].weight.ncols());
+    let layer = |(index, affine): (usize, Affine)| Layer {
+        name: format!("layer {index}"),
+        extent: Extent::flat(affine.bias.len()),
+        edges: vec![Edge {
+            source: index.checked_sub(1).map_or(Source::Input, Source::Layer),
+            map: Map::Dense(affine.weight),
+            rel: affine.weight_rel,
+        }],
+        bias: affine.bias.to_vec(),
+        bias_abs: affine.bias_abs.to_vec(),
+        activation: if affine.relu { Activation::Relu } else { Activation::None },
+    };
+    Layers { input, layers: layers.into_iter().enumerate().map(layer).collect() }
 }
 
 /// The identity on `n` values, with a bias.
@@ -69,7 +87,7 @@ fn sums() -> Vec<Case> {
     let last = Case {
         name: "a long sum that cancels",
         terms: &[Term::LastSum, Term::IntervalProduct],
-        chain: Chain { layers: vec![affine(1, &w, &[0.0], false)] },
+        net: chain(vec![affine(1, &w, &[0.0], false)]),
         truth: exact(&w, &lower),
         lower,
         upper,
@@ -80,7 +98,7 @@ fn sums() -> Vec<Case> {
     let product = Case {
         name: "a product of matrices that cancels",
         terms: &[Term::Product, Term::Carried],
-        chain: Chain { layers: vec![affine(64, &column, &[0.0; 64], false), affine(1, &w, &[0.0], false)] },
+        net: chain(vec![affine(64, &column, &[0.0; 64], false), affine(1, &w, &[0.0], false)]),
         truth: exact(&w, &column),
         lower,
         upper,
@@ -90,8 +108,8 @@ fn sums() -> Vec<Case> {
     let biases = cancelling(64, 1.1);
     let bias = Case {
         name: "biases that cancel",
-        terms: &[Term::BiasSum],
-        chain: Chain { layers: vec![affine(64, &[2.0_f32.powi(-40); 64], &biases, false)] },
+        terms: &[Term::OffsetSum],
+        net: chain(vec![affine(64, &[2.0_f32.powi(-40); 64], &biases, false)]),
         truth: exact(&biases, &[1.0; 64]) + 64.0 * 2.0_f64.powi(-40),
         lower,
         upper,
@@ -108,7 +126,7 @@ fn tiny_addends() -> Vec<Case> {
     let constant = Case {
         name: "a constant under tiny biases",
         terms: &[Term::Constant],
-        chain: Chain { layers: (0..4).map(|_| shift(64, small, 0.0)).collect() },
+        net: chain((0..4).map(|_| shift(64, small, 0.0)).collect()),
         lower: lower.clone(),
         upper: upper.clone(),
         row: row(&[1.0; 64], large, 0.0),
@@ -117,7 +135,7 @@ fn tiny_addends() -> Vec<Case> {
     let bound = Case {
         name: "a constant beside tiny values",
         terms: &[Term::Bound],
-        chain: Chain { layers: vec![shift(64, 0.0, 0.0)] },
+        net: chain(vec![shift(64, 0.0, 0.0)]),
         lower,
         upper,
         row: row(&[1.0; 64], large, 0.0),
@@ -129,7 +147,7 @@ fn tiny_addends() -> Vec<Case> {
     let interval = Case {
         name: "a bias under tiny planes",
         terms: &[Term::IntervalBias],
-        chain: Chain { layers: vec![affine(1, &vec![1.0; n], &[large], false)] },
+        net: chain(vec![affine(1, &vec![1.0; n], &[large], false)]),
         lower,
         upper,
         row: row(&[1.0], 0.0, 0.0),
@@ -144,7 +162,7 @@ fn attained() -> Vec<Case> {
     let one = |layers: Vec<Affine>, name, terms, truth| {
         let (lower, upper) = point(1.0, 1);
         // The constant keeps the row below 0, so that no level decides it.
-        Case { name, terms, chain: Chain { layers }, lower, upper, row: row(&[1.0], -2.0, 0.0), truth: truth - 2.0 }
+        Case { name, terms, net: chain(layers), lower, upper, row: row(&[1.0], -2.0, 0.0), truth: truth - 2.0 }
     };
     let small = 1.0 - f64::from(off);
     let weight = Affine { weight_rel: off, ..shift(1, 0.0, 0.0) };
@@ -184,7 +202,7 @@ fn second_order() -> Vec<Case> {
     let slack = Case {
         name: "an error that is attained, beside tiny values",
         terms: &[Term::BoundGrow],
-        chain: Chain { layers: vec![shift(64, 0.0, 0.0)] },
+        net: chain(vec![shift(64, 0.0, 0.0)]),
         lower,
         upper,
         row: row(&[1.0; 64], 0.0, 1.000_000_1),
@@ -195,7 +213,7 @@ fn second_order() -> Vec<Case> {
     let grow = Case {
         name: "errors of ten layers that are all attained",
         terms: &[Term::Grow],
-        chain: Chain { layers: (0..10).map(|_| shift(32, 0.0, part)).collect() },
+        net: chain((0..10).map(|_| shift(32, 0.0, part)).collect()),
         lower,
         upper,
         row: row(&[1.0; 32], 0.0, 1.000_000_1),
@@ -205,7 +223,7 @@ fn second_order() -> Vec<Case> {
     let tiny = Case {
         name: "a coefficient that is flushed, on a large value",
         terms: &[Term::Tiny],
-        chain: Chain { layers: vec![affine(1, &[2.0_f32.powi(-80)], &[0.0], false)] },
+        net: chain(vec![affine(1, &[2.0_f32.powi(-80)], &[0.0], false)]),
         lower,
         upper,
         row: row(&[2.0_f32.powi(-80)], 0.0, 0.0),
@@ -238,7 +256,7 @@ impl Case {
     /// The highest bound of all policies.
     fn highest(&self, off: Option<Term>) -> f64 {
         let run = |policy| {
-            let emulator = Emulator::new(&self.chain, policy, off, true);
+            let emulator = Emulator::new(&self.net, policy, off, true);
             emulator.run(&self.lower, &self.upper, std::slice::from_ref(&self.row)).map(|b| f64::from(b[0]))
         };
         policies().into_iter().filter_map(run).fold(f64::MIN, f64::max)
