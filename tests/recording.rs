@@ -42,7 +42,7 @@ fn a_recording_reads_like_a_list_of_what_happens() {
     recording.read(c.binding());
     assert_eq!(
         recording.to_string(),
-        "clear 3328 bytes\ndispatch matmul_tiled [ABS_B=] 1x1x1\ncopy 256 bytes\nread 3328 bytes\n"
+        "clear 3328 bytes\ndispatch matmul_tiled [SIDE=64 DEPTH=16 QR=2 QC=1 INVOCATIONS=128 VECTORS=256 ABS_B=] 1x1x1\ncopy 256 bytes\nread 3328 bytes\n"
     );
     assert_eq!(recording.dispatches(), 1);
 }
