@@ -130,7 +130,8 @@ impl<'a> Crown<'a> {
             }
         }
         let ends = self.lower.iter().zip(&self.upper);
-        let corner: Vec<f64> = coefficients[0].iter().zip(ends).map(|(&a, (&l, &h))| if a < 0.0 { h } else { l }).collect();
+        let corner: Vec<f64> =
+            coefficients[0].iter().zip(ends).map(|(&a, (&l, &h))| if a < 0.0 { h } else { l }).collect();
         (constant + coefficients[0].iter().zip(&corner).map(|(a, x)| a * x).sum::<f64>(), corner)
     }
 

@@ -50,7 +50,9 @@ fn emulated_bounds_are_never_above_the_truth() {
         let truth = net.minimum(&lower, &upper, &form);
         let (l, h) = outward(&lower, &upper);
         for policy in policies(number as u64) {
-            let Some(bounds) = Emulator::new(&layers, policy, None, true).run(&l, &h, &[start(&form)]) else { continue };
+            let Some(bounds) = Emulator::new(&layers, policy, None, true).run(&l, &h, &[start(&form)]) else {
+                continue;
+            };
             assert!(f64::from(bounds[0]) <= truth, "net {number}: {} above {truth}\n{policy:?}\n{net:?}", bounds[0]);
             all += 1;
             tight += usize::from(truth - f64::from(bounds[0]) < 1e-3 * (1.0 + truth.abs()));

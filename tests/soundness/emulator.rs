@@ -385,7 +385,11 @@ impl<'a> Emulator<'a> {
             self.tiny,
         ];
         let total = self.a.sum(&parts);
-        let grow = self.a.sum(&[1.0, self.charge(Term::IntervalGrow, 16.0 * self.u), self.charge(Term::IntervalGrow, 2.0 * g)]);
+        let grow = self.a.sum(&[
+            1.0,
+            self.charge(Term::IntervalGrow, 16.0 * self.u),
+            self.charge(Term::IntervalGrow, 2.0 * g),
+        ]);
         let total = self.a.mul(total, grow);
         let (mut l, mut h) = (self.a.sum(&[s, bias, -total]), self.a.sum(&[s, bias, total]));
         if self.off != Some(Term::IntervalStep) {
@@ -435,8 +439,11 @@ impl<'a> Emulator<'a> {
             let slack = self.a.mul(self.charge(Term::Line, 4.0 * self.u), sizes);
             let slack = self.a.add(slack, if flat { 0.0 } else { self.tiny });
             let total = self.a.sum(&[part, offset, sign * slack]);
-            let factor =
-                [self.charge(Term::Product, g_k), self.charge(Term::Weight, weight_rel), self.charge(Term::Slope, self.u)];
+            let factor = [
+                self.charge(Term::Product, g_k),
+                self.charge(Term::Weight, weight_rel),
+                self.charge(Term::Slope, self.u),
+            ];
             let factor = self.a.sum(&factor);
             let product = self.a.mul(factor, size);
             let inner = self.a.add(product, self.charge(Term::BiasAbs, bias_abs));
@@ -561,7 +568,9 @@ impl<'a> Emulator<'a> {
                 self.a.site = Site::Relax;
                 next[line.neuron] = self.a.mul(value, side.slope);
             }
-            for ((pairs, partial), site) in pairs.iter().zip(&mut partial).zip([Site::Constants, Site::Costs, Site::Bounds]) {
+            for ((pairs, partial), site) in
+                pairs.iter().zip(&mut partial).zip([Site::Constants, Site::Costs, Site::Bounds])
+            {
                 self.a.site = site;
                 partial.push(self.a.dot(pairs));
             }
