@@ -36,9 +36,14 @@ fn networks_run_as_their_reference_does_and_alone_as_in_a_batch() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = ["data/mnist-standard.onnx", "data/mnist-robust.onnx", "tests/fixtures/gemm_relu.onnx"]
         .into_iter()
-        .chain(["tests/fixtures/normalised.onnx", "tests/fixtures/old_ir.onnx", "tests/fixtures/columns.onnx"]);
-    for file in files {
-        let (graph, _) = onnx::read(&root.join(file)).expect(file);
+        .chain(["tests/fixtures/normalised.onnx", "tests/fixtures/old_ir.onnx", "tests/fixtures/columns.onnx"])
+        .map(|file| root.join(file));
+    // Every operator and corner of its attributes, small.
+    let folder = std::fs::read_dir(root.join("tests/fixtures/operators")).expect("a folder of fixtures");
+    let operators = folder.flatten().map(|f| f.path()).filter(|f| f.extension().is_some_and(|e| e == "onnx"));
+    for path in files.chain(operators) {
+        let file = &*path.display().to_string();
+        let (graph, _) = onnx::read(&path).expect(file);
         let executor = Executor::new(gpu, &graph).expect(file);
         let batch = samples(33, graph.input_len());
         let outputs = executor.run(&batch.view(), &Control::default()).expect(file);

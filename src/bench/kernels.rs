@@ -362,14 +362,3 @@ fn scanned_rows(context: &Context<'_>, rows: usize, n: usize) -> Result<Done> {
     let bytes = 12.0 * (rows * n) as f64;
     context.measure(bytes, "B", &record, check)?.note(format!("{rows} x {n}")).done()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A tolerance that a wrong neighbour would pass checks nothing.
-    #[test]
-    fn tolerances_are_far_below_the_numbers() {
-        assert!(gamma(3 * 3 * 64) < 1e-4 && gamma(2 * 9 + COLUMNS / 64 + 9) < 2e-5 && U < 2e-7);
-    }
-}
