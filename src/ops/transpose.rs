@@ -47,7 +47,7 @@ pub fn record_windows<T: Element>(
     let most = usize::try_from(caps.max_binding / 4).unwrap_or(usize::MAX);
     // A window of x is a range of its rows from an aligned column on, and so is one of out.
     let (rows, columns) = (most / ld_x.max(1) / ALIGNED * ALIGNED, most / ld_out.max(1) / ALIGNED * ALIGNED);
-    let aligned = batch == 1 || (batch_stride(x) % ALIGNED == 0 && batch_stride(out) % ALIGNED == 0);
+    let aligned = batch == 1 || (batch_stride(x).is_multiple_of(ALIGNED) && batch_stride(out).is_multiple_of(ALIGNED));
     if rows == 0 || columns == 0 || !aligned {
         return Err(windows::too_big(bytes, caps.max_binding));
     }

@@ -18,19 +18,23 @@ pub(super) fn ranges(
     whole: &[Binding],
     max_binding: u64,
 ) -> Result<Vec<Range<usize>>> {
-    if whole.iter().all(|b| b.size <= max_binding) {
-        return Ok(vec![0..length]);
-    }
+    let step =
+        if whole.iter().all(|b| b.size <= max_binding) { length.max(1) } else { step(strides, whole, max_binding)? };
+    Ok((0..length).step_by(step).map(|start| start..length.min(start + step)).collect())
+}
+
+/// The longest range of an axis that fits, as [`ranges`] says.
+fn step(strides: &[usize], whole: &[Binding], max_binding: u64) -> Result<usize> {
     let most = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
     let shared_fits = strides.iter().zip(whole).all(|(&s, b)| s > 0 || b.size <= max_binding);
     let unit = (0..7).map(|power| 1 << power).find(|unit| strides.iter().all(|s| (s * unit).is_multiple_of(ALIGNED)));
     let unit = unit.unwrap_or(ALIGNED);
-    let step = strides.iter().filter(|&&s| s > 0).map(|s| most / s).min().unwrap_or(length) / unit * unit;
+    let step = strides.iter().filter(|&&s| s > 0).map(|s| most / s).min().unwrap_or(0) / unit * unit;
     if step == 0 || !shared_fits {
         let bytes = whole.iter().map(|b| b.size).max().unwrap_or(0);
         return Err(too_big(bytes, max_binding));
     }
-    Ok((0..length).step_by(step).map(|start| start..length.min(start + step)).collect())
+    Ok(step)
 }
 
 /// An operand's share of a range of an axis of this length.

@@ -1,4 +1,5 @@
 //! The cache file: a flat JSON object of strings.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "there are no files"))]
 
 use std::path::{Path, PathBuf};
 
