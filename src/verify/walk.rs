@@ -131,6 +131,8 @@ pub(super) struct Step {
     /// Where the coefficients on its values stand.
     pub slot: usize,
     pub window: Window,
+    /// The window is the whole layer.
+    pub whole: bool,
     /// Where those behind its lines go, if they are compacted.
     pub out: usize,
     /// No other coefficients are pending.
@@ -142,12 +144,12 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// A slice has whole places of a window, or single values of a whole layer; then come the slices, and own terms.
+    /// Roundings that a term of a row's constant meets: those of its slice, which has whole places of a window or single values of a
+    /// whole layer; then the slices, and own terms.
     pub fn constant_depth(&self) -> usize {
         let places = self.window.rows.size * self.window.columns.size;
-        let of_places = places.div_ceil(self.slices) * self.window.channels;
-        let of_values = self.window.len().div_ceil(self.slices);
-        of_places.max(of_values) + self.slices + 10
+        let (parts, each) = if self.whole { (self.window.len(), 1) } else { (places, self.window.channels) };
+        parts.div_ceil(self.slices) * each + self.slices + 10
     }
 }
 
@@ -314,7 +316,7 @@ impl Planner<'_> {
         let tile = word(super::network::tile(self.caps))?;
         self.shapes.push([tile, word(slices)?, 1, 0]);
         let grid = self.shapes.len() - 1 - walk.first_shape;
-        let mut step = Step { source, slot, window, out: slot, cut, slices, grid, pushes: Vec::new() };
+        let mut step = Step { source, slot, window, whole, out: slot, cut, slices, grid, pushes: Vec::new() };
         let Source::Layer(index) = source else {
             pending.slots[at] = None;
             return Ok(step);

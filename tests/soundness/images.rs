@@ -55,7 +55,14 @@ impl Sketch {
         output
     }
 
-    pub fn conv(&mut self, random: &mut Random, x: ValueId, channels: usize, kernel: [usize; 2], window: Window) -> ValueId {
+    pub fn conv(
+        &mut self,
+        random: &mut Random,
+        x: ValueId,
+        channels: usize,
+        kernel: [usize; 2],
+        window: Window,
+    ) -> ValueId {
         let shape = self.shape(x);
         let taps = kernel[0] * kernel[1] * shape[1];
         let w = self.constant(random, &[channels, shape[1], kernel[0], kernel[1]], 1.8 / (taps as f32).sqrt());

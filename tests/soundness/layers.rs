@@ -57,7 +57,11 @@ impl Case {
     fn describe(&self) -> String {
         let node = |n: &wavehull::graph::Node| {
             let shape = &self.graph.value(n.output).shape;
-            format!("{:?} {:?} -> {shape:?}", n.op, n.inputs.iter().map(|i| &self.graph.value(*i).shape).collect::<Vec<_>>())
+            format!(
+                "{:?} {:?} -> {shape:?}",
+                n.op,
+                n.inputs.iter().map(|i| &self.graph.value(*i).shape).collect::<Vec<_>>()
+            )
         };
         self.graph.nodes.iter().map(node).collect::<Vec<_>>().join("\n")
     }
@@ -180,7 +184,8 @@ fn check_samples(case: &Case, outcomes: &[Outcome], slack: f64, random: &mut Ran
         for x in points(case, at, &corner, random) {
             let y = case.graph.eval_f64_bounded(&x).unwrap();
             let form = &case.forms[at].coefficients;
-            let (value, error) = form.iter().zip(&y).fold((0.0, 0.0), |(v, e), (c, y)| (v + c * y.0, e + (c * y.1).abs()));
+            let (value, error) =
+                form.iter().zip(&y).fold((0.0, 0.0), |(v, e), (c, y)| (v + c * y.0, e + (c * y.1).abs()));
             let allowed = error + 1e-14 * (1.0 + value.abs()) + slack * (1.0 + value.abs());
             if margin > value + allowed {
                 return Err(format!("box {at}: a bound of {margin}, but {value} is reached\n{}", case.describe()));
