@@ -33,9 +33,10 @@ impl Span {
         Self { stride: 0, offset: 0, size }
     }
 
-    /// The span, or all of an axis of `length` if it is as long.
+    /// The span, or all of an axis of `length` if it is as long, or the same for all elements: the linear form of a given row
+    /// is kept where its window is the whole input.
     fn within(self, length: usize) -> Self {
-        if self.size >= length { Self::whole(length) } else { self }
+        if self.stride == 0 || self.size >= length { Self::whole(length) } else { self }
     }
 
     fn through(self, conv: &ConvShape, axis: usize) -> Self {
@@ -299,9 +300,14 @@ impl Planner<'_> {
             Some(index) => spread(&mut windows, &self.layers[index], Window::place(self.layers[index].extent)),
             None => windows[self.layers.len()] = self.layers.last().map(|layer| Window::whole(layer.extent)),
         }
-        for index in (0..self.layers.len()).rev() {
+        for (index, layer) in self.layers.iter().enumerate().rev() {
             if let Some(window) = windows[index + 1] {
-                spread(&mut windows, &self.layers[index], window);
+                // Products with dense and sparse maps read their terms by number: they need the whole layer.
+                let by_number =
+                    layer.edges.iter().any(|e| matches!(e.map, DeviceMap::Dense { .. } | DeviceMap::Sparse { .. }));
+                let window = if by_number { Window::whole(layer.extent) } else { window };
+                windows[index + 1] = Some(window);
+                spread(&mut windows, layer, window);
             }
         }
         windows

@@ -111,7 +111,8 @@ fn lines_of_smooth_functions_are_below_and_above_them_and_touch_them() {
                 "{NAME}: function {activation}, {} intervals: nearest points within {loosest:.1e}",
                 all.len()
             ));
-            assert!(loosest < 1e-5, "function {activation}: a line stays {loosest:e} away");
+            // Chords of the table of least offsets cost most in its first cell, 1 / (16384 e).
+            assert!(loosest < 6e-5, "function {activation}: a line stays {loosest:e} away");
         }
     }
 }
@@ -134,7 +135,7 @@ fn lines_of_smooth_functions_are_narrower_than_their_bounds() {
                 let [below, above] = lines.map(|[slope, offset, ..]| [slope, offset].map(f64::from));
                 let mean = |line: [f64; 2]| line[0] * 0.5 * (l + h) + line[1];
                 // Mean height of the strip between the lines, and of the rectangle of the bounds.
-                worst = worst.max((mean(above) - mean(below) - 2e-5) / (f(h) - f(l)));
+                worst = worst.max((mean(above) - mean(below) - 6e-5) / (f(h) - f(l)));
             }
             report += &format!(" {width}: {worst:.3}");
             assert!(worst < 0.75, "width {width}: the strip is {worst} of the rectangle");
