@@ -4,7 +4,7 @@
 mod common;
 
 use common::Random;
-use wavehull::graph::{Graph, Node, Op, Value, ValueId};
+use wavehull::graph::{Graph, Node, Op, Value, ValueId, Window};
 use wavehull::verify::{InputBox, Outcome, Property, Query, Row, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, ErrorKind, Gpu, Options};
 
@@ -190,4 +190,73 @@ fn splits_make_the_same_boxes_alone_and_in_company() {
         assert!(outcomes.iter().all(|o| o.boxes.is_none()), "nothing may be split");
         assert!(outcomes.iter().any(|o| matches!(o.verdict, Verdict::Unknown(_))), "and something stays open");
     }
+}
+
+/// A network over images with windows, a residual sum of paths with different strides and a smooth layer.
+fn image_network(random: &mut Random) -> Graph {
+    let mut graph = Graph {
+        name: "image".to_owned(),
+        values: vec![Value { name: "x".to_owned(), shape: vec![1, 2, 9, 11], constant: None }],
+        nodes: Vec::new(),
+        input: ValueId(0),
+        output: ValueId(0),
+    };
+    let constant = |graph: &mut Graph, random: &mut Random, shape: &[usize], scale: f32| {
+        let data = random.floats(shape.iter().product()).iter().map(|v| v * scale).collect();
+        let array = ArrayD::from_shape_vec(shape.to_vec(), data).expect("as many as the shape says");
+        let name = format!("c{}", graph.values.len());
+        graph.values.push(Value { name, shape: shape.to_vec(), constant: Some(Arc::new(array)) });
+        ValueId(graph.values.len() - 1)
+    };
+    let apply = |graph: &mut Graph, op: Op, inputs: Vec<ValueId>, shape: &[usize]| {
+        let output = ValueId(graph.values.len());
+        graph.values.push(Value { name: format!("v{}", output.0), shape: shape.to_vec(), constant: None });
+        graph.nodes.push(Node { name: format!("n{}", output.0), op, inputs, output });
+        graph.output = output;
+        output
+    };
+    let window = |strides: [usize; 2], pad: usize| {
+        Op::Conv(Window { strides, begin: [pad; 2], end: [pad; 2], dilations: [1; 2], groups: 1 })
+    };
+    let conv = |graph: &mut Graph, random: &mut Random, x: ValueId, op: Op, to: [usize; 4], k: usize| {
+        let from = graph.value(x).shape[1];
+        let w = constant(graph, random, &[to[1], from, k, k], 1.5 / (k as f32 * (from as f32).sqrt()));
+        let b = constant(graph, random, &[to[1]], 0.3);
+        apply(graph, op, vec![x, w, b], &to)
+    };
+    let a = conv(&mut graph, random, ValueId(0), window([1, 1], 1), [1, 6, 9, 11], 3);
+    let a = apply(&mut graph, Op::Relu, vec![a], &[1, 6, 9, 11]);
+    let b = conv(&mut graph, random, a, window([2, 2], 1), [1, 6, 5, 6], 3);
+    let b = apply(&mut graph, Op::Sigmoid, vec![b], &[1, 6, 5, 6]);
+    let b = conv(&mut graph, random, b, window([1, 1], 1), [1, 6, 5, 6], 3);
+    let c = conv(&mut graph, random, a, window([2, 2], 0), [1, 6, 5, 6], 1);
+    let sum = apply(&mut graph, Op::Add, vec![b, c], &[1, 6, 5, 6]);
+    let sum = apply(&mut graph, Op::Relu, vec![sum], &[1, 6, 5, 6]);
+    let flat = apply(&mut graph, Op::Reshape, vec![sum], &[1, 180]);
+    let w = constant(&mut graph, random, &[180, 4], 0.1);
+    apply(&mut graph, Op::MatMul, vec![flat, w], &[1, 4]);
+    graph
+}
+
+#[test]
+fn boxes_of_an_image_network_are_answered_alone_as_in_company_and_under_small_budgets() {
+    let name = "boxes_of_an_image_network_are_answered_alone_as_in_company_and_under_small_budgets";
+    let Some(gpu) = common::device(name, false) else { return };
+    let random = &mut Random::new(17);
+    let graph = image_network(random);
+    let crowd: Vec<Property> = (0..7).map(|i| property(198, 4, 1 + i % 3, 0.0, random)).collect();
+    let all: Vec<&Property> = crowd.iter().collect();
+    let together = essence(&verify(gpu, &graph, &all));
+    let alone: Vec<String> = crowd.iter().flat_map(|p| essence(&verify(gpu, &graph, &[p]))).collect();
+    assert_eq!(alone, together, "in one batch");
+    // Batches of fewer boxes, and walks with fewer rows than a layer has.
+    for budget in [4 << 20, 6 << 20, 12 << 20] {
+        let mut options = Options::default();
+        options.memory_budget = Some(budget);
+        let small = Gpu::open(&options).expect("it opened before");
+        assert_eq!(essence(&verify(&small, &graph, &all)), together, "{budget} bytes");
+        assert!(small.memory().peak <= budget, "{:?}", small.memory());
+    }
+    let margins: std::collections::BTreeSet<&String> = together.iter().collect();
+    assert!(margins.len() == crowd.len(), "different boxes have different margins: {together:?}");
 }

@@ -175,9 +175,10 @@ impl DeviceLayer {
         matches!(self.activation, Activation::Sigmoid | Activation::Tanh)
     }
 
-    /// Whether rows can tighten what intervals say: not for a layer whose sources are inputs alone (intervals are exact).
+    /// Whether rows can tighten what intervals say: not for a layer with one edge, from the input (intervals are exact).
     pub fn is_refinable(&self) -> bool {
-        self.activation != Activation::None && self.edges.iter().any(|edge| edge.source != Source::Input)
+        let above_input = self.edges.len() > 1 || self.edges.iter().any(|edge| edge.source != Source::Input);
+        self.activation != Activation::None && above_input
     }
 }
 
@@ -319,10 +320,12 @@ impl DeviceEdge {
                         all.push((to.place(row) as u32, column, sparse.weights[t]));
                     }
                 }
-                let (forward, longest) = DeviceSparse::new(gpu, target.len(), &mut all).await?;
-                all.iter_mut().for_each(|term| (term.0, term.1) = (term.1, term.0));
-                let (backward, longest_back) = DeviceSparse::new(gpu, source.len(), &mut all).await?;
-                (DeviceMap::Sparse { backward, forward }, [longest, longest_back])
+                sparse_map(gpu, [source, target], all).await?
+            }
+            // A vector and an image hold the same values in two orders.
+            Map::Diagonal(weights) if from != to => {
+                let term = |(j, &w): (usize, &f32)| (to.place(j) as u32, from.place(j) as u32, w);
+                sparse_map(gpu, [source, target], weights.iter().enumerate().map(term).collect()).await?
             }
             Map::Diagonal(weights) => {
                 let weights = to.to_device(weights);
@@ -331,6 +334,18 @@ impl DeviceEdge {
         };
         Ok(Self { source: edge.source, map, terms })
     }
+}
+
+/// A map of (row, column, weight) in the device's order.
+async fn sparse_map(
+    gpu: &Gpu,
+    [source, target]: [Extent; 2],
+    mut all: Vec<(u32, u32, f32)>,
+) -> Result<(DeviceMap, [usize; 2])> {
+    let (forward, longest) = DeviceSparse::new(gpu, target.len(), &mut all).await?;
+    all.iter_mut().for_each(|term| (term.0, term.1) = (term.1, term.0));
+    let (backward, longest_back) = DeviceSparse::new(gpu, source.len(), &mut all).await?;
+    Ok((DeviceMap::Sparse { backward, forward }, [longest, longest_back]))
 }
 
 async fn conv_map(gpu: &Gpu, conv: &Convolution) -> Result<(DeviceMap, [usize; 2])> {

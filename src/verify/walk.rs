@@ -32,9 +32,10 @@ impl Span {
         Self { stride: 0, offset: 0, size }
     }
 
-    /// The span, or all of an axis of `length` if it is as long.
+    /// The span, or all of an axis of `length` if it is as long, or the same for all elements: the linear form of a given row
+    /// is kept where its window is the whole input.
     fn within(self, length: usize) -> Self {
-        if self.size >= length { Self::whole(length) } else { self }
+        if self.stride == 0 || self.size >= length { Self::whole(length) } else { self }
     }
 
     fn through(self, conv: &ConvShape, axis: usize) -> Self {
@@ -130,6 +131,8 @@ pub(super) struct Step {
     /// Where the coefficients on its values stand.
     pub slot: usize,
     pub window: Window,
+    /// The window is the whole layer.
+    pub whole: bool,
     /// Where those behind its lines go, if they are compacted.
     pub out: usize,
     /// No other coefficients are pending.
@@ -141,12 +144,12 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// A slice has whole places of a window, or single values of a whole layer; then come the slices, and own terms.
+    /// Roundings that a term of a row's constant meets: those of its slice, which has whole places of a window or single values of a
+    /// whole layer; then the slices, and own terms.
     pub fn constant_depth(&self) -> usize {
         let places = self.window.rows.size * self.window.columns.size;
-        let of_places = places.div_ceil(self.slices) * self.window.channels;
-        let of_values = self.window.len().div_ceil(self.slices);
-        of_places.max(of_values) + self.slices + 10
+        let (parts, each) = if self.whole { (self.window.len(), 1) } else { (places, self.window.channels) };
+        parts.div_ceil(self.slices) * each + self.slices + 10
     }
 }
 
@@ -302,9 +305,14 @@ impl Planner<'_> {
             Some(index) => spread(&mut windows, &self.layers[index], Window::place(self.layers[index].extent)),
             None => windows[self.layers.len()] = self.layers.last().map(|layer| Window::whole(layer.extent)),
         }
-        for index in (0..self.layers.len()).rev() {
+        for (index, layer) in self.layers.iter().enumerate().rev() {
             if let Some(window) = windows[index + 1] {
-                spread(&mut windows, &self.layers[index], window);
+                // Products with dense and sparse maps read their terms by number: they need the whole layer.
+                let by_number =
+                    layer.edges.iter().any(|e| matches!(e.map, DeviceMap::Dense { .. } | DeviceMap::Sparse { .. }));
+                let window = if by_number { Window::whole(layer.extent) } else { window };
+                windows[index + 1] = Some(window);
+                spread(&mut windows, layer, window);
             }
         }
         windows
@@ -320,7 +328,7 @@ impl Planner<'_> {
         let groups = if whole { slices.div_ceil(lanes(self.caps)) } else { slices };
         self.shapes.push([tile, word(groups)?, 1, 0]);
         let grid = self.shapes.len() - 1 - walk.first_shape;
-        let mut step = Step { source, slot, window, out: slot, cut, slices, grid, pushes: Vec::new() };
+        let mut step = Step { source, slot, window, whole, out: slot, cut, slices, grid, pushes: Vec::new() };
         let Source::Layer(index) = source else {
             pending.slots[at] = None;
             return Ok(step);

@@ -58,7 +58,7 @@ impl<'a> Crown<'a> {
         let (lower, upper) = (lower.to_vec(), upper.to_vec());
         let mut crown = Self { net, maps: maps.collect(), lower, upper, bounds: Vec::new(), lines: Vec::new() };
         for (index, layer) in net.layers.iter().enumerate() {
-            let above_input = layer.edges.iter().any(|edge| edge.source != Source::Input);
+            let above_input = layer.edges.len() > 1 || layer.edges.iter().any(|edge| edge.source != Source::Input);
             let refined = layer.activation != Activation::None && above_input;
             let bounds = if refined { crown.back_substituted(index) } else { crown.interval(index) };
             crown.lines.push(bounds.iter().map(|&(l, h)| lines(layer.activation, l, h)).collect());
@@ -212,6 +212,7 @@ fn slope_below(l: f64, h: f64) -> f64 {
 fn offset_below(k: f64, l: f64, h: f64) -> f64 {
     let gap = |x: f64| logistic(x) - k * x;
     let s = 2.0 * k / (1.0 + (1.0 - 4.0 * k).max(0.0).sqrt());
-    let inner = if s > 0.0 { (s / (1.0 - s)).ln().clamp(l, h) } else { l };
+    // Back-substituted ends of a point may stand in the wrong order by a rounding.
+    let inner = if s > 0.0 { (s / (1.0 - s)).ln().max(l).min(h) } else { l };
     gap(l).min(gap(h)).min(gap(inner))
 }

@@ -1,6 +1,6 @@
 //! What the verifier claims of networks over images, on the device, against sampled points and against CROWN in f64.
 
-use wavehull::graph::{Graph, Layers, ValueId, Window};
+use wavehull::graph::{Graph, Layers, Map, ValueId, Window};
 use wavehull::verify::{Outcome, Property, Soundness, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, Gpu};
 
@@ -133,6 +133,36 @@ fn smooth_networks_agree_with_f64() {
 #[test]
 fn pools_and_dense_layers_between_images_agree_with_f64() {
     agree_on("pools_and_dense_layers_between_images_agree_with_f64", 33, 100, Kinds { smooth: false, ..ALL });
+}
+
+/// The comparison is sharp: with windows one row further down in the oracle alone, or one bias a little larger, it fails.
+#[test]
+fn a_shifted_window_and_a_changed_bias_are_noticed() {
+    let Some(gpu) = common::device("a_shifted_window_and_a_changed_bias_are_noticed", false) else { return };
+    let mut random = Random::new(37);
+    let (mut shifted, mut noticed) = (0, [0, 0]);
+    for _ in 0..30 {
+        let case = Case::random(&mut random, Kinds { smooth: false, pools: false, dense: false }, 3);
+        let changed = |change: &dyn Fn(&mut Layers) -> bool| {
+            let mut layers = case.layers.clone();
+            let done = change(&mut layers);
+            let (graph, boxes, forms) = (case.graph.clone(), case.boxes.clone(), case.forms.clone());
+            done.then_some(Case { graph, layers, boxes, forms })
+        };
+        let shift = |layers: &mut Layers| {
+            let mut maps = layers.layers.iter_mut().flat_map(|layer| &mut layer.edges).map(|edge| &mut edge.map);
+            let conv = maps.find_map(|map| if let Map::Conv(conv) = map { Some(conv) } else { None });
+            conv.map(|conv| conv.pad[0] += 1).is_some()
+        };
+        if let Some(case) = changed(&shift) {
+            shifted += 1;
+            noticed[0] += usize::from(agrees(gpu, &case).is_err());
+        }
+        let bias = |layers: &mut Layers| layers.layers.last_mut().map(|layer| layer.bias[0] += 0.01).is_some();
+        noticed[1] += changed(&bias).map_or(0, |case| usize::from(agrees(gpu, &case).is_err()));
+    }
+    // What is cut off by a dead ReLU cannot be noticed.
+    assert!(noticed[0] * 10 >= shifted * 7 && shifted > 15 && noticed[1] >= 22, "{noticed:?} of {shifted} and 30");
 }
 
 /// A sum of a layer that is an image and one that is a vector: the same values in two orders on the device.

@@ -12,6 +12,7 @@ mod emulated;
 mod emulator;
 mod images;
 mod layers;
+mod lines;
 mod nets;
 mod smooth;
 mod terms;

@@ -4,11 +4,14 @@
 //!
 //! * `Radius`, `IntervalGrow`: two roundings of a radius, and those of its sum, are at most half of `2g`, which stands
 //!   there twice; `g v` covers the centre's sum with `v` at least centre and radius together.
-//! * `IntervalStep`, `Step`: the last rounding is one of the D that g counts, and one of the 72 of a bound.
-//! * `Offset`, `OffsetSum`: t is off by at most 3u and its sum by one u an addition; `72u |X|` covers the 66 additions of
-//!   the end, and `g_k weight_sum`, with `weight_sum` at least t, the longer sums of wide layers.
+//! * `IntervalBias`: the bias meets three roundings; where it cancels against the centre, `g v` is at least as large, and elsewhere
+//!   whoever reads the bound pays `g_c` of it.
+//! * `IntervalStep`, `Step`: the last rounding is one of the D that g counts, and one of the eight more that d counts.
+//! * `Offset`, `Line`, `Smooth`: T is off by a few u of its parts; `g_c |T|` counts ten roundings more than its sum has, and where
+//!   the parts cancel, `g_k weight_sum` is at least four u of them.
 //! * `Slope`: g_k counts two roundings more than the product has.
-//! * `CostGrow`: the 4 roundings of e are part of `grow` too.
+//! * `CostGrow`, `GivenGrow`: the few roundings of a cost are part of `grow` too.
+//! * `Moved`: g_c counts ten roundings more than the sum of the bounds has.
 
 use ndarray::Array2;
 use wavehull::graph::{Activation, Affine, Edge, Extent, Layer, Layers, Map, Source};
@@ -105,15 +108,17 @@ fn sums() -> Vec<Case> {
         row: row(&[1.0], 0.0, 0.0),
     };
     let (lower, upper) = point(1.0, 1);
-    let biases = cancelling(64, 1.1);
+    // Long slices, for every offset is moved outward by 4u of itself.
+    let n = 8192;
+    let biases = cancelling(n, 1.1);
     let bias = Case {
         name: "biases that cancel",
         terms: &[Term::OffsetSum],
-        net: chain(vec![affine(64, &[2.0_f32.powi(-40); 64], &biases, false)]),
-        truth: exact(&biases, &[1.0; 64]) + 64.0 * 2.0_f64.powi(-40),
+        net: chain(vec![affine(n, &vec![2.0_f32.powi(-40); n], &biases, false)]),
+        truth: exact(&biases, &vec![1.0; n]) + n as f64 * 2.0_f64.powi(-40),
         lower,
         upper,
-        row: row(&[1.0; 64], 0.0, 0.0),
+        row: row(&vec![1.0; n], 0.0, 0.0),
     };
     vec![last, product, bias]
 }
@@ -121,16 +126,16 @@ fn sums() -> Vec<Case> {
 /// A large number and many tiny ones: every addition may cost a whole unit of the large one.
 fn tiny_addends() -> Vec<Case> {
     // Negative, so that no level decides the row.
-    let (large, small) = (-1.000_000_1, 2.0_f32.powi(-40));
+    let (large, small) = (-1.5, 2.0_f32.powi(-40));
     let (lower, upper) = point(small, 64);
     let constant = Case {
         name: "a constant under tiny biases",
         terms: &[Term::Constant],
-        net: chain((0..4).map(|_| shift(64, small, 0.0)).collect()),
+        net: chain((0..24).map(|_| shift(64, small, 0.0)).collect()),
         lower: lower.clone(),
         upper: upper.clone(),
         row: row(&[1.0; 64], large, 0.0),
-        truth: f64::from(large) + 64.0 * 5.0 * f64::from(small),
+        truth: f64::from(large) + 64.0 * 25.0 * f64::from(small),
     };
     let bound = Case {
         name: "a constant beside tiny values",
@@ -141,19 +146,7 @@ fn tiny_addends() -> Vec<Case> {
         row: row(&[1.0; 64], large, 0.0),
         truth: f64::from(large) + 64.0 * f64::from(small),
     };
-    // 512 planes, more than what the row pays on its way.
-    let n = 512 * 128;
-    let (lower, upper) = point(small, n);
-    let interval = Case {
-        name: "a bias under tiny planes",
-        terms: &[Term::IntervalBias],
-        net: chain(vec![affine(1, &vec![1.0; n], &[large], false)]),
-        lower,
-        upper,
-        row: row(&[1.0], 0.0, 0.0),
-        truth: f64::from(large) + n as f64 * f64::from(small),
-    };
-    vec![constant, bound, interval]
+    vec![constant, bound]
 }
 
 /// Errors of stored numbers that the real network attains.
@@ -198,26 +191,32 @@ fn attained() -> Vec<Case> {
 
 /// Errors whose own sums are rounded down, and subnormals.
 fn second_order() -> Vec<Case> {
-    let (lower, upper) = point(2.0_f32.powi(-40), 64);
+    let off = 1.5;
+    let (lower, upper) = point(1.0, 1);
+    // Sums in 64 slices, of next to nothing.
+    let n = 2048;
+    let neuron = Affine { bias_abs: vec![off].into(), ..affine(1, &vec![1.0; n], &[0.0], true) };
+    let small = vec![-(2.0_f32.powi(-40)); n];
     let slack = Case {
-        name: "an error that is attained, beside tiny values",
+        name: "a refined neuron's error that is attained, beside tiny values",
         terms: &[Term::BoundGrow],
-        net: chain(vec![shift(64, 0.0, 0.0)]),
+        net: chain(vec![affine(n, &small, &vec![0.0; n], false), neuron, affine(1, &[-1.0], &[0.0], false)]),
         lower,
         upper,
-        row: row(&[1.0; 64], 0.0, 1.000_000_1),
-        truth: 64.0 * 2.0_f64.powi(-40) - f64::from(1.000_000_1_f32),
+        row: row(&[1.0], 0.0, 0.0),
+        truth: -f64::from(off) + n as f64 * 2.0_f64.powi(-40),
     };
-    let (lower, upper) = point(0.0, 32);
-    let part = 0.99 * 2.0_f32.powi(-23);
+    let (lower, upper) = point(0.0, 1);
+    let (part, large) = (0.99 * 2.0_f32.powi(-23), 1.000_000_1_f32);
+    let errors = (0..60).map(|_| part).chain([large]);
     let grow = Case {
-        name: "errors of ten layers that are all attained",
+        name: "errors of sixty layers that are all attained",
         terms: &[Term::Grow],
-        net: chain((0..10).map(|_| shift(32, 0.0, part)).collect()),
+        net: chain(errors.map(|error| shift(1, 0.0, error)).collect()),
         lower,
         upper,
-        row: row(&[1.0; 32], 0.0, 1.000_000_1),
-        truth: -f64::from(1.000_000_1_f32) - 320.0 * f64::from(part),
+        row: row(&[1.0], 0.0, 0.0),
+        truth: -f64::from(large) - 60.0 * f64::from(part),
     };
     let (lower, upper) = point(-(2.0_f32.powi(38)), 1);
     let tiny = Case {
@@ -232,8 +231,60 @@ fn second_order() -> Vec<Case> {
     vec![slack, grow, tiny]
 }
 
+/// `count` paths beside a direct one, all from layer 0 to the last layer; each multiplies by `small`.
+fn paths(count: usize, small: f32, activation: Activation) -> Vec<Layer> {
+    let edge = |source: Source, weight: f32| Edge { source, map: Map::Diagonal(vec![weight]), rel: 0.0 };
+    let layer = |index: usize, edges: Vec<Edge>, activation: Activation| Layer {
+        name: format!("layer {index}"),
+        extent: Extent::flat(1),
+        edges,
+        bias: vec![0.0],
+        bias_abs: vec![0.0],
+        activation,
+    };
+    let first = layer(0, vec![edge(Source::Input, 1.0)], Activation::None);
+    let between = (1..=count).map(|index| layer(index, vec![edge(Source::Layer(0), small)], Activation::None));
+    let sum = layer(count + 1, (0..=count).map(|index| edge(Source::Layer(index), 1.0)).collect(), activation);
+    std::iter::once(first).chain(between).chain([sum]).collect()
+}
+
+/// Coefficients that many paths add to, each a little of it.
+fn merges() -> Vec<Case> {
+    let (count, small) = (400, 2.0_f32.powi(-40));
+    let rest = count as f64 * f64::from(small);
+    let (lower, upper) = point(-1.0, 1);
+    let writes = Case {
+        name: "many paths to one layer",
+        terms: &[Term::Writes],
+        net: Layers { input: Extent::flat(1), layers: paths(count, -small, Activation::None) },
+        lower,
+        upper,
+        row: row(&[1.0], 0.0, 0.0),
+        truth: -(1.0 - rest),
+    };
+    let mut layers = paths(count, -small, Activation::Relu);
+    layers.push(Layer {
+        name: "the last".to_owned(),
+        extent: Extent::flat(1),
+        edges: vec![Edge { source: Source::Layer(count + 1), map: Map::Diagonal(vec![-1.0]), rel: 0.0 }],
+        bias: vec![0.0],
+        bias_abs: vec![0.0],
+        activation: Activation::None,
+    });
+    let start = Case {
+        name: "a refined neuron of many paths from one layer",
+        terms: &[Term::StartWrites],
+        net: Layers { input: Extent::flat(1), layers },
+        lower: vec![-1.0],
+        upper: vec![1.0],
+        row: row(&[1.0], -2.0, 0.0),
+        truth: -(1.0 - rest) - 2.0,
+    };
+    vec![writes, start]
+}
+
 fn cases() -> Vec<Case> {
-    [sums(), tiny_addends(), attained(), second_order()].into_iter().flatten().collect()
+    [sums(), tiny_addends(), attained(), second_order(), merges()].into_iter().flatten().collect()
 }
 
 /// Roundings in one direction everywhere or at one site, in index order, positive terms first, or shuffled.
