@@ -11,6 +11,7 @@
 // WALK, MOVED, ABS, ACCUMULATE, precision and geometry as in map_dense.wgsl; first and end count terms as tap * a_c + channel.
 //   y covers the channels of c, z its positions. MIXED needs TN = 4; rows[r].w = the element that row r bounds, whose position is
 //   (w / (p.t_w t_c), w / t_c % p.t_w), t_c = p.t_c.
+// Races: own elements.
 // Tried on a 2-core software device: lanes along positions instead of columns make taps diverge where the stride is 2.
 
 struct Params {
