@@ -258,11 +258,21 @@ pub(super) fn claims(query: &Query, margins: &[f32]) -> Vec<Option<Claim>> {
         .collect()
 }
 
-/// Lower slopes as relax_neurons.wgsl chose them from these bounds, and the bounds of refined neurons.
-pub(super) fn layer_proof(lower: &[f32], upper: &[f32], refined: Option<&[u32]>) -> LayerProof {
-    let slopes = lower.iter().zip(upper).map(|(&l, &h)| if l >= 0.0 || h > -l { 1.0 } else { 0.0 }).collect();
+/// Lower slopes as relax_neurons.wgsl chose them from these bounds (those of smooth functions, lower and upper, as it tells), and the
+/// bounds of refined neurons.
+pub(super) fn layer_proof(
+    lower: &[f32],
+    upper: &[f32],
+    refined: Option<&[u32]>,
+    slopes: Option<[&[f32]; 2]>,
+) -> LayerProof {
     let refined = refined.map_or_else(Vec::new, |flags| {
         (0..flags.len()).filter(|&j| flags[j] != 0).map(|j| (j, f64::from(lower[j]), f64::from(upper[j]))).collect()
     });
+    let wide = |slopes: &[f32]| slopes.iter().map(|&slope| f64::from(slope).clamp(0.0, 1.0)).collect();
+    if let Some([low, high]) = slopes {
+        return LayerProof { slopes: wide(low), upper: wide(high), refined };
+    }
+    let slopes = lower.iter().zip(upper).map(|(&l, &h)| if l >= 0.0 || h > -l { 1.0 } else { 0.0 }).collect();
     LayerProof { slopes, upper: vec![], refined }
 }

@@ -380,32 +380,42 @@ impl Verifier {
         control: &Control,
     ) -> Result<()> {
         let mut recording = Recording::new();
-        let relus: Vec<usize> =
+        let curved: Vec<usize> =
             (0..self.net.layers.len()).filter(|&k| self.net.layers[k].activation != Activation::None).collect();
-        let tickets: Vec<_> = relus
+        let tickets: Vec<_> = curved
             .iter()
             .map(|&k| {
                 let state = &bounds.layers[k];
                 let refined =
                     (full && self.net.layers[k].is_refinable()).then(|| state.refined.record_read(&mut recording));
-                (state.lower.record_read(&mut recording), state.upper.record_read(&mut recording), refined)
+                let lines = self.net.layers[k].is_smooth().then(|| state.lines.record_read(&mut recording));
+                (state.lower.record_read(&mut recording), state.upper.record_read(&mut recording), refined, lines)
             })
             .collect();
         let mut output = self.gpu.run_async(&recording, control).await?;
         let mut layers = Vec::new();
-        for (&k, (lower, upper, refined)) in relus.iter().zip(tickets) {
+        for (&k, (lower, upper, refined, lines)) in curved.iter().zip(tickets) {
             let (state, order) = (&bounds.layers[k], Order(self.net.layers[k].extent));
             let refined = refined.map(|ticket| order.to_onnx(&state.refined.take(&mut output, ticket)));
             let (lower, upper) = (state.lower.take(&mut output, lower), state.upper.take(&mut output, upper));
-            layers.push((order.to_onnx(&lower), order.to_onnx(&upper), refined));
+            // Two lines a neuron, of which a proof needs the slopes: each is four numbers and starts with it.
+            let slopes = lines.map(|ticket| state.lines.take(&mut output, ticket)).map(|lines| {
+                let side = |first: usize| lines.chunks(8).map(|line| line[first]).collect::<Vec<f32>>();
+                [order.to_onnx(&side(0)), order.to_onnx(&side(4))]
+            });
+            layers.push((order.to_onnx(&lower), order.to_onnx(&upper), refined, slopes));
         }
         for &(place, i) in held {
-            let of_layer = |(lower, upper, refined): &(Vec<f32>, Vec<f32>, Option<Vec<u32>>), n: usize| {
-                let at = place * n..(place + 1) * n;
-                let flags = refined.as_ref().map(|flags| &flags[at.clone()]);
-                layer_proof(&lower[at.clone()], &upper[at.clone()], flags)
-            };
-            let proofs = layers.iter().zip(&relus).map(|(l, &k)| of_layer(l, self.net.layers[k].len())).collect();
+            let of_layer =
+                |((lower, upper, refined, slopes), &k): (&(Vec<f32>, Vec<f32>, Option<Vec<u32>>, _), &usize)| {
+                    let n = self.net.layers[k].len();
+                    let at = place * n..(place + 1) * n;
+                    let flags = refined.as_ref().map(|flags| &flags[at.clone()]);
+                    let slopes: &Option<[Vec<f32>; 2]> = slopes;
+                    let slopes = slopes.as_ref().map(|[low, high]| [&low[at.clone()], &high[at.clone()]]);
+                    layer_proof(&lower[at.clone()], &upper[at.clone()], flags, slopes)
+                };
+            let proofs = layers.iter().zip(&curved).map(of_layer).collect();
             let claims = open[i].bounds.iter().flatten().copied().collect();
             open[i].proof = Some(QueryProof { layers: proofs, claims });
         }
