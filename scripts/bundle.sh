@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs the release program and the test binaries into bundle/ for a Linux machine with a GPU and no Rust.
-# There `bundle/run.sh [OUTPUT FOLDER]` runs doctor, the tests with a device required, and the benchmarks.
+# Packs the release program, the device tests and the peers into one folder for a Linux machine with a GPU and nothing else:
+# no Rust, no package to install, a Vulkan driver at most. There `bundle/run.sh OUTPUT` does all in under ten minutes.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,66 +9,135 @@ source "$ROOT/scripts/lib/common.sh"
 # shellcheck source=scripts/lib/device.sh
 source "$ROOT/scripts/lib/device.sh"
 
-[[ $# == 0 ]] || { say "usage: ./scripts/bundle.sh (no arguments)" && exit 2; }
+readonly MOST_MIB=50 # of a bundle without instances
+
+usage() {
+    cat <<'TEXT'
+usage: ./scripts/bundle.sh [--instances FOLDER] [TARGET]
+
+Makes the folder TARGET (default: bundle/ of this project), under 50 MiB: the program, the device tests as one binary, the
+library's own tests, the peers of benches/peers, data, the Vulkan loader, and run.sh. Copy it to the machine and run
+TARGET/run.sh OUTPUT there.
+
+  --instances FOLDER  put verification instances in, laid out as scripts/get-vnncomp.sh does it (FOLDER/NAME/instances.csv)
+  -h, --help          this text
+
+exit codes: 0 the bundle is ready; 1 it is too large; 2 wrong usage; 4 the machine lacks something
+TEXT
+}
+
+instances=
+target=$ROOT/bundle
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --instances)
+            [[ $# -ge 2 ]] || { say "--instances needs a folder" && exit 2; }
+            compgen -G "$2/*/instances.csv" >/dev/null || { say "no instances.csv in a folder of $2" && exit 2; }
+            instances=$2
+            shift
+            ;;
+        -h | --help) usage && exit 0 ;;
+        -*) say "unknown option '$1'" && usage >&2 && exit 2 ;;
+        *) target=$1 ;;
+    esac
+    shift
+done
+if [[ -e $target && ! -e $target/run.sh ]] && [[ -n $(ls -A "$target") ]]; then
+    say "$target is there and is no bundle: name another folder"
+    exit 2
+fi
+
+# device_tests: names of the integration tests that need a device and nothing of Cargo's, one a line.
+device_tests() {
+    local path name
+    for path in "$ROOT"/tests/*; do
+        name=$(basename "$path" .rs)
+        [[ $name != common ]] && grep -rqs 'mod common;' "$path" || continue
+        # Those that start the program want it where Cargo built it.
+        grep -rqs CARGO_BIN_EXE "$path" || printf '%s\n' "$name"
+    done
+}
+
+# one_test_binary COPY: makes the device tests modules of one test, COPY/tests/device.rs. Linked once they take an eighth of the
+# space, and none of them may know the path of this project any more.
+one_test_binary() {
+    local copy=$1 name file
+    : >"$copy/tests/device.rs"
+    while IFS= read -r name; do
+        if [[ -d $copy/tests/$name ]]; then file=$name/main.rs; else file=$name.rs; fi
+        printf '#[path = "%s"]\nmod %s;\n' "$file" "$name" >>"$copy/tests/device.rs"
+        find "$copy/tests/$name" "$copy/tests/$name.rs" -name '*.rs' -exec \
+            sed -i -E "s/(^|[^\$[:alnum:]_])crate::/\1crate::$name::/g" {} + 2>/dev/null || true
+    done
+    while IFS= read -r file; do
+        sed -i 's/env!("CARGO_MANIFEST_DIR")/"."/g' "$file"
+    done < <(grep -rl --include='*.rs' 'env!("CARGO_MANIFEST_DIR")' "$copy/tests")
+    # Cargo takes the library's objects from this project's own build, so the copy of src/ must stay as it is.
+    if grep -rq --include='*.rs' 'env!("CARGO_MANIFEST_DIR")' "$copy/src"; then
+        say "note: unit tests under src/ that read files of the project will not find them on another machine"
+    fi
+}
+
+# executable TARGET-NAME: the path of a test binary in Cargo's messages on stdin.
+executable() { grep '"profile":{[^}]*"test":true' | grep "\"name\":\"$1\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | head -n 1; }
+
+# slim FILE TARGET: copies without symbols and debug information, most of a binary's size; panics still name file and line.
+slim() { strip --strip-all -o "$2" "$1" 2>/dev/null || cp "$1" "$2"; }
+
+write_readme() {
+    local libc
+    libc=$(objdump -T "$target/wavehull" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1) || true
+    cat >"$target/README.txt" <<TEXT
+Wavehull $("$target/wavehull" --version | cut -d ' ' -f 2), for $(uname -s) on $(uname -m)${libc:+, needs ${libc/_/ } or newer}.
+
+./run.sh OUTPUT runs everything in under ten minutes and writes JSON and logs to OUTPUT as it goes; ./run.sh --help says more.
+TEXT
+}
+
 cd "$ROOT"
 require_rust
-
-# slim FILE TARGET: copies without debug information, most of a binary's size.
-slim() { strip --strip-debug -o "$2" "$1" 2>/dev/null || cp "$1" "$2"; }
-
-cargo build --release --locked --bin wavehull >&2
-messages=$(cargo test --release --locked --no-run --message-format=json)
-rm -rf bundle
-mkdir -p bundle/tests bundle/lib
-slim "${CARGO_TARGET_DIR:-target}/release/wavehull" bundle/wavehull
-while IFS= read -r binary; do
-    # Cargo's names end in a hash of 16 digits. The program's own unit tests need no GPU and share the library's name.
-    slim "$binary" "bundle/tests/$(basename "$binary" | sed -E 's/-[0-9a-f]{16}$//')"
-done < <(grep '"test":true' <<<"$messages" | grep -v '"kind":\["bin"\]' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
-cp -r data bundle/ 2>/dev/null || true
-cp -r benches/peers bundle/ 2>/dev/null || true
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
+mkdir -p "$CARGO_TARGET_DIR"
+CARGO_TARGET_DIR=$(cd "$CARGO_TARGET_DIR" && pwd)
+copy=$CARGO_TARGET_DIR/bundle-source
+rm -rf "$copy"
+mkdir "$copy"
+# Times of files are kept, so that a second bundle compiles only what changed.
+cp -a Cargo.toml Cargo.lock README.md src shaders tests benches examples data docs "$copy"
+device_tests >"$copy/steps.txt"
+one_test_binary "$copy" <"$copy/steps.txt"
+rm -rf "$target"
+mkdir -p "$target/lib" "$target/benches" "$target/scripts" "$target/tests"
+(cd "$copy" && cargo build --release --locked --bin wavehull) >&2
+# At once: the tests have it built again, with what only they need of naga.
+slim "$CARGO_TARGET_DIR/release/wavehull" "$target/wavehull"
+messages=$(cd "$copy" && cargo test --release --locked --no-run --lib --test device --message-format=json)
+slim "$(executable device <<<"$messages")" "$target/device-tests"
+slim "$(executable wavehull <<<"$messages")" "$target/library-tests"
+cp "$copy/steps.txt" "$target/tests/steps.txt"
+cp -r data "$target/"
+cp -r tests/fixtures "$target/tests/"
+cp -r benches/peers "$target/benches/"
+cp scripts/*.py "$target/scripts/"
+cp scripts/lib/bundle-run.sh "$target/run.sh"
+chmod +x "$target/run.sh"
+find "$target" -name __pycache__ -prune -exec rm -rf {} +
 # Bare machines have a GPU driver but no Vulkan loader; it depends on the C library only.
-if loader=$(find_library libvulkan.so.1); then cp -L "$loader" bundle/lib/; fi
-
-cat >bundle/run.sh <<'RUN'
-#!/usr/bin/env bash
-# Runs doctor, tests and benchmarks; writes OUTPUT/{doctor,bench}.json, OUTPUT/run.log and OUTPUT/summary.txt as it goes.
-set -uo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-output=$(mkdir -p "${1:-$here/out}" && cd "${1:-$here/out}" && pwd) || exit 4
-cd "$here" || exit 4
-export WAVEHULL_REQUIRE_GPU=1 CARGO_MANIFEST_DIR=$here
-known() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q "$1"; }
-known 'libvulkan.so.1 ' || export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-# Containers often bring NVIDIA's libraries without the manifest by which the Vulkan loader finds them.
-if [[ -z ${VK_DRIVER_FILES:-} ]] && ! grep -qs nvidia /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json; then
-    for library in libGLX_nvidia.so.0 libEGL_nvidia.so.0; do
-        known "$library" || continue
-        printf '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s", "api_version": "1.3.0"}}\n' \
-            "$library" >"$output/nvidia_icd.json"
-        export VK_DRIVER_FILES=$output/nvidia_icd.json
-        break
-    done
+if loader=$(find_library libvulkan.so.1); then
+    cp -L "$loader" "$target/lib/"
+else
+    say "note: no libvulkan.so.1 here, so the bundle has none: the machine must bring its own"
 fi
-failures=0
-step() { # step NAME OUTPUT COMMAND...
-    local name=$1 target=$2 began=$SECONDS rc=0
-    shift 2
-    echo "== $name" | tee -a "$output/run.log"
-    timeout "${STEP_LIMIT:-300}" "$@" >"$target" 2>>"$output/run.log" || rc=$?
-    [[ $rc == 0 ]] || failures=$((failures + 1))
-    echo "$name: exit code $rc, $((SECONDS - began)) s" | tee -a "$output/summary.txt"
-}
-: >"$output/run.log"
-: >"$output/summary.txt"
-step doctor "$output/doctor.json" ./wavehull doctor --json
-for binary in tests/*; do
-    step "$binary" "$output/$(basename "$binary").txt" "./$binary" --show-output
-    grep -E '^(test .*FAILED|test result|skipped:)' "$output/$(basename "$binary").txt" | tee -a "$output/summary.txt"
-done
-step bench "$output/bench.json" ./wavehull bench --json
-echo "$failures steps failed" | tee -a "$output/summary.txt"
-[[ $failures == 0 ]]
-RUN
-chmod +x bundle/run.sh
-say "bundle/ is ready ($(du -sh bundle | cut -f1)): copy it to the machine and run bundle/run.sh"
+write_readme
+
+size=$(du -sm "$target" | cut -f 1)
+if [[ $size -ge $MOST_MIB ]]; then
+    say "the bundle has $size MiB, more than $MOST_MIB"
+    say "help: look for what grew with: du -a $target | sort -n | tail"
+    exit 1
+fi
+if [[ -n $instances ]]; then
+    mkdir -p "$target/shared/vnncomp"
+    cp -r "$instances"/. "$target/shared/vnncomp"
+fi
+say "$target is ready ($size MiB without instances): copy it to the machine and run its run.sh OUTPUT"

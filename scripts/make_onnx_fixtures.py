@@ -117,6 +117,12 @@ def networks():
         node("MaxPool", ["p2"], ["p3"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
         node("MaxPool", ["p3"], ["y"], kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER"),
     ], [], [1, 2, 11, 10])  # fmt: skip
+    yield "max_pool_half", model([
+        node("MaxPool", ["x"], ["y"], kernel_shape=[2, 3], strides=[2, 3], ceil_mode=1),
+    ], [], [1, 1, 1, 2])  # fmt: skip
+    yield "average_pool_half", model([
+        node("AveragePool", ["x"], ["y"], kernel_shape=[2, 4], strides=[2, 3], ceil_mode=1),
+    ], [], [1, 1, 1, 6])  # fmt: skip
     yield "average_pool", model([
         node("AveragePool", ["x"], ["p1"], kernel_shape=[3, 2], strides=[2, 1], pads=[1, 1, 2, 0]),
         node("AveragePool", ["p1"], ["p2"], kernel_shape=[3, 3], pads=[1, 1, 1, 2], count_include_pad=1),

@@ -5,7 +5,7 @@ mod common;
 
 use common::Random;
 use wavehull::graph::{Graph, Node, Op, Value, ValueId, Window};
-use wavehull::verify::{InputBox, Outcome, Property, Query, Row, Verifier, VerifyOptions};
+use wavehull::verify::{InputBox, Outcome, Property, Query, Row, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, ErrorKind, Gpu, Options};
 
 use ndarray::ArrayD;
@@ -138,6 +138,58 @@ fn thousands_of_boxes_with_many_rows_are_cut_into_batches() {
     let outcomes = verify(gpu, &graph, &[&crowd]);
     assert_eq!(outcomes.len(), 1, "one property, one outcome");
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
+
+/// A property of a wide box whose one row stays above `gap` times its range at the points that were tried.
+fn wide(graph: &Graph, gap: f64, random: &mut Random) -> Property {
+    let mut property = property(3, 2, 1, 0.0, random);
+    let Query { input, unsafe_if } = &mut property.queries[0];
+    input.hi = input.lo.iter().map(|l| l + 1.0).collect();
+    input.hi_out = input.hi.clone();
+    let row = &mut unsafe_if[0][0];
+    let value = |random: &mut Random| {
+        let x: Vec<f64> = input.lo.iter().map(|l| l + 0.5 + 0.5 * random.unit()).collect();
+        let y = graph.eval_f64(&x).expect("a point of the box");
+        row.coefficients.iter().map(|&(j, c)| c * y[j]).sum::<f64>()
+    };
+    let values: Vec<f64> = (0..2000).map(|_| value(random)).collect();
+    let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+    row.constant = gap * (most - least) - least;
+    property
+}
+
+#[test]
+fn splits_make_the_same_boxes_alone_and_in_company() {
+    let Some(gpu) = common::device("splits_make_the_same_boxes_alone_and_in_company", false) else { return };
+    let random = &mut Random::new(23);
+    let graph = network(&[3, 24, 24, 2], random);
+    let crowd: Vec<Property> = (0..6).map(|i| wide(&graph, if i == 5 { -0.05 } else { 0.1 }, random)).collect();
+    let mut options = VerifyOptions::default();
+    options.cap = Some(std::time::Duration::from_secs(300));
+    let verifier = Verifier::new(gpu, &graph, options.clone()).expect("layers");
+    let run = |properties: &[&Property]| verifier.verify(properties, &Control::default()).expect("it runs");
+    let together = run(&crowd.iter().collect::<Vec<_>>());
+    for (index, (property, outcome)) in crowd.iter().zip(&together).enumerate() {
+        let alone = &run(&[property])[0];
+        assert_eq!(outcome.verdict == Verdict::Holds, index != 5, "property {index}: {:?}", outcome.verdict);
+        if index != 5 {
+            assert_eq!(alone.verdict, outcome.verdict, "property {index}");
+            assert_eq!((alone.boxes, alone.margin), (outcome.boxes, outcome.margin), "property {index}");
+        }
+    }
+    assert!(matches!(together[5].verdict, Verdict::Violated(_)), "{:?}", together[5].verdict);
+    let split = together.iter().filter(|o| o.boxes.is_some_and(|boxes| boxes.done > 1 && boxes.left == 0)).count();
+    assert!(split >= 3, "only {split} of the properties needed splits");
+
+    // Boxes with more inputs than may vary are left alone, and so is everything without a cap.
+    for (cap, inputs) in [(options.cap, 2), (None, 20)] {
+        options.cap = cap;
+        options.split_inputs = inputs;
+        let verifier = Verifier::new(gpu, &graph, options.clone()).expect("layers");
+        let outcomes = verifier.verify(&crowd.iter().collect::<Vec<_>>(), &Control::default()).expect("it runs");
+        assert!(outcomes.iter().all(|o| o.boxes.is_none()), "nothing may be split");
+        assert!(outcomes.iter().any(|o| matches!(o.verdict, Verdict::Unknown(_))), "and something stays open");
+    }
 }
 
 /// A network over images with windows, a residual sum of paths with different strides and a smooth layer.

@@ -364,6 +364,16 @@ fn lists_are_compared_with_their_verdicts() {
     assert_eq!((&json["instances"][0]["row"], &json["instances"][0]["result"]), (&Json::from(2), &Json::from("sat")));
     folder.run(&["verify", "--instances", "plain.csv", "--only", "nothing"]).expect(2, &["E0201", "--only"]);
 
+    // A cap splits: the corners of the box, where Y_0 reaches 2, cannot be excluded however small their boxes are.
+    let ran = folder.run(&["verify", "--instances", "good.csv", "--only", "tight", "--cap", "5"]);
+    ran.expect(0, &[]);
+    assert!(ran.stdout.contains("row 3: net.onnx, tight.vnnlib: boxes: "), "{ran:?}");
+    let ran = folder.run(&["verify", "net.onnx", "tight.vnnlib", "--cap", "5", "--json"]).expect(3, &[]).json();
+    let boxes = &ran["instances"][0]["boxes"];
+    let count = |name: &str| boxes[name].as_u64().expect("a count");
+    assert!(count("left") > 0 && count("done") > 0 && count("bounded") >= count("done"), "{boxes}");
+    folder.run(&["verify", "net.onnx", "tight.vnnlib", "--split-inputs", "3"]).expect(2, &["--cap"]);
+
     folder.write("wrong.csv", "onnx,vnnlib,verdict\nnet.onnx,holds.vnnlib,sat\nnone.onnx,holds.vnnlib,unsat\n");
     let json = folder.run(&["verify", "--instances", "wrong.csv", "--json"]).expect(5, &[]).json();
     assert_eq!((&json["summary"]["wrong"], &json["summary"]["error"]), (&Json::from(1), &Json::from(1)), "{json}");

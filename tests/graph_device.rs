@@ -36,9 +36,14 @@ fn networks_run_as_their_reference_does_and_alone_as_in_a_batch() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = ["data/mnist-standard.onnx", "data/mnist-robust.onnx", "tests/fixtures/gemm_relu.onnx"]
         .into_iter()
-        .chain(["tests/fixtures/normalised.onnx", "tests/fixtures/old_ir.onnx", "tests/fixtures/columns.onnx"]);
-    for file in files {
-        let (graph, _) = onnx::read(&root.join(file)).expect(file);
+        .chain(["tests/fixtures/normalised.onnx", "tests/fixtures/old_ir.onnx", "tests/fixtures/columns.onnx"])
+        .map(|file| root.join(file));
+    // Every operator and corner of its attributes, small.
+    let folder = std::fs::read_dir(root.join("tests/fixtures/operators")).expect("a folder of fixtures");
+    let operators = folder.flatten().map(|f| f.path()).filter(|f| f.extension().is_some_and(|e| e == "onnx"));
+    for path in files.chain(operators) {
+        let file = &*path.display().to_string();
+        let (graph, _) = onnx::read(&path).expect(file);
         let executor = Executor::new(gpu, &graph).expect(file);
         let batch = samples(33, graph.input_len());
         let outputs = executor.run(&batch.view(), &Control::default()).expect(file);
@@ -49,6 +54,44 @@ fn networks_run_as_their_reference_does_and_alone_as_in_a_batch() {
         broken[[32, 0]] += 0.01 * broken.iter().fold(1.0_f32, |m, v| m.max(v.abs()));
         assert!(differs(&graph, &batch, &broken).is_some(), "{file}: a wrong output must be seen");
     }
+}
+
+/// Ring 3: the convolutional and residual networks of the published verification benchmarks.
+#[test]
+fn published_networks_run_as_their_reference_does() {
+    let test = "published_networks_run_as_their_reference_does";
+    let Some(shared) = std::env::var_os("WAVEHULL_SHARED") else {
+        common::say(&format!("skipped: {test}: WAVEHULL_SHARED is not set"));
+        return;
+    };
+    let Some(gpu) = common::device(test, false) else { return };
+    let mut run = 0;
+    for folder in std::fs::read_dir(Path::new(&shared).join("vnncomp")).expect("a folder of benchmarks").flatten() {
+        let Ok(files) = std::fs::read_dir(folder.path().join("onnx")) else { continue };
+        let mut files: Vec<_> = files.flatten().map(|f| f.path()).collect();
+        files.sort();
+        // The networks of a folder are of one kind; three of them are enough here.
+        for file in files.iter().take(3) {
+            let name = file.display();
+            let graph = match onnx::read(file) {
+                Ok((graph, _)) => graph,
+                // What the reader does not know yet is another test's business.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    common::say(&format!("skipped: {test}: {name}: {error}"));
+                    continue;
+                }
+                Err(error) => panic!("{name}: {error}"),
+            };
+            let executor = Executor::new(gpu, &graph).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let batch = samples(3, graph.input_len());
+            let outputs = executor.run(&batch.view(), &Control::default()).expect("it runs");
+            assert_eq!(differs(&graph, &batch, &outputs), None, "{name}");
+            let alone = executor.run(&batch.slice(ndarray::s![1..2, ..]), &Control::default()).expect("it runs");
+            assert_eq!(alone.row(0), outputs.row(1), "{name}: bit for bit");
+            run += 1;
+        }
+    }
+    assert!(run > 0, "no network ran");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::PathBuf;
+use std::time::Duration;
 use wavehull::Control;
 use wavehull::graph::onnx;
 use wavehull::verify::instances::{Finished, read_list, verify_list};
@@ -21,11 +22,14 @@ fn folder(test: &str, name: &str) -> Option<PathBuf> {
 
 /// Verifies the instances whose network or property contains `only`, and checks every proof; counts of unsat and sat.
 fn run(test: &str, name: &str, only: &str) -> Option<(usize, usize)> {
+    run_with(test, name, only, VerifyOptions::default())
+}
+
+fn run_with(test: &str, name: &str, only: &str, mut options: VerifyOptions) -> Option<(usize, usize)> {
     let gpu = common::device(test, false)?;
     let base = folder(test, name)?;
     let mut list = read_list(&base.join("instances.csv")).expect("a list");
     list.retain(|instance| instance.onnx.contains(only) || instance.vnnlib.contains(only));
-    let mut options = VerifyOptions::default();
     options.proofs = true;
     let mut counts = (0, 0);
     verify_list(gpu, &base, &list, &options, &Control::default(), |finished: Finished| {
@@ -41,7 +45,11 @@ fn run(test: &str, name: &str, only: &str) -> Option<(usize, usize)> {
         assert_ne!(report.result, "error", "{}: {:?}", report.vnnlib, report.reason);
         counts.0 += usize::from(report.result == "unsat");
         counts.1 += usize::from(report.result == "sat");
-        assert_eq!(report.result == "unsat", finished.proof.is_some(), "what holds has a proof");
+        let provable = report.result == "unsat" && report.boxes.is_none();
+        assert_eq!(provable, finished.proof.is_some(), "what holds without splits has a proof");
+        if let Some(boxes) = report.boxes.filter(|_| report.result == "unsat") {
+            assert!(boxes.left == 0 && boxes.done > 0, "{}: holds with {boxes:?}", report.vnnlib);
+        }
         if let Some(proof) = &finished.proof {
             let (graph, network) = onnx::read(&base.join(&report.onnx)).expect("it was read before");
             let (property, bytes) = vnnlib::read(&base.join(&report.vnnlib)).expect("it was read before");
@@ -71,4 +79,21 @@ fn collision_avoidance_contradicts_no_published_verdict() {
     let name = "collision_avoidance_contradicts_no_published_verdict";
     let Some((unsat, sat)) = run(name, "acasxu", "run2a_1_") else { return };
     assert!(unsat + sat >= 1, "{unsat} hold, {sat} violated");
+}
+
+#[test]
+fn splits_decide_all_reinforcement_learning_controllers() {
+    let name = "splits_decide_all_reinforcement_learning_controllers";
+    let mut options = VerifyOptions::default();
+    options.cap = Some(Duration::from_secs(300));
+    let Some(counts) = run_with(name, "rl_benchmarks", "", options) else { return };
+    assert_eq!(counts, (193, 103), "as published");
+}
+
+#[test]
+fn splits_decide_collision_avoidance() {
+    let mut options = VerifyOptions::default();
+    options.cap = Some(Duration::from_secs(300));
+    let Some(counts) = run_with("splits_decide_collision_avoidance", "acasxu", "run2a_1_7", options) else { return };
+    assert_eq!(counts, (2, 2), "as published");
 }

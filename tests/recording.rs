@@ -42,7 +42,7 @@ fn a_recording_reads_like_a_list_of_what_happens() {
     recording.read(c.binding());
     assert_eq!(
         recording.to_string(),
-        "clear 3328 bytes\ndispatch matmul_tiled [ABS_B=] 1x1x1\ncopy 256 bytes\nread 3328 bytes\n"
+        "clear 3328 bytes\ndispatch matmul_tiled [SIDE=64 DEPTH=16 QR=2 QC=1 INVOCATIONS=128 VECTORS=256 ABS_B=] 1x1x1\ncopy 256 bytes\nread 3328 bytes\n"
     );
     assert_eq!(recording.dispatches(), 1);
 }
@@ -104,7 +104,7 @@ fn copies_of_different_sizes_or_inside_one_page_are_refused() {
 fn a_kernel_that_does_not_compile_is_an_error_and_no_more() {
     let Some(gpu) = common::device("a_kernel_that_does_not_compile_is_an_error_and_no_more", false) else { return };
     let (recording, y) = negation(gpu, 64);
-    let bad = common::broken(&recording, "elementwise", "out[to] = ${EXPR};", "out[to] = nonsense;");
+    let bad = common::broken(&recording, "elementwise", "let value = ${EXPR};", "let value = nonsense;");
     let error = gpu.run(&bad, &Control::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shader, "{error}");
     assert_eq!(common::run(gpu, &recording, &y, false).len(), 64, "the device works on");
@@ -226,7 +226,8 @@ fn grids(gpu: &Gpu) -> Vec<(Recording, Tensor)> {
     }
     let x = random(&[70, 131]);
     add(&[70, 131], &|r, y| elementwise::binary(r, caps, Binary::Mul, &x, &x, y).unwrap());
-    add(&[70], &|r, sums| reduce::record(r, caps, reduce::Reduction::Sum, &x, sums).unwrap());
+    let tall = random(&[300, 131]);
+    add(&[300], &|r, sums| reduce::record(r, caps, reduce::Reduction::Sum, &tall, sums).unwrap());
     add(&[131, 70], &|r, turned| transpose::record(r, &x, turned).unwrap());
     recordings
 }
@@ -325,7 +326,7 @@ fn a_borrowed_device_keeps_its_hosts_handlers_and_outlives_the_loan() {
     let (recording, y) = negation(&gpu, 100);
     assert_eq!(common::run(&gpu, &recording, &y, false).len(), 100);
     // A kernel that does not compile is reported to its caller, not to the host.
-    let bad = common::broken(&recording, "elementwise", "out[to] = ${EXPR};", "out[to] = nonsense;");
+    let bad = common::broken(&recording, "elementwise", "let value = ${EXPR};", "let value = nonsense;");
     assert_eq!(gpu.run(&bad, &Control::default()).unwrap_err().kind(), ErrorKind::Shader);
     assert_eq!(heard.load(Ordering::Relaxed), 0, "the host heard of our error");
     let wrong = |device: &wgpu::Device| {

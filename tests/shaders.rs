@@ -170,7 +170,7 @@ fn kernels_that_break_a_rule_are_refused() {
         (main, "var<workgroup> w: array<u32, 4097>;\n@compute", "16388 bytes"),
         (main, "fn nan(x: f32) -> bool { return x != x; }\n@compute", "compares a value with itself"),
         (main, "fn f(x: f32) -> u32 { return x; }\n@compute", "f"),
-        ("array<u32>", "array<f16>", "f16"),
+        ("array<vec4<u32>>", "array<vec4<f16>>", "f16"),
         (main, "#import \"lib/nothing\"\n@compute", "unknown import"),
     ] {
         let verdict = check(&broken(from, to)).unwrap_err();

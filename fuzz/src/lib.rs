@@ -22,11 +22,19 @@ pub fn onnx(bytes: &[u8]) {
         assert_eq!(y.len(), graph.output_len(), "the reference returns what the shapes promise");
     }
     if let Ok(chain) = Chain::from_graph(&graph) {
-        assert_eq!((chain.input_len(), chain.output_len()), (graph.input_len(), graph.output_len()), "ends of the chain");
+        assert_eq!(
+            (chain.input_len(), chain.output_len()),
+            (graph.input_len(), graph.output_len()),
+            "ends of the chain"
+        );
     }
     if let Ok(written) = format::write(&graph) {
         let again = format::parse(&written).expect("what was written reads back");
-        assert_eq!((again.input_len(), again.output_len()), (graph.input_len(), graph.output_len()), "the same network");
+        assert_eq!(
+            (again.input_len(), again.output_len()),
+            (graph.input_len(), graph.output_len()),
+            "the same network"
+        );
     }
 }
 
@@ -97,6 +105,7 @@ fn refute(graph: &Graph, property: &Property) {
     let query = &property.queries[0];
     let centre: Vec<f64> = query.input.lo.iter().zip(&query.input.hi).map(|(lo, hi)| (lo + hi) / 2.0).collect();
     let y = graph.eval_f64(&centre).expect("the reference runs");
-    let value = |row: &wavehull::verify::Row| row.coefficients.iter().map(|&(j, c)| c * y[j]).sum::<f64>() + row.constant;
+    let value =
+        |row: &wavehull::verify::Row| row.coefficients.iter().map(|&(j, c)| c * y[j]).sum::<f64>() + row.constant;
     assert!(query.unsafe_if[0].iter().all(|row| value(row) < -1e-3), "the falsehood must be false: {y:?}");
 }

@@ -2,7 +2,8 @@
 // offset[s] + i * sides; behind them, padding up to a multiple of the tile.
 //
 // rows[r] = (owner, slot, source, element): owner = s; slot = (s * n + j) * sides + side, or NONE for padding; source = where the row
-//   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); element = j (0 for padding); then row_of[slot] = r for next time.
+//   of this slot stood before (row_of[slot]; 0 with FIRST and for padding); element = j (for padding the last one's, so that
+//   a tile's rows are alike where they can be); then row_of[slot] = r for next time.
 // Buffers (u32): list [segments, n] with row stride p.ld, count, offset [segments]; the rest one word a row or slot.
 // Rows from p.capacity on are left out, as in row_offsets.wgsl.
 // Exact (integers). Geometry: workgroup (64,1,1), one segment each. Races: a slot and a row belong to one invocation; row_of is read and
@@ -33,9 +34,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
         var slot = NONE;
         var source = 0u;
-        var element = 0u;
+        let element = list[segment * p.ld + min(i, used - 1u) / p.sides];
         if (i < used) {
-            element = list[segment * p.ld + i / p.sides];
             slot = (segment * p.n + element) * p.sides + i % p.sides;
 #ifndef FIRST
             source = row_of[slot];

@@ -7,6 +7,7 @@
 
 mod compare;
 mod host;
+mod kernels;
 mod matmul;
 mod measure;
 mod memory;
@@ -216,6 +217,7 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(roofs::specs(context));
     specs.extend(matmul::specs(context));
     specs.extend(memory::specs(context));
+    specs.extend(kernels::specs(context));
     specs.extend(startup::specs());
     specs.extend(verify::specs(context));
     specs

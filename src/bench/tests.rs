@@ -45,7 +45,7 @@ fn device(test: &str) -> Option<Gpu> {
 #[test]
 fn quick_entries_are_right_on_this_device() {
     let Some(gpu) = device("quick_entries_are_right_on_this_device") else { return };
-    for group in ["device", "memory"] {
+    for group in ["device", "memory", "kernels"] {
         let plan = Plan { groups: vec![group], quick: true, ..Plan::default() };
         let report = run(&gpu, &plan, &Control::default()).expect("a report");
         for entry in &report.entries {

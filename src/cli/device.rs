@@ -82,7 +82,8 @@ impl DeviceArgs {
         (options.folder, options.cached_only) = (cache_folder(), cached_only);
         let tuned = tune::tune(gpu, &options, &global.control())?;
         if let (1.., Some(file)) = (tuned.measured, &tuned.file) {
-            global.say(format!("kernels chosen by measurement, kept in {} (delete it to measure again)", file.display()));
+            global
+                .say(format!("kernels chosen by measurement, kept in {} (delete it to measure again)", file.display()));
         }
         Ok(())
     }

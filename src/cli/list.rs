@@ -241,7 +241,8 @@ fn print_words(
 
 /// A line for every instance whose splitting was cut short, nearest to its end first.
 fn cut_short(reports: &BTreeMap<usize, InstanceReport>) -> Vec<String> {
-    let left = |r: &InstanceReport| r.boxes.map(|boxes| boxes.left).filter(|_| matches!(r.result, "unknown" | "timeout"));
+    let left =
+        |r: &InstanceReport| r.boxes.map(|boxes| boxes.left).filter(|_| matches!(r.result, "unknown" | "timeout"));
     let mut open: Vec<_> = reports.iter().filter_map(|(row, r)| Some((left(r)?, row, r))).collect();
     open.sort_by_key(|&(left, row, _)| (left, row));
     let line = |&(_, row, r): &(u64, &usize, &InstanceReport)| {

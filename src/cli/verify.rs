@@ -8,7 +8,9 @@ use serde::Serialize;
 use wavehull::graph::onnx;
 use wavehull::verify::instances::{Instance, InstanceReport, Summary};
 use wavehull::verify::proof::{Proof, sha256_hex};
-use wavehull::verify::{Boxes, Counterexample, Outcome, Property, Row, Soundness, Verdict, Verifier, VerifyOptions, vnnlib};
+use wavehull::verify::{
+    Boxes, Counterexample, Outcome, Property, Row, Soundness, Verdict, Verifier, VerifyOptions, vnnlib,
+};
 use wavehull::{ErrorKind, Gpu, Result, VERSION};
 
 use super::device::{DeviceArgs, DeviceReport};

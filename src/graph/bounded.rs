@@ -171,18 +171,23 @@ impl Bounded {
         let small = Self::exact(-self.value.abs()).exp();
         let above = if self.value < 0.0 { small } else { Self::ONE };
         let here = above.div(Self::ONE.add(small));
-        // The slope is at most 1/4.
-        Self::new(here.value, true, here.error + 0.25 * self.error)
+        // The slope here is y (1 - y), at most 1/4; the second derivative is at most 1 / (6 sqrt 3) < 0.1.
+        let slope = here.mul(Self::ONE.sub(here));
+        let slope = (slope.value + slope.error + 0.1 * self.error).min(0.25);
+        Self::new(here.value, true, here.error + slope * self.error)
     }
 
     /// Hyperbolic tangent.
     pub(super) fn tanh(self) -> Self {
-        let value = self.value.tanh();
         if self.is_exact_zero() {
             return self;
         }
-        // The slope is at most 1.
-        Self::new(value, true, value.abs() * LIBRARY + self.error)
+        let value = self.value.tanh();
+        let here = Self::new(value, true, value.abs() * LIBRARY);
+        // The slope here is 1 - y^2, at most 1; the second derivative is at most 4 / (3 sqrt 3) < 0.8.
+        let slope = Self::ONE.sub(here.mul(here));
+        let slope = (slope.value + slope.error + 0.8 * self.error).min(1.0);
+        Self::new(value, true, here.error + slope * self.error)
     }
 }
 

@@ -114,11 +114,9 @@ pub(super) fn apply<T: Scalar>(node: &Node, operands: &[Cow<'_, Tensor<T>>], out
         (Op::BatchNormalization { epsilon }, [x, a, b, c, d]) => {
             normal::batch_normalization(x, [&a.data, &b.data, &c.data, &d.data], *epsilon)
         }
-        (Op::Conv(window), [x, w, rest @ ..]) => {
-            window::convolve(window, false, [x, w], rest.first().map(|bias| &bias.data[..]), out)
-        }
-        (Op::ConvTranspose { window, .. }, [x, w, rest @ ..]) => {
-            window::convolve(window, true, [x, w], rest.first().map(|bias| &bias.data[..]), out)
+        (Op::Conv(window) | Op::ConvTranspose { window, .. }, [x, w, rest @ ..]) => {
+            let transposed = matches!(node.op, Op::ConvTranspose { .. });
+            window::convolve(window, transposed, [x, w], rest.first().map(|bias| &bias.data[..]), out)
         }
         (Op::MaxPool { kernel, window }, [x]) => window::max_pool(window, *kernel, x, out),
         (Op::AveragePool { kernel, window, count_include_pad }, [x]) => {

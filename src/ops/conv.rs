@@ -155,7 +155,7 @@ impl Weight {
         at: impl Fn(usize, usize, usize, [usize; 2]) -> f32,
     ) -> Result<Self> {
         let depthwise = read == 1 && written == 1;
-        let native = groups == 1 || depthwise || (read % 4 == 0 && written % 4 == 0);
+        let native = groups == 1 || depthwise || (read.is_multiple_of(4) && written.is_multiple_of(4));
         let rows = if native { read } else { groups * read };
         let size = [height, width, rows, groups, written].iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
         if size.is_none_or(|size| size > 1 << 28) {
@@ -198,7 +198,7 @@ impl Weight {
 }
 
 fn check_groups(channels: usize, groups: usize) -> Result<()> {
-    if groups > 0 && channels % groups == 0 {
+    if groups > 0 && channels.is_multiple_of(groups) {
         return Ok(());
     }
     Err(Error::bad_input(format!("a convolution divides {channels} channels into {groups} groups"))
@@ -309,7 +309,7 @@ impl Conv<'_> {
         };
         let groups = self.groups.max(1);
         let n = written / groups;
-        let whole = groups == 1 || self.is_depthwise(weight) || (c % 4 == 0 && n % 4 == 0);
+        let whole = groups == 1 || self.is_depthwise(weight) || (c.is_multiple_of(4) && n.is_multiple_of(4));
         let positive = [self.stride, self.dilation].concat().iter().all(|&v| v > 0);
         let sizes = [batch, in_h, in_w, out_h, out_w, height, width, c, n].iter().all(|&v| v > 0);
         let fits = out_batch == batch && channels == written && read == c * groups && n * groups == written;

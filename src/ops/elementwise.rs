@@ -1,8 +1,8 @@
 //! Elementwise operators with broadcasting over up to four axes. Kernel: `elementwise`.
 
-use super::{strided_grid, word};
+use super::{windows, word};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
+use crate::gpu::{Access, Binding, Caps, Grid, Kernel, Recording, params};
 use crate::tensor::Tensor;
 
 const ELEMENTWISE: &str = include_str!("../../shaders/ops/elementwise.wgsl");
@@ -12,10 +12,10 @@ params!(ElementwiseParams {
     stride_x: [u32; 4],
     stride_y: [u32; 4],
     stride_out: [u32; 4],
-    len: u32,
-    threads: u32,
-    pad0: u32,
-    pad1: u32,
+    rows: u32,
+    across: u32,
+    row_step: u32,
+    column_step: u32,
 });
 
 /// An operator of two operands.
@@ -60,7 +60,7 @@ impl Binary {
             Self::Sub => "x - y",
             Self::Mul => "x * y",
             Self::Div => "x / y",
-            Self::ReluGradient => "select(0.0, x, y > 0.0)",
+            Self::ReluGradient => "select(vec4<f32>(0.0), x, y > vec4<f32>(0.0))",
         }
     }
 }
@@ -71,7 +71,7 @@ impl Unary {
 
     fn wgsl(self) -> &'static str {
         match self {
-            Self::Relu => "max(x, 0.0)",
+            Self::Relu => "max(x, vec4<f32>(0.0))",
             Self::Neg => "-x",
             Self::Abs => "abs(x)",
             Self::Exp => "exp(x)",
@@ -84,68 +84,106 @@ impl Unary {
 /// Records `out = op(x, y)`; `x` and `y` broadcast to the shape of `out` as in NumPy.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not broadcast or have more than four axes.
+/// [`crate::ErrorKind::Internal`] for shapes that do not broadcast or have more than four axes, [`crate::ErrorKind::TooBig`]
+/// if no window along the first axis fits a binding.
 pub fn binary(recording: &mut Recording, caps: &Caps, op: Binary, x: &Tensor, y: &Tensor, out: &Tensor) -> Result<()> {
-    let params = params_for(caps, out, Some(x), Some(y))?;
-    let bindings = vec![x.binding(), y.binding(), out.binding()];
-    let form = if alike(x, out) && alike(y, out) { Form::Flat } else { Form::Strided };
-    record(recording, kernel(op.wgsl(), form), bindings, params, out)
+    record(recording, caps, &kernel(op.wgsl(), false), &[x, y, out])
 }
 
 /// Records `out = op(x)`; `x` broadcasts to the shape of `out`.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not broadcast or have more than four axes.
+/// As [`binary`].
 pub fn unary(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor, out: &Tensor) -> Result<()> {
-    let params = params_for(caps, out, Some(x), Some(x))?;
-    let bindings = vec![x.binding(), x.binding(), out.binding()];
-    let form = if alike(x, out) { Form::Flat } else { Form::Strided };
-    record(recording, kernel(op.wgsl(), form), bindings, params, out)
+    record(recording, caps, &kernel(op.wgsl(), false), &[x, x, out])
 }
 
 /// Records `x = op(x)`.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for more than four axes.
+/// As [`binary`].
 pub fn unary_in_place(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor) -> Result<()> {
-    let params = params_for(caps, x, None, None)?;
-    record(recording, kernel(op.wgsl(), Form::InPlace), vec![x.binding()], params, x)
+    record(recording, caps, &kernel(op.wgsl(), true), &[x])
 }
 
-fn record(
+/// Records a kernel over its operands, the result last: in one dispatch, or in windows along the first axis that is not 1.
+fn record(recording: &mut Recording, caps: &Caps, kernel: &Kernel, operands: &[&Tensor]) -> Result<()> {
+    let Some(&out) = operands.last() else { return Err(Error::internal("an elementwise kernel without a result")) };
+    let (mut shape, mut strides) = view(operands, out)?;
+    if operands.iter().all(|t| t.shape() == out.shape() && t.strides() == out.strides()) && without_gaps(out) {
+        // One long row: no places to work out.
+        shape = [1, 1, 1, out.len()];
+        strides.fill([0, 0, 0, 1]);
+    }
+    let axis = shape.iter().position(|&length| length > 1).unwrap_or(3);
+    let along: Vec<usize> = strides.iter().map(|s| s[axis]).collect();
+    let bindings: Vec<_> = operands.iter().map(|t| t.binding()).collect();
+    for range in windows::ranges(shape[axis], &along, &bindings, caps.max_binding)? {
+        let part = |(t, s): (&&Tensor, &usize)| windows::binding(t, &range, *s, shape[axis]);
+        let bindings = operands.iter().zip(&along).map(part).collect::<Result<Vec<_>>>()?;
+        let mut window = shape;
+        window[axis] = range.len();
+        dispatch(recording, caps, kernel, bindings, window, &strides)?;
+    }
+    Ok(())
+}
+
+/// Records one dispatch over an array of this shape, the result's strides last.
+fn dispatch(
     recording: &mut Recording,
-    kernel: Kernel,
-    bindings: Vec<crate::gpu::Binding>,
-    (params, groups): (ElementwiseParams, u32),
-    out: &Tensor,
+    caps: &Caps,
+    kernel: &Kernel,
+    bindings: Vec<Binding>,
+    shape: [usize; 4],
+    strides: &[[usize; 4]],
 ) -> Result<()> {
-    recording.dispatch(&kernel, bindings, &params, Grid::Direct([groups, 1, 1]), out.len() as f64)
+    let words = |sizes: [usize; 4]| -> Result<[u32; 4]> {
+        Ok([word(sizes[0])?, word(sizes[1])?, word(sizes[2])?, word(sizes[3])?])
+    };
+    let most = caps.max_workgroups.min(16_384);
+    let (rows, quads) = (word(shape[0] * shape[1] * shape[2])?, word(shape[3].div_ceil(4))?);
+    let across = quads.next_power_of_two().min(64);
+    let row_groups = rows.div_ceil(64 / across).min(most);
+    let column_groups = quads.div_ceil(across).min((most / row_groups).max(1));
+    let of = |index: usize| strides.get(index).copied().map_or(Ok([0; 4]), words);
+    let (x, y, out) = if strides.len() == 1 { ([0; 4], [0; 4], of(0)?) } else { (of(0)?, of(1)?, of(2)?) };
+    let params = ElementwiseParams {
+        shape: words(shape)?,
+        stride_x: x,
+        stride_y: y,
+        stride_out: out,
+        rows,
+        across,
+        row_step: row_groups * (64 / across),
+        column_step: column_groups * across,
+        ..Default::default()
+    };
+    let work = shape.iter().map(|&length| length as f64).product();
+    recording.dispatch(kernel, bindings, &params, Grid::Direct([row_groups, column_groups, 1]), work)
 }
 
-fn params_for(caps: &Caps, out: &Tensor, x: Option<&Tensor>, y: Option<&Tensor>) -> Result<(ElementwiseParams, u32)> {
+/// The shape of the result as four axes, and every operand's strides along them.
+fn view(operands: &[&Tensor], out: &Tensor) -> Result<([usize; 4], Vec<[usize; 4]>)> {
     let axes = out.shape().len();
     if axes > 4 || out.is_empty() {
         return Err(Error::internal(format!("an elementwise result of shape {:?}", out.shape())));
     }
     let mut shape = [1; 4];
-    for (slot, &length) in shape[4 - axes..].iter_mut().zip(out.shape()) {
-        *slot = word(length)?;
+    shape[4 - axes..].copy_from_slice(out.shape());
+    let strides = operands.iter().map(|t| broadcast(t, out)).collect::<Result<Vec<_>>>()?;
+    if strides.iter().any(|s| s[..3].iter().any(|stride| stride % 4 != 0)) {
+        return Err(Error::internal(format!("rows of shape {:?} do not start at whole vectors", out.shape())));
     }
-    let (groups, threads) = strided_grid(out.len(), caps.max_workgroups)?;
-    let params = ElementwiseParams {
-        shape,
-        stride_x: x.map_or(Ok([0; 4]), |t| broadcast(t, out))?,
-        stride_y: y.map_or(Ok([0; 4]), |t| broadcast(t, out))?,
-        stride_out: broadcast(out, out)?,
-        len: word(out.len())?,
-        threads,
-        ..Default::default()
-    };
-    Ok((params, groups))
+    Ok((shape, strides))
+}
+
+/// Whether elements follow each other without padding between rows.
+fn without_gaps(t: &Tensor) -> bool {
+    t.row_stride() == t.columns() && !t.strides().contains(&0)
 }
 
 /// Strides of `t` along the four axes of `out`, 0 where it is repeated.
-fn broadcast(t: &Tensor, out: &Tensor) -> Result<[u32; 4]> {
+fn broadcast(t: &Tensor, out: &Tensor) -> Result<[usize; 4]> {
     let missing = out.shape().len().checked_sub(t.shape().len());
     let fits = missing.is_some_and(|skip| {
         t.shape().iter().zip(&out.shape()[skip..]).all(|(&length, &wanted)| length == wanted || length == 1)
@@ -156,36 +194,20 @@ fn broadcast(t: &Tensor, out: &Tensor) -> Result<[u32; 4]> {
     let mut strides = [0; 4];
     let first = 4 - t.shape().len();
     for ((slot, &stride), &length) in strides[first..].iter_mut().zip(t.strides()).zip(t.shape()) {
-        *slot = if length == 1 { 0 } else { word(stride)? };
+        *slot = if length == 1 { 0 } else { stride };
     }
     Ok(strides)
 }
 
-/// How the operands lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Strided,
-    Flat,
-    InPlace,
-}
-
-/// Whether an operand lies as the result does, both without gaps.
-fn alike(t: &Tensor, out: &Tensor) -> bool {
-    t.shape() == out.shape() && t.strides() == out.strides() && out.row_stride() == out.columns()
-}
-
-fn kernel(expression: &'static str, form: Form) -> Kernel {
-    let bindings: &[Access] =
-        if form == Form::InPlace { &[Access::Write] } else { &[Access::Read, Access::Read, Access::Write] };
+fn kernel(expression: &'static str, in_place: bool) -> Kernel {
+    let bindings: &[Access] = if in_place { &[Access::Write] } else { &[Access::Read, Access::Read, Access::Write] };
     Kernel::new::<ElementwiseParams>("elementwise", ELEMENTWISE, bindings)
         .define("EXPR", expression)
-        .flag("FLAT", form == Form::Flat)
-        .flag("IN_PLACE", form == Form::InPlace)
+        .flag("IN_PLACE", in_place)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let binary = Binary::ALL.iter().flat_map(|op| [Form::Strided, Form::Flat].map(|form| kernel(op.wgsl(), form)));
-    let forms = [Form::Strided, Form::Flat, Form::InPlace];
-    let unary = Unary::ALL.iter().flat_map(|op| forms.map(|form| kernel(op.wgsl(), form)));
+    let binary = Binary::ALL.iter().map(|op| kernel(op.wgsl(), false));
+    let unary = Unary::ALL.iter().flat_map(|op| [false, true].map(|in_place| kernel(op.wgsl(), in_place)));
     binary.chain(unary).collect()
 }

@@ -14,6 +14,7 @@ pub mod scan;
 pub mod softmax;
 pub mod transpose;
 pub mod tune;
+mod windows;
 
 use crate::error::{Error, Result};
 use crate::gpu::Kernel;

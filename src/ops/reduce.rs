@@ -1,9 +1,9 @@
 //! Reductions over the last axis. Kernel: `reduce`.
 
-use super::word;
+use super::{windows, word};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
-use crate::tensor::Tensor;
+use crate::tensor::{ALIGNED, Tensor};
 
 const REDUCE: &str = include_str!("../../shaders/ops/reduce.wgsl");
 
@@ -26,8 +26,10 @@ impl Reduction {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Sum, Self::AbsSum, Self::Max, Self::Min];
 
-    fn kernel(self) -> Kernel {
+    /// `rowwise`: an invocation a row, all partial results in registers. The form never changes a result.
+    fn kernel(self, rowwise: bool) -> Kernel {
         let kernel = Kernel::new::<ReduceParams>("reduce", REDUCE, &[Access::Read, Access::Write]);
+        let kernel = kernel.flag("ROWWISE", rowwise);
         match self {
             Self::Sum => kernel,
             Self::AbsSum => kernel.flag("ABS_SUM", true),
@@ -45,7 +47,8 @@ pub fn depth(n: usize) -> usize {
 /// Records `out[r] = reduction of x[r, :]` for `x` `[rows, n]` and `out` `[rows]`.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not fit, and for the largest or smallest of nothing.
+/// [`crate::ErrorKind::Internal`] for shapes that do not fit, and for the largest or smallest of nothing;
+/// [`crate::ErrorKind::TooBig`] if 64 rows are larger than a binding.
 pub fn record(recording: &mut Recording, caps: &Caps, reduction: Reduction, x: &Tensor, out: &Tensor) -> Result<()> {
     let &[rows, n] = x.shape() else {
         return Err(Error::internal(format!("a reduction of shape {:?}", x.shape())));
@@ -54,14 +57,29 @@ pub fn record(recording: &mut Recording, caps: &Caps, reduction: Reduction, x: &
     if out.shape() != [rows] || (extreme && n == 0) {
         return Err(Error::internal(format!("a reduction of shape {:?} into {:?}", x.shape(), out.shape())));
     }
-    let params = ReduceParams { n: word(n)?, stride: word(x.row_stride())?, rows: word(rows)?, ..Default::default() };
-    if params.rows > caps.max_workgroups {
-        return Err(Error::internal(format!("a reduction of {rows} rows in one dispatch")));
+    // Short rows leave most of 16 invocations idle, and on a software device a barrier costs more than scattered reads.
+    let rowwise = n <= 64 || caps.is_software();
+    let kernel = reduction.kernel(rowwise);
+    let group = if rowwise { 64 } else { 4 };
+    for whole in windows::ranges(rows, &[x.row_stride(), 1], &[x.binding(), out.binding()], caps.max_binding)? {
+        let most = caps.max_workgroups as usize / ALIGNED * ALIGNED * group;
+        for start in whole.clone().step_by(most) {
+            let range = start..whole.end.min(start + most);
+            let params = ReduceParams {
+                n: word(n)?,
+                stride: word(x.row_stride())?,
+                rows: word(range.len())?,
+                ..Default::default()
+            };
+            let bindings =
+                vec![windows::binding(x, &range, x.row_stride(), rows)?, windows::binding(out, &range, 1, rows)?];
+            let grid = Grid::Direct([word(range.len().div_ceil(group))?, 1, 1]);
+            recording.dispatch(&kernel, bindings, &params, grid, (range.len() * n) as f64)?;
+        }
     }
-    let bindings = vec![x.binding(), out.binding()];
-    recording.dispatch(&reduction.kernel(), bindings, &params, Grid::Direct([params.rows, 1, 1]), x.len() as f64)
+    Ok(())
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    Reduction::ALL.map(Reduction::kernel).to_vec()
+    Reduction::ALL.iter().flat_map(|op| [false, true].map(|rowwise| op.kernel(rowwise))).collect()
 }

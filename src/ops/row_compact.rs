@@ -41,7 +41,8 @@ pub fn record(
     }
     let params = RowCompactParams { n: word(n)?, stride: word(flags.row_stride())?, ..Default::default() };
     let bindings = vec![flags.binding(), list.binding(), count.binding()];
-    recording.dispatch(&compact_kernel(), bindings, &params, Grid::Direct([word(segments)?, 1, 1]), flags.len() as f64)
+    let kernel = compact_kernel(if caps.is_software() { 8 } else { 64 });
+    recording.dispatch(&kernel, bindings, &params, Grid::Direct([word(segments)?, 1, 1]), flags.len() as f64)
 }
 
 /// How counted elements become rows, and the grids of the three kinds of dispatch over them.
@@ -94,9 +95,10 @@ pub fn offsets(
     recording.dispatch(&offsets_kernel(), bindings, &params, Grid::Direct([1, 1, 1]), count.len() as f64)
 }
 
-fn compact_kernel() -> Kernel {
+/// With this many invocations a segment; the number never changes a result.
+fn compact_kernel(lanes: u32) -> Kernel {
     let bindings = [Access::Read, Access::Write, Access::Write];
-    Kernel::new::<RowCompactParams>("row_compact", ROW_COMPACT, &bindings)
+    Kernel::new::<RowCompactParams>("row_compact", ROW_COMPACT, &bindings).define("LANES", lanes)
 }
 
 fn offsets_kernel() -> Kernel {
@@ -105,5 +107,5 @@ fn offsets_kernel() -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    vec![compact_kernel(), offsets_kernel()]
+    vec![compact_kernel(8), compact_kernel(64), offsets_kernel()]
 }

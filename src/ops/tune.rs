@@ -23,7 +23,7 @@ pub struct TuneOptions {
     /// The folder of the cache file, made if it is not there; `None` keeps nothing. Not used on wasm, which has no files.
     pub folder: Option<PathBuf>,
     /// Seconds for a class of shapes (compiling counts), after which the best so far, or the shipped variant, is chosen.
-    /// `None` for two seconds, half a second on a software device.
+    /// `None` for two seconds, three quarters of one on a software device.
     pub seconds: Option<f64>,
     /// Measure nothing: only take over what the file has.
     pub cached_only: bool,

@@ -111,7 +111,7 @@ impl Run {
     async fn new(gpu: &Gpu, net: &DeviceNet, ground: &Ground<'_>, aims: &[Aim], effort: Effort) -> Result<Self> {
         let n = net.n_in();
         let candidates = aims.len() * effort.starts;
-        let pitch = column_pitch(gpu.caps(), candidates);
+        let pitch = column_pitch(candidates);
         let mut start = Vec::with_capacity(candidates * n);
         let (mut query, mut aim) = (Vec::new(), Vec::new());
         for target in aims {

@@ -127,8 +127,11 @@ impl<'a> Book<'a> {
             }
             let mine = &self.open[entry.queries.clone()];
             let violated = mine.iter().any(|q| matches!(q.state, State::Violated(_)));
-            entry.late = entry.limit.is_some_and(|limit| now >= limit.seconds);
-            if violated || mine.iter().all(|q| q.state == State::Holds) {
+            let decided = violated || mine.iter().all(|q| q.state == State::Holds);
+            // A cap ends the search; what was found by then is an answer. An answer behind a time limit is none.
+            let late = entry.limit.is_some_and(|limit| now >= limit.seconds);
+            entry.late = late && !(decided && entry.limit.is_some_and(|limit| limit.reason == Reason::Cap));
+            if decided {
                 entry.settled = Some(now);
             }
             if entry.settled.is_some() || entry.late {

@@ -6,10 +6,10 @@
 
 use super::kernels::{self, Flag, Relax};
 use super::maps::{Product, Pushed, Sheet, WalkRows};
-use super::network::{DeviceMap, DeviceNet, FORWARD, Order, code, column_pitch, tile};
+use super::network::{DeviceMap, DeviceNet, FORWARD, Order, TILE, code, column_pitch};
 use super::soundness::Rounding;
 use super::state::{LayerState, Plan, QueryState, Room, Selection, Spec};
-use super::walk::{FINISH, Push, Step, Walk, Window, offsets};
+use super::walk::{FINISH, Push, Step, Walk, Window, first_channels, lanes, offsets};
 use crate::error::Result;
 use crate::gpu::{Binding, Caps, Gpu, Grid, Recording};
 use crate::graph::{Activation, Extent, Source};
@@ -82,7 +82,7 @@ impl<'a> Bounds<'a> {
         for layer in &net.layers {
             layers.push(LayerState::new(gpu, batch, layer.len(), layer.is_compact()).await?);
         }
-        let columns = column_pitch(gpu.caps(), batch);
+        let columns = column_pitch(batch);
         let widest = net.widest();
         let (one, two) = ([widest * columns], [2 * widest * columns]);
         let outputs = Order(net.layers.last().map_or(net.input, |layer| layer.extent));
@@ -125,7 +125,7 @@ impl<'a> Bounds<'a> {
     /// Interval bounds of a layer from the bounds of what feeds it.
     pub fn record_interval(&self, recording: &mut Recording, index: usize) -> Result<()> {
         let layer = &self.net.layers[index];
-        let pitch = column_pitch(self.caps, self.batch);
+        let pitch = column_pitch(self.batch);
         for (at, edge) in layer.edges.iter().enumerate() {
             self.record_prepare(recording, edge.source, pitch)?;
             let product = |from, to, width: usize, abs| Product {
@@ -318,14 +318,13 @@ impl<'a> Bounds<'a> {
 
     /// Walks with all chosen elements of a target, chunk by chunk.
     fn record_target(&self, recording: &mut Recording, target: &Target<'_>, chosen: &Tensor<u32>) -> Result<()> {
-        let capacity = self.plan.capacity(self.caps, self.net, target.walk, target.n);
+        let capacity = self.plan.capacity(self.net, target.walk, target.n);
         let all = self.room.all.of(self.batch, target.n)?;
         let all = Selection { flags: chosen.clone(), ..all };
         all.compact(recording, self.caps)?;
         let chunk = self.room.chunk.of(self.batch, target.n)?;
         // Every box's rows are padded to a tile: whole tiles, so that no row of the last box is cut off.
-        let tile = tile(self.caps);
-        let most = (capacity / self.batch / tile * tile / target.sides).max(1);
+        let most = (capacity / self.batch / TILE * TILE / target.sides).max(1);
         for first in (0..target.n).step_by(most) {
             let params = kernels::RowChunk {
                 n: word(target.n)?,
@@ -423,7 +422,7 @@ impl<'a> Bounds<'a> {
         first: bool,
     ) -> Result<()> {
         let room = &self.room;
-        let tile = word(tile(self.caps))?;
+        let tile = word(TILE)?;
         let params = kernels::RowOffsets {
             segments: word(self.batch)?,
             sides: word(target.sides)?,
@@ -474,7 +473,7 @@ impl<'a> Bounds<'a> {
             sides: word(target.sides)?,
             rows_of_m: 1,
             c_w: word(push.window.columns.size)?,
-            c_c: word(push.window.channels)?,
+            c_c: word(first_channels(push.window))?,
             dilation_y: 1,
             dilation_x: 1,
             t_w: word(element.width)?,
@@ -616,7 +615,7 @@ impl<'a> Bounds<'a> {
                 }
             }
         };
-        let kernel = kernels::relax_rows(how, word(tile(self.caps))?);
+        let kernel = kernels::relax_rows(how, word(lanes(self.caps))?);
         recording.dispatch(&kernel, bindings, &params, room.grid(step.grid), (capacity * step.window.len()) as f64)
     }
 

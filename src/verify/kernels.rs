@@ -313,18 +313,21 @@ pub(super) enum Relax {
     InputForm,
 }
 
-pub(super) fn relax_rows(how: Relax, tile: u32) -> Kernel {
+pub(super) fn relax_rows(how: Relax, lanes: u32) -> Kernel {
     let mut bindings = vec![Write, Write, Read, Write, Read];
     match how {
         Relax::Compact => bindings.extend([Read, Read, Write]),
         Relax::InputForm => bindings.push(Write),
         _ => {}
     }
+    let input = matches!(how, Relax::InputWindow | Relax::Input | Relax::InputForm);
+    if matches!(how, Relax::Window | Relax::InputWindow) {
+        return Kernel::new::<RelaxRows>("relax_windows", source!("relax_windows"), &bindings).flag("INPUT", input);
+    }
     Kernel::new::<RelaxRows>("relax_rows", source!("relax_rows"), &bindings)
-        .define("ROWS", tile)
-        .flag("WHOLE", !matches!(how, Relax::Window | Relax::InputWindow))
+        .define("LANES", lanes)
         .flag("COMPACT", how == Relax::Compact)
-        .flag("INPUT", matches!(how, Relax::InputWindow | Relax::Input | Relax::InputForm))
+        .flag("INPUT", input)
         .flag("FORM", how == Relax::InputForm)
 }
 
@@ -461,7 +464,7 @@ pub fn catalogue() -> Vec<Kernel> {
         all.extend([interval_prepare(on), relax_neurons(on), row_table(on), row_first(on), row_first_sparse(on)]);
         all.extend([row_finish(on), row_given(on), activate(on)]);
     }
-    all.extend(relaxes.map(|how| relax_rows(how, 16)));
+    all.extend(relaxes.map(|how| relax_rows(how, 8)));
     let walk = Over { walk: true, ..Over::default() };
     let moved = Over { moved: true, ..walk };
     let plain = [Over::default(), Over { abs: true, ..Over::default() }, walk, moved];

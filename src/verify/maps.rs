@@ -2,12 +2,11 @@
 //! for the rows of a walk. The kernels are `map_dense`, `map_conv`, `map_sparse` and `map_diagonal`.
 
 use super::kernels::{self, ACCUMULATE, Over, Tile};
-use super::network::{BACKWARD, DeviceEdge, DeviceMap, DeviceSparse, FORWARD};
+use super::network::{BACKWARD, DeviceEdge, DeviceMap, DeviceSparse, FORWARD, piece};
 use super::walk::{Push, Step, Window, conv_tile, offsets};
 use crate::error::Result;
 use crate::gpu::{Caps, Grid, Recording};
 use crate::graph::Extent;
-use crate::ops::matmul::CHUNK;
 use crate::ops::word;
 use crate::tensor::Tensor;
 
@@ -52,7 +51,8 @@ pub(super) struct WalkRows<'a> {
 
 /// Terms first <= k < end of every dispatch of a long sum.
 fn chunks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..terms.max(1)).step_by(CHUNK).map(move |first| (first, (first + CHUNK).min(terms)))
+    let piece = piece(terms).max(1);
+    (0..terms.max(1)).step_by(piece).map(move |first| (first, (first + piece).min(terms)))
 }
 
 fn flags(accumulate: bool) -> u32 {
@@ -63,7 +63,7 @@ impl Product<'_> {
     pub fn record(&self, recording: &mut Recording, caps: &Caps) -> Result<()> {
         let [_, to] = self.extents;
         let over = Over { abs: self.abs, ..Over::default() };
-        let work = 2.0 * (self.edge.terms[self.direction].min(CHUNK) * to.len() * self.columns) as f64;
+        let work = 2.0 * (piece(self.edge.terms[self.direction]) * to.len() * self.columns) as f64;
         match &self.edge.map {
             DeviceMap::Dense { backward, forward } => {
                 let weight = if self.direction == FORWARD { forward } else { backward };
@@ -184,7 +184,7 @@ impl Pushed<'_> {
     pub fn record(&self, recording: &mut Recording, caps: &Caps, rows: &WalkRows<'_>, grid: &Grid) -> Result<()> {
         let to = self.push.window;
         let terms = self.edge.terms[BACKWARD];
-        let work = 2.0 * (terms.min(CHUNK) * to.len() * rows.capacity) as f64;
+        let work = 2.0 * (piece(terms) * to.len() * rows.capacity) as f64;
         let over = Over { walk: true, moved: rows.moved, ..Over::default() };
         let walk = [rows.rows.binding(), rows.row_count.binding()];
         match &self.edge.map {

@@ -7,10 +7,10 @@
 use super::logistic;
 use super::walk::Walks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Caps, Gpu};
+use crate::gpu::Gpu;
 use crate::graph::{Activation, Convolution, Edge, Extent, Layer, Layers, Map, Source, Sparse};
 use crate::ops::matmul::CHUNK;
-use crate::tensor::{Tensor, pitch};
+use crate::tensor::Tensor;
 
 /// The order of an extent's values on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,19 +101,30 @@ pub(super) struct DeviceEdge {
 }
 
 impl DeviceEdge {
-    /// How many dispatches one product takes, each of at most [`CHUNK`] terms; sparse sums are not cut.
+    /// How many dispatches one product takes; sparse sums are not cut.
     pub fn dispatches(&self, direction: usize) -> usize {
-        if self.is_cut() { self.terms[direction].div_ceil(CHUNK).max(1) } else { 1 }
+        if self.is_cut() { pieces(self.terms[direction]) } else { 1 }
     }
 
     /// The terms of one dispatch.
     fn chunk(&self, direction: usize) -> usize {
-        if self.is_cut() { self.terms[direction].min(CHUNK) } else { self.terms[direction] }
+        if self.is_cut() { piece(self.terms[direction]) } else { self.terms[direction] }
     }
 
     fn is_cut(&self) -> bool {
         matches!(self.map, DeviceMap::Dense { .. } | DeviceMap::Conv { .. })
     }
+}
+
+/// Dispatches of a sum of this many terms: pieces of about [`CHUNK`] terms, as many as are nearest to that, since each reads and
+/// writes the whole result.
+pub(super) fn pieces(terms: usize) -> usize {
+    ((terms + CHUNK / 2) / CHUNK).max(1)
+}
+
+/// Terms of each of them, at most.
+pub(super) fn piece(terms: usize) -> usize {
+    terms.div_ceil(pieces(terms))
 }
 
 /// Directions of an edge.
@@ -395,12 +406,10 @@ fn check_magnitudes(index: usize, layer: &Layer) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of a matrix of `values` with this many columns.
-pub(super) fn column_pitch(caps: &Caps, columns: usize) -> usize {
-    pitch(columns).next_multiple_of(tile(caps))
-}
+/// Rows of a walk are padded to a multiple of this for every box, and all columns to a multiple of it: what one invocation relaxes.
+pub(super) const TILE: usize = 16;
 
-/// Rows of a walk are padded to a multiple of this for every box, and all columns to a multiple of it.
-pub(super) fn tile(caps: &Caps) -> usize {
-    if caps.is_software() { 16 } else { 32 }
+/// Columns of a matrix that holds this many.
+pub(super) fn column_pitch(columns: usize) -> usize {
+    columns.next_multiple_of(TILE)
 }

@@ -1,7 +1,7 @@
 //! Device memory of a batch of boxes: bounds and lines of layers, output rows, and the room for rows on their way back.
 
 use super::attack::CANDIDATES;
-use super::network::{DeviceNet, column_pitch, tile};
+use super::network::{DeviceNet, TILE, column_pitch};
 use super::walk::Walk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Binding, Buffer, Caps, Gpu, Grid, Recording};
@@ -92,34 +92,33 @@ impl Plan {
 
     fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
         let sizes = Sizes::new(net, rows);
-        let tile = tile(caps);
         // A sixth stays free: pages are not filled to the last byte.
         let free = usize::try_from(free / 6 * 5).unwrap_or(usize::MAX);
         let binding = usize::try_from(caps.max_binding).unwrap_or(usize::MAX);
-        let columns = (binding / (8 * net.widest())).min(free / 4 / sizes.per_column) / tile * tile;
-        let least = tile * net.walks.all().map(|walk| row_bytes(net, walk)).max().unwrap_or(0);
+        let columns = (binding / (8 * net.widest())).min(free / 4 / sizes.per_column) / TILE * TILE;
+        let least = TILE * net.walks.all().map(|walk| row_bytes(net, walk)).max().unwrap_or(0);
         let batch = boxes
             .min(free / (sizes.per_box + 2 * least))
             .min(columns)
             .min(binding / sizes.widest_box)
             .min(caps.max_workgroups as usize);
         if batch == 0 {
-            let need = sizes.per_box + 2 * least + tile * sizes.per_column;
+            let need = sizes.per_box + 2 * least + TILE * sizes.per_column;
             return Err(Error::new(
                 ErrorKind::TooBig,
                 format!("one box with {rows} output rows needs {need} bytes of device memory; {free} are free, {binding} bind at once"),
             )
             .with_help("raise the memory budget (`--memory MIB`), or use an adapter with larger bindings"));
         }
-        let left = free.saturating_sub(batch * sizes.per_box + column_pitch(caps, batch) * sizes.per_column);
+        let left = free.saturating_sub(batch * sizes.per_box + column_pitch(batch) * sizes.per_column);
         let mut plan = Self { batch, slot: 0, partial: 0, rows: 0 };
         for walk in net.walks.all() {
             let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
-            let wanted = batch * n.next_multiple_of(tile);
+            let wanted = batch * n.next_multiple_of(TILE);
             let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
             let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
             // Whole tiles for every box.
-            let unit = batch * tile;
+            let unit = batch * TILE;
             let capacity = (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit);
             plan.slot = plan.slot.max(capacity * walk.widest);
             plan.partial = plan.partial.max(capacity * walk.slices);
@@ -129,12 +128,11 @@ impl Plan {
     }
 
     /// Rows that a walk of this plan's batch takes at once: a tile a box at least.
-    pub fn capacity(&self, caps: &Caps, net: &DeviceNet, walk: &Walk, rows: usize) -> usize {
-        let tile = tile(caps);
+    pub fn capacity(&self, net: &DeviceNet, walk: &Walk, rows: usize) -> usize {
         let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
-        let wanted = self.batch * n.next_multiple_of(tile);
+        let wanted = self.batch * n.next_multiple_of(TILE);
         let fits = (self.slot / walk.widest).min(self.partial / walk.slices).min(self.rows);
-        let unit = self.batch * tile;
+        let unit = self.batch * TILE;
         (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit)
     }
 }

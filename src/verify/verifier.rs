@@ -12,7 +12,7 @@ use super::network::{DeviceNet, Order};
 use super::proof::QueryProof;
 use super::property::{Conjunction, Property, Query};
 use super::soundness::{Rounding, Soundness, round_down, round_up};
-use super::split::Boxes;
+use super::split::{Boxes, input_weights};
 use super::state::{Plan, Spec, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Recording};
@@ -138,6 +138,8 @@ pub struct Verifier {
     pub(super) gpu: Gpu,
     graph: Graph,
     pub(super) net: DeviceNet,
+    /// For every input, the sum of magnitudes of the weights that it meets first; only where boxes may be split.
+    pub(super) input_weights: Vec<f64>,
     rounding: Rounding,
     pub(super) options: VerifyOptions,
 }
@@ -185,7 +187,8 @@ impl Verifier {
         let layers = Layers::from_graph(graph)?;
         let net = DeviceNet::new(gpu, &layers).await?;
         let rounding = Rounding::new(options.soundness, net.terms, net.largest);
-        Ok(Self { gpu: gpu.clone(), graph: graph.clone(), net, rounding, options })
+        let input_weights = if options.cap.is_some() { input_weights(&layers) } else { Vec::new() };
+        Ok(Self { gpu: gpu.clone(), graph: graph.clone(), net, input_weights, rounding, options })
     }
 
     /// Blocking twin of [`Verifier::new_async`].

@@ -10,11 +10,10 @@
 //! GPUPoly): rows `stride * y_t + offset` to `+ size` and columns likewise. Windows grow with every convolution until they are
 //! the whole image.
 
-use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap};
+use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap, piece};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::graph::{Extent, Source};
-use crate::ops::matmul::CHUNK;
 use crate::ops::word;
 use crate::tensor::Tensor;
 
@@ -215,9 +214,15 @@ impl Walks {
     }
 }
 
-/// Parts that the sums of a row over `terms` coefficients are made in: enough invocations for a GPU, short sums.
-fn slices(terms: usize) -> usize {
-    terms.div_ceil(32).clamp(1, 64).max(terms.div_ceil(512).min(256))
+/// Invocations of a workgroup that relaxes rows, each with a slice of the row.
+pub(super) fn lanes(caps: &Caps) -> usize {
+    if caps.is_software() { 8 } else { 32 }
+}
+
+/// Parts that the sums of a row over `terms` coefficients or places are made in: whole workgroups, short sums.
+fn slices(caps: &Caps, terms: usize) -> usize {
+    let lanes = lanes(caps);
+    (lanes * terms.div_ceil(lanes * 64).clamp(1, 8)).min(terms.max(1))
 }
 
 struct Planner<'a> {
@@ -269,7 +274,7 @@ impl Planner<'_> {
                 let window = pending.windows[last].unwrap_or(Window::whole(self.extent(source_at(last))));
                 let slot = self.free_slot(&pending);
                 pending.slots[last] = Some(slot);
-                let grid = self.shape(&walk, 32, window.len().div_ceil(2))?;
+                let grid = self.shape(&walk, 32, first_places(window))?;
                 walk.widest = walk.widest.max(window.len());
                 walk.first.push(Push { edge: 0, slot, window, accumulate: false, grid });
             }
@@ -318,9 +323,10 @@ impl Planner<'_> {
         let cut = pending.slots.iter().filter(|slot| slot.is_some()).count() == 1;
         let extent = self.extent(source);
         let whole = window.is_whole(extent);
-        let slices = slices(if whole { window.len() } else { window.rows.size * window.columns.size });
-        let tile = word(super::network::tile(self.caps))?;
-        self.shapes.push([tile, word(slices)?, 1, 0]);
+        let slices = slices(self.caps, if whole { window.len() } else { window.rows.size * window.columns.size });
+        let tile = word(super::network::TILE)?;
+        let groups = if whole { slices.div_ceil(lanes(self.caps)) } else { slices };
+        self.shapes.push([tile, word(groups)?, 1, 0]);
         let grid = self.shapes.len() - 1 - walk.first_shape;
         let mut step = Step { source, slot, window, whole, out: slot, cut, slices, grid, pushes: Vec::new() };
         let Source::Layer(index) = source else {
@@ -358,7 +364,7 @@ impl Planner<'_> {
         let grid = if first { self.first_shape(walk, edge, to)? } else { self.product_shape(walk, edge, window, to)? };
         walk.widest = walk.widest.max(to.len());
         walk.heaviest = walk.heaviest.max(match &edge.map {
-            DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => edge.terms[BACKWARD].min(CHUNK) * to.len(),
+            DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => piece(edge.terms[BACKWARD]) * to.len(),
             _ => to.len(),
         });
         Ok(Push { edge: edge_index, slot, window: to, accumulate, grid })
@@ -380,7 +386,7 @@ impl Planner<'_> {
 
     fn first_shape(&mut self, walk: &Walk, edge: &DeviceEdge, to: Window) -> Result<usize> {
         match &edge.map {
-            DeviceMap::Dense { .. } | DeviceMap::Conv { .. } => self.shape(walk, 32, to.len().div_ceil(2)),
+            DeviceMap::Dense { .. } | DeviceMap::Conv { .. } => self.shape(walk, 32, first_places(to)),
             DeviceMap::Sparse { .. } | DeviceMap::Diagonal(_) => self.shape(walk, 64, 1),
         }
     }
@@ -406,6 +412,15 @@ impl Planner<'_> {
             DeviceMap::Sparse { .. } | DeviceMap::Diagonal(_) => self.shape(walk, 32, to.len().div_ceil(2)),
         }
     }
+}
+
+/// Elements of a place in which rows start: all channels of it, or a piece of a layer without places.
+pub(super) fn first_channels(window: Window) -> usize {
+    if window.rows.size * window.columns.size > 1 { window.channels } else { window.channels.min(32) }
+}
+
+fn first_places(window: Window) -> usize {
+    window.len().div_ceil(first_channels(window))
 }
 
 /// The tile of a walk's product with a convolution.

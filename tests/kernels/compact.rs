@@ -61,10 +61,11 @@ fn broken_compactions_are_noticed() {
     let Some(gpu) = common::device("broken_compactions_are_noticed", false) else { return };
     for (from, to) in [
         ("t < lane.x)", "t <= lane.x)"),
-        ("(p.n + 63u) / 64u", "max(p.n / 64u, 1u)"),
-        ("list[base + before] = j;", "list[base + before] = j + 1u;"),
+        ("(quads + LANES - 1u) / LANES", "max(quads / LANES, 1u)"),
+        ("list[base + before] = q * 4u", "list[base + before] = 1u + q * 4u"),
+        ("!= vec4<u32>(0u)) & inside", "!= vec4<u32>(0u))"),
     ] {
-        let c = compaction(gpu, 3, 200, 2);
+        let c = compaction(gpu, 3, 201, 2);
         assert!(c.check(gpu, &broken(&c.recording, "row_compact", from, to)).is_err(), "'{to}' went unseen");
     }
 }

@@ -151,13 +151,15 @@ fn smooth_functions_hold_over_their_whole_range() {
 #[test]
 fn a_grid_stride_loop_covers_more_elements_than_invocations() {
     let Some(gpu) = common::device("a_grid_stride_loop_covers_more_elements_than_invocations", false) else { return };
-    let n = 16_384 * 64 + 77;
-    let xs: Vec<f32> = (0..n).map(|i| i as f32).collect();
-    let x = common::tensor(gpu, &[n], &xs);
-    let mut recording = Recording::new();
-    elementwise::unary_in_place(&mut recording, gpu.caps(), Unary::Neg, &x).unwrap();
-    let got = common::run(gpu, &recording, &x, false);
-    assert!(got.iter().zip(&xs).all(|(&g, &x)| g == -x), "an element was left out or visited twice");
+    // More vectors along a row, and more rows, than one pass of the grid covers.
+    for shape in [&[16_384 * 256 + 77][..], &[16_384 * 16 + 5, 15]] {
+        let xs: Vec<f32> = (0..shape.iter().product()).map(|i: usize| i as f32).collect();
+        let x = common::tensor(gpu, shape, &xs);
+        let mut recording = Recording::new();
+        elementwise::unary_in_place(&mut recording, gpu.caps(), Unary::Neg, &x).unwrap();
+        let got = common::run(gpu, &recording, &x, false);
+        assert!(got.iter().zip(&xs).all(|(&g, &x)| g == -x), "an element was left out or visited twice");
+    }
 }
 
 #[test]
@@ -178,9 +180,12 @@ fn broken_elementwise_kernels_are_noticed() {
     let shapes: [&[usize]; 3] = [&[2, 3, 5, 7], &[2, 1, 5, 1], &[3, 1, 7]];
     for (from, to) in [
         ("= ${EXPR};", "= (${EXPR}) * 1.000001;"),
-        ("at.z * p.stride_x.z", "at.w * p.stride_x.z"),
+        ("at.z * p.stride_x.z", "at.y * p.stride_x.z"),
         ("r1 % p.shape.y", "r1 % p.shape.x"),
-        ("i < p.len", "i + 1u < p.len"),
+        ("row < p.rows", "row + 1u < p.rows"),
+        ("q < quads", "q + 1u < quads"),
+        ("select(out[to], value,", "select(value, out[to],"),
+        ("vec4<f32>(v.x), v, stride != 0u", "v, vec4<f32>(v.x), stride != 0u"),
     ] {
         for op in [Binary::Sub, Binary::Div] {
             let f = fixture(gpu, op, shapes);

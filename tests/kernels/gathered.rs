@@ -132,11 +132,9 @@ fn broken_gathers_are_noticed() {
     for (variant, name, list) in [(VARIANTS[2], "matmul", lists[0]), (VARIANTS[3], "matmul_tiled", lists[1])] {
         let whole = product(gpu, variant, 3, 300, 17);
         whole.check(gpu, &whole.recording).unwrap();
-        for (from, to) in [
-            list,
-            (".z * p.lda", ".x * p.lda"),
-            ("first_k + p.chunk, k_count", "first_k + p.chunk - 1u, k_count"),
-        ] {
+        for (from, to) in
+            [list, (".z * p.lda", ".x * p.lda"), ("first_k + p.chunk, k_count", "first_k + p.chunk - 1u, k_count")]
+        {
             let p = product(gpu, variant, 3, 300, 17);
             assert!(p.check(gpu, &broken(&p.recording, name, from, to)).is_err(), "'{to}' in '{name}' went unseen");
         }

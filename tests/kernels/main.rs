@@ -15,6 +15,8 @@ mod moves;
 mod pool;
 mod scan;
 mod softmax;
+mod tuning;
+mod windows;
 
 /// Runs `check` on the trusted and on the checked device.
 fn on_both(test: &str, check: impl Fn(&wavehull::Gpu)) {

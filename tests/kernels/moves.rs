@@ -1,11 +1,11 @@
 //! `reduce` and `transpose`.
 
-use wavehull::gpu::Recording;
+use wavehull::gpu::{Command, Grid, Kernel, Params, Recording};
 use wavehull::ops::reduce::{self, Reduction};
 use wavehull::ops::transpose;
 use wavehull::{Gpu, Tensor};
 
-use crate::common::{self, Random, U, broken};
+use crate::common::{self, Random, U, Words, broken};
 use crate::on_both;
 
 fn reduce_oracle(op: Reduction, row: &[f32]) -> (f64, f64) {
@@ -30,14 +30,57 @@ fn reduction(gpu: &Gpu, op: Reduction, rows: usize, n: usize) -> (Recording, Ten
     (recording, out, oracle)
 }
 
+/// The sums in the order that the header states, in f32 with rounding to nearest, as this software device does it.
+fn in_order(op: Reduction, rows: usize, n: usize) -> Vec<f32> {
+    let xs = Random::new((rows * 1000 + n) as u64).floats(rows * n);
+    let sum = |row: &[f32]| {
+        let mut partial = [0.0_f32; 64];
+        for (j, &x) in row.iter().enumerate() {
+            partial[j % 64] += if op == Reduction::AbsSum { x.abs() } else { x };
+        }
+        for half in [32, 16, 8, 4, 2, 1] {
+            for t in 0..half {
+                partial[t] += partial[t + half];
+            }
+        }
+        partial[0]
+    };
+    (0..rows).map(|r| sum(&xs[r * n..(r + 1) * n])).collect()
+}
+
+/// The same reductions with all partial results in registers, or shared by 16 invocations.
+fn in_form(recording: &Recording, rowwise: bool) -> Recording {
+    let mut changed = Recording::new();
+    for command in recording.commands() {
+        let Command::Dispatch(d) = command else { panic!("only dispatches") };
+        let mut kernel = Kernel { params: Words::LAYOUT, ..d.kernel.clone() };
+        kernel.defines.retain(|(key, _)| *key != "ROWWISE");
+        kernel = kernel.flag("ROWWISE", rowwise);
+        let mut params = [0; 64];
+        bytemuck::cast_slice_mut::<u32, u8>(&mut params)[..d.params.len()].copy_from_slice(&d.params);
+        // Word 6 is the number of rows.
+        let grid = Grid::Direct([params[6].div_ceil(if rowwise { 64 } else { 4 }), 1, 1]);
+        changed.dispatch(&kernel, d.bindings.clone(), &Words(params), grid, d.work).unwrap();
+    }
+    changed
+}
+
 #[test]
 fn reductions_agree_with_f64() {
     on_both("reductions_agree_with_f64", |gpu| {
         for op in Reduction::ALL {
-            for (rows, n) in [(1, 1), (3, 2), (70, 63), (2, 64), (5, 65), (3, 130), (2, 1000)] {
+            for (rows, n) in [(1, 1), (3, 2), (70, 63), (2, 64), (5, 65), (3, 130), (2, 1000), (9, 201)] {
                 let (recording, out, oracle) = reduction(gpu, op, rows, n);
-                let got = common::run(gpu, &recording, &out, false);
-                common::compare(&got, &oracle).unwrap_or_else(|why| panic!("{op:?} of {rows} x {n}: {why}"));
+                let forms = [false, true].map(|rowwise| {
+                    let got = common::run(gpu, &in_form(&recording, rowwise), &out, false);
+                    common::compare(&got, &oracle).unwrap_or_else(|why| panic!("{op:?} of {rows} x {n}: {why}"));
+                    got.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+                });
+                assert!(forms[0] == forms[1], "{op:?} of {rows} x {n}: two forms, different bits");
+                if matches!(op, Reduction::Sum | Reduction::AbsSum) && gpu.caps().is_software() {
+                    let bits: Vec<u32> = in_order(op, rows, n).iter().map(|v| v.to_bits()).collect();
+                    assert!(forms[0] == bits, "{op:?} of {rows} x {n}: not the order that the header states");
+                }
             }
         }
     });
@@ -74,16 +117,24 @@ fn the_sum_of_nothing_is_zero_and_its_largest_is_refused() {
 fn broken_reductions_are_noticed() {
     let Some(gpu) = common::device("broken_reductions_are_noticed", false) else { return };
     for (op, from, to) in [
-        (Reduction::Sum, "#unroll level 0 6", "#unroll level 0 5"),
-        (Reduction::AbsSum, "j += 64u", "j += 65u"),
+        (Reduction::Sum, "#unroll level 0 4", "#unroll level 0 3"),
+        (Reduction::Sum, "combine(s_1, s_3)", "s_1"),
+        (Reduction::AbsSum, "q += 16u", "q += 17u"),
         (Reduction::Max, "return max(s, v);", "return v;"),
         (Reduction::Min, "return min(s, v);", "return s;"),
         (Reduction::Sum, "row * p.stride", "row * p.n"),
+        (Reduction::Sum, "vec4<u32>(p.n);", "vec4<u32>(p.n - 1u);"),
+        (Reduction::AbsSum, "combine(two, two.yyyy)", "combine(two, two.xxxx)"),
     ] {
-        let (recording, out, oracle) = reduction(gpu, op, 3, 130);
-        let raw = common::run_raw(gpu, &broken(&recording, "reduce", from, to), &out);
-        let got: Vec<f32> = raw[..3].iter().map(|&word| f32::from_bits(word)).collect();
-        assert!(common::compare(&got, &oracle).is_err(), "'{to}' went unseen in {op:?}");
+        // A line of the other form goes unseen.
+        let red = [false, true].into_iter().any(|rowwise| {
+            let (recording, out, oracle) = reduction(gpu, op, 3, 134);
+            let recording = in_form(&recording, rowwise);
+            let raw = common::run_raw(gpu, &broken(&recording, "reduce", from, to), &out);
+            let got: Vec<f32> = raw[..3].iter().map(|&word| f32::from_bits(word)).collect();
+            common::compare(&got, &oracle).is_err()
+        });
+        assert!(red, "'{to}' went unseen in {op:?}");
     }
 }
 
@@ -116,7 +167,11 @@ fn transposed_words_keep_their_bits() {
 #[test]
 fn broken_transposes_are_noticed() {
     let Some(gpu) = common::device("broken_transposes_are_noticed", false) else { return };
-    for (from, to) in [("at.z * p.stride_x", "0u"), ("min(i0 + 4u, p.m)", "min(i0 + 3u, p.m)")] {
+    for (from, to) in [
+        ("at.z * p.stride_x", "0u"),
+        ("min(i0 + ${i}u, p.m - 1u)", "min(i0 + ${i}u, p.m - 2u)"),
+        ("select(out[to], turned, inside)", "out[to]"),
+    ] {
         let (recording, out, expected) = transposition(gpu, [3, 65, 34]);
         let raw = common::run_raw(gpu, &broken(&recording, "transpose", from, to), &out);
         let got: Vec<u32> = common::places(&out).into_iter().map(|i| raw[i]).collect();

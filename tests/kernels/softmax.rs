@@ -7,8 +7,11 @@ use wavehull::{ErrorKind, Gpu, Tensor};
 use crate::common::{self, Random, U, broken};
 use crate::on_both;
 
+/// Value and tolerance of every element.
+type Expected = Vec<(f64, f64)>;
+
 /// Softmax and log-sum-exp of a row with their tolerances, after the header of softmax.wgsl.
-fn oracle(row: &[f32]) -> (Vec<(f64, f64)>, (f64, f64)) {
+fn oracle(row: &[f32]) -> (Expected, (f64, f64)) {
     let x: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
     let largest = x.iter().copied().fold(f64::MIN, f64::max);
     // Relative error of exp(x - largest): its own, and what the rounding of the difference does to it.
@@ -29,7 +32,7 @@ fn oracle(row: &[f32]) -> (Vec<(f64, f64)>, (f64, f64)) {
 fn numbers(rows: usize, n: usize) -> Vec<f32> {
     let mut random = Random::new((rows * 31 + n) as u64);
     // Large numbers, whose exponentials overflow, and small ones.
-    (0..rows * n).map(|i| random.unit() as f32 * if i / n % 2 == 0 { 3.0 } else { 300.0 }).collect()
+    (0..rows * n).map(|i| random.unit() as f32 * if (i / n).is_multiple_of(2) { 3.0 } else { 300.0 }).collect()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +55,7 @@ fn record(gpu: &Gpu, xs: &[f32], [rows, n]: [usize; 2], wanted: Wanted) -> (Reco
     (recording, out, lse)
 }
 
-fn expected(xs: &[f32], n: usize) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+fn expected(xs: &[f32], n: usize) -> (Expected, Expected) {
     let (rows, logs): (Vec<_>, Vec<_>) = xs.chunks(n).map(oracle).unzip();
     (rows.concat(), logs)
 }

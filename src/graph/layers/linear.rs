@@ -22,8 +22,8 @@ pub(super) enum Linear {
 }
 
 impl Linear {
-    /// A sparse map in its simplest form, if its weights can be stored with a small relative error: a sum of terms may cancel
-    /// down to its own rounding.
+    /// A sparse map in its simplest form, if its weights can be stored with a small relative error: a sum of terms may
+    /// cancel down to its own rounding.
     fn folded(terms: Terms) -> Option<Self> {
         terms.folds().then(|| Self::simplest(terms))
     }
@@ -66,7 +66,8 @@ impl Linear {
         .filter(Self::folds)
     }
 
-    /// This map and then another one, if they become a map that costs no more than both: the source has the extent `source`.
+    /// This map and then another one, if they become a map that costs no more than both: the source has the extent
+    /// `source`.
     pub(super) fn then(&self, next: &Self, source: Extent) -> Option<Self> {
         match (self, next) {
             (Self::Diagonal(None), next) => Some(next.clone()),
@@ -156,7 +157,8 @@ fn per_channel(factors: &[Bounded], extent: Extent) -> Option<Vec<Bounded>> {
     factors.chunks(plane.max(1)).map(|channel| channel.iter().all(|x| *x == channel[0]).then_some(channel[0])).collect()
 }
 
-/// A dense layer behind a selection that repeats nothing and reads no more values than it has: its columns in another order.
+/// A dense layer behind a selection that repeats nothing and reads no more values than it has: its columns in another
+/// order.
 fn dense_behind(weights: &Weights, first: &Terms) -> Option<Weights> {
     if first.width() > weights.columns() {
         return None;

@@ -23,14 +23,15 @@ impl Layers {
     /// Brings a graph into this form.
     ///
     /// Elementwise arithmetic with constants and batch normalisation are folded into the dense layer or convolution
-    /// before or after them, computed in `f64` with an error bound and rounded to `f32` once. Where that would underflow
-    /// `f32`, the scaling becomes a layer of its own with a [`Map::Diagonal`](super::Map::Diagonal). Nodes that the output does not depend
-    /// on leave no trace.
+    /// before or after them, computed in `f64` with an error bound and rounded to `f32` once. Where that would
+    /// underflow `f32`, the scaling becomes a layer of its own with a [`Map::Diagonal`](super::Map::Diagonal). Nodes
+    /// that the output does not depend on leave no trace. A MaxPool becomes a tree of ReLUs, which computes the same
+    /// maximum.
     ///
     /// # Errors
-    /// `Unsupported`, naming the node, for a product or quotient of computed values, for an operator that is neither affine nor one
-    /// of ReLU, Sigmoid, Tanh and MaxPool, or if a number leaves the range of `f32`; `TooBig` if a map would have more
-    /// than 2^28 weights or, being sparse, more than 2^26 terms; `BadInput` if the graph is malformed.
+    /// `Unsupported`, naming the node, for a product or quotient of computed values, for an operator that is neither
+    /// affine nor one of ReLU, Sigmoid, Tanh and MaxPool, or if a number leaves the range of `f32`; `TooBig` if a map
+    /// would have more than 2^28 weights or, being sparse, more than 2^26 terms; `BadInput` if the graph is malformed.
     pub fn from_graph(graph: &Graph) -> Result<Self> {
         graph.check()?;
         let mut lowering = Lowering::new(graph)?;
@@ -109,8 +110,7 @@ impl<'a> Lowering<'a> {
             Op::Transpose { perm } => self.transpose(node, perm),
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Select { indices } => self.select(node, indices),
-            Op::Softmax { .. } => Err(Error::unsupported(format!("node '{}' (Softmax) divides by computed values", node.name))
-                .with_help("export the network without its last Softmax: a larger score is a larger probability, so properties that compare outputs stay the same")),
+            Op::Softmax { .. } => Err(softmax(node)),
         }
     }
 
@@ -365,7 +365,15 @@ pub(in crate::graph) fn constants(graph: &Graph) -> Result<Vec<Option<Tensor<Bou
 /// The error for a node that has no form as layers.
 pub(super) fn refused(node: &Node, why: &str) -> Error {
     Error::unsupported(format!("node '{}' ({}) {why}", node.name, node.op.name())).with_help(
-        "networks of affine operators, MaxPool, ReLU, Sigmoid and Tanh can be verified; replace the node or cut the network in front of it",
+        "networks of affine operators, MaxPool, ReLU, Sigmoid and Tanh can be verified; replace the node, or cut the \
+         network in front of it",
+    )
+}
+
+fn softmax(node: &Node) -> Error {
+    Error::unsupported(format!("node '{}' (Softmax) divides by computed values", node.name)).with_help(
+        "export the network without its last Softmax: larger scores are larger probabilities, so properties that \
+         compare outputs stay the same",
     )
 }
 

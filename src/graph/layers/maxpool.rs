@@ -3,17 +3,17 @@
 //! `max(a, b) = b + max(a - b, 0)` for all real a and b, so a window of n elements needs n - 1 ReLUs in ceil(log2 n)
 //! levels, and nothing is lost: the layers compute the maximum itself, with weights of 1 and -1 and without rounding.
 //! An element that padding leaves alone in its pair goes up a level as it is. Each level is one layer that holds the
-//! pairs of all windows; an element of level l is `x_j + r_1 + ... + r_l`, the last of the pair's `b`s and the ReLUs above
-//! it, so no layer without an activation stands between.
+//! pairs of all windows; an element of level l is `x_j + r_1 + ... + r_l`, the last of the pair's `b`s and the ReLUs
+//! above it, so no layer without an activation stands between.
 //!
 //! What bounds make of it: where the sign of d = a - b is known, the ReLU is 0 or d and the pair is exactly its larger
-//! element. Otherwise, with l <= d <= u and s = u / (u - l), the ReLU's upper line s (d - l) gives
-//! `max(a, b) <= s a + (1 - s) b - s l`, and with a lower slope t in [0, 1] `max(a, b) >= t a + (1 - t) b`. Both hold on
-//! the whole strip l <= a - b <= u, and the upper one is the concave envelope of the maximum there: it touches both of the
-//! strip's edges, where the maximum is b and a. l and u come from back-substituting the *difference*, which for
-//! neighbours in an image is far narrower than the elements' own ranges suggest. The usual constant `max(u_a, u_b)` can be
-//! lower near the corner (u_a, u_b) of the box when a and b vary independently, but it has no slope, so it cancels nothing
-//! further down. Plain intervals lose more: `u_b + u` may exceed both elements' bounds.
+//! element. Otherwise, with l <= d <= u and s = u / (u - l), the ReLU's upper line s (d - l) gives `max(a, b) <= s a +
+//! (1 - s) b - s l`, and with a lower slope t in [0, 1] `max(a, b) >= t a + (1 - t) b`. Both hold on the whole strip l
+//! <= a - b <= u, and the upper one is the concave envelope of the maximum there: it touches both of the strip's edges,
+//! where the maximum is b and a. l and u come from back-substituting the *difference*, which for neighbours in an image
+//! is far narrower than the elements' own ranges suggest. The usual constant `max(u_a, u_b)` can be lower near the
+//! corner (u_a, u_b) of the box when a and b vary independently, but it has no slope, so it cancels nothing further
+//! down. Plain intervals lose more: `u_b + u` may exceed both elements' bounds.
 
 use super::linear::Linear;
 use super::lower::{Lowering, check_terms, refused};

@@ -59,8 +59,8 @@ impl Lowering<'_> {
         Ok(term)
     }
 
-    /// `z[m, y s + i d - p] = sum weight[c, m, i] x[c, y]`: for each place of a plane of z, the places of a plane of x that
-    /// reach it and the taps that do so.
+    /// `z[m, y s + i d - p] = sum weight[c, m, i] x[c, y]`: for each place of a plane of z, the places of a plane of x
+    /// that reach it and the taps that do so.
     fn transposed(&self, node: &Node, geometry: &Geometry) -> Result<Terms> {
         let (from, to, groups) = (geometry.output, geometry.input, geometry.window.groups);
         let (depth, rows) = (from.channels / groups, to.channels / groups);

@@ -128,7 +128,7 @@ impl Matmul<'_> {
         let chunks = k.div_ceil(chunk).max(1);
         let class = Class::of(batch * chunks * m * n, n);
         let mut variant = self.variant.unwrap_or_else(|| Variant::tuned(caps, class, n));
-        if chunks > 1 && chunk % 4 != 0 && variant.wants_quads() {
+        if chunks > 1 && !chunk.is_multiple_of(4) && variant.wants_quads() {
             variant = Variant::DIRECT;
         }
         let product = windows::Product { matmul: self, variant, operands, shape, chunk, chunks };

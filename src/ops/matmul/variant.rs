@@ -54,7 +54,7 @@ impl Class {
         match outputs {
             _ if n <= 32 => Self::Narrow,
             0..=0x4_0000 => Self::Small,
-            0..=0x20_0000 => Self::Medium,
+            0x4_0001..=0x20_0000 => Self::Medium,
             _ => Self::Large,
         }
     }
@@ -148,9 +148,7 @@ impl Variant {
     pub fn fits(self, caps: &Caps) -> bool {
         match self.shape() {
             None => true,
-            Some(shape) => {
-                shape.invocations() <= caps.max_invocations && shape.memory() <= caps.workgroup_memory
-            }
+            Some(shape) => shape.invocations() <= caps.max_invocations && shape.memory() <= caps.workgroup_memory,
         }
     }
 

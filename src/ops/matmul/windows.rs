@@ -40,6 +40,12 @@ fn ranges(whole: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>
     whole.step_by(step.max(1)).map(move |start| start..end.min(start + step.max(1)))
 }
 
+/// The smallest number of steps of all these lengths, in elements, after which each is at an aligned place again.
+fn unit(strides: &[usize]) -> usize {
+    let fits = |unit: &usize| strides.iter().all(|stride| (stride * unit).is_multiple_of(ALIGNED));
+    [1, 2, 4, 8, 16, 32].into_iter().find(fits).unwrap_or(ALIGNED)
+}
+
 impl Product<'_> {
     pub fn record(&self, recording: &mut Recording, max_binding: u64) -> Result<()> {
         let Shape { batch, m, n, k } = *self.shape;
@@ -48,9 +54,10 @@ impl Product<'_> {
             return self.dispatch(recording, &whole, true);
         }
         let most = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
-        let unit = self.unit();
-        let step = self.strides().iter().map(|&s| most / s.max(1)).min().unwrap_or(1) / unit * unit;
-        if step > 0 {
+        let (strides, unit) = (self.strides(), unit(&self.strides()));
+        let shared_fit = self.shared().iter().all(|t| t.binding().size <= max_binding);
+        let step = strides.iter().map(|&s| most / s).min().unwrap_or(0) / unit * unit;
+        if batch > 1 && step > 0 && shared_fit {
             return ranges(0..batch, step)
                 .try_for_each(|batch| self.dispatch(recording, &Window { batch, ..whole.clone() }, true));
         }
@@ -60,27 +67,39 @@ impl Product<'_> {
         (0..batch).try_for_each(|z| self.walk(recording, &Window { batch: z..z + 1, ..whole.clone() }, most))
     }
 
-    /// One element of the batch in windows of rows, columns and terms.
+    /// One element of the batch in windows of rows, columns and terms: an operand's window is a range of its stored rows.
     fn walk(&self, recording: &mut Recording, whole: &Window, most: usize) -> Result<()> {
         let Matmul { trans_a, trans_b, .. } = *self.matmul;
-        let [a, b, c] = self.operands.map(|t| most / t.row_stride().max(1) / ALIGNED * ALIGNED);
-        // A window of an operand is a range of its stored rows; ranges of columns begin at aligned places.
-        let of_m = if trans_a { c } else { c.min(a) };
-        let of_n = if trans_b { b } else { usize::MAX };
-        let of_k = (if trans_a { a } else { usize::MAX }).min(if trans_b { usize::MAX } else { b });
-        if of_m == 0 || of_n == 0 || of_k == 0 || (self.chunks > 1 && self.chunk % ALIGNED != 0) {
+        let [a, b, c] = self.operands.map(Tensor::row_stride);
+        // Elements from one row (column, term) to the next decide where a range may start, lengths of rows how long it is.
+        let along = |turned: bool, row: usize| if turned { (1, usize::MAX) } else { (row, most / row.max(1)) };
+        let step = |one: (usize, usize), other: (usize, usize)| {
+            let unit = unit(&[one.0, other.0]);
+            one.1.min(other.1) / unit * unit
+        };
+        let of_m = step(along(trans_a, a), (c, most / c.max(1)));
+        let of_n = step(along(!trans_b, b), (1, usize::MAX));
+        let of_k = step(along(!trans_a, a), along(trans_b, b));
+        let parts_start =
+            self.chunks == 1 || (self.chunk.is_multiple_of(ALIGNED) && (self.shape.m * c).is_multiple_of(ALIGNED));
+        if of_m == 0 || of_n == 0 || of_k == 0 || !parts_start {
             return Err(self.too_big(most as u64 * 4));
         }
         for part in 0..self.chunks {
             let first = part * self.chunk;
             let terms = first..self.shape.k.min(first + self.chunk);
-            for m in ranges(whole.m.clone(), of_m) {
+            // A product without terms has one window without terms: its bias.
+            let steps: Vec<_> = if terms.is_empty() {
+                vec![terms.clone()]
+            } else {
+                ranges(terms.clone(), of_k.min(self.chunk)).collect()
+            };
+            for m in ranges(whole.m.clone(), of_m.min(self.shape.m)) {
                 for n in ranges(whole.n.clone(), of_n.min(self.shape.n)) {
-                    for k in ranges(terms.clone(), of_k.min(self.chunk)) {
+                    for k in steps.iter().cloned() {
                         let last = k.end == terms.end;
-                        let part = Some(part);
-                        let window = Window { batch: whole.batch.clone(), m: m.clone(), n: n.clone(), k, part };
-                        self.dispatch(recording, &window, last)?;
+                        let (batch, m, n) = (whole.batch.clone(), m.clone(), n.clone());
+                        self.dispatch(recording, &Window { batch, m, n, k, part: Some(part) }, last)?;
                     }
                 }
             }
@@ -122,7 +141,7 @@ impl Product<'_> {
 
     fn bindings(&self, window: &Window) -> Result<Vec<crate::gpu::Binding>> {
         let Window { batch, m, n, k, part } = window;
-        let Shape { batch: all, m: rows, n: columns, k: terms } = *self.shape;
+        let Shape { batch: all, m: rows, .. } = *self.shape;
         if part.is_none() && batch.len() == all {
             return Ok(self.bound().iter().map(|t| t.binding()).collect());
         }
@@ -147,7 +166,6 @@ impl Product<'_> {
             block(b, batch_stride(b), turned(trans_b, k, n))?,
             block(c, self.chunks * plane, (of_c, n.clone()))?,
         ];
-        debug_assert!(k.end <= terms && n.end <= columns);
         // Without a bias the slot is bound to `a`, which the kernel then does not read there.
         bindings.push(match bias {
             None => bindings[0].clone(),
@@ -171,15 +189,17 @@ impl Product<'_> {
         [batch_stride(a), batch_stride(b), plane, bias].into_iter().filter(|&stride| stride > 0).collect()
     }
 
-    /// The smallest number of elements of the batch after which every operand is at an aligned place again.
-    fn unit(&self) -> usize {
-        let fits = |unit: &usize| self.strides().iter().all(|stride| (stride * unit).is_multiple_of(ALIGNED));
-        [1, 2, 4, 8, 16, 32].into_iter().find(fits).unwrap_or(ALIGNED)
+    /// Operands that all elements of the batch share.
+    fn shared(&self) -> Vec<&Tensor> {
+        let bias = self.matmul.bias.filter(|t| t.shape().len() == 1);
+        self.operands[..2].iter().copied().filter(|t| batch_stride(t) == 0).chain(bias).collect()
     }
 
     fn too_big(&self, max_binding: u64) -> Error {
         let Shape { batch, m, n, k } = *self.shape;
-        let what = format!("a product of {batch} x [{m}, {k}] and [{k}, {n}] has rows that no window of {max_binding} bytes holds");
+        let what = format!(
+            "a product of {batch} x [{m}, {k}] and [{k}, {n}] has rows that no window of {max_binding} bytes holds"
+        );
         Error::new(ErrorKind::TooBig, what)
             .with_help("use a smaller batch or network, or an adapter with larger bindings (`wavehull devices`)")
     }

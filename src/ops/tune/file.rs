@@ -1,4 +1,5 @@
 //! The cache file: a flat JSON object of strings.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "there are no files"))]
 
 use std::path::{Path, PathBuf};
 
@@ -26,9 +27,9 @@ pub(super) fn path(folder: &Path, caps: &Caps) -> PathBuf {
     // A name, not a key: what is inside decides. Should two devices share a name, they rewrite each other's file.
     let text = [caps.name.as_str(), &caps.backend, &caps.driver].join("\n");
     // FNV-1a: the standard library's hash may change between versions.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     folder.join(format!("tuning-{hash:016x}.json"))
 }
 

@@ -17,7 +17,7 @@ const MARGIN: f64 = 0.95;
 /// Measures the classes that have no choice yet; the number of those that have one now.
 pub(super) async fn run(gpu: &Gpu, seconds: Option<f64>, control: &Control) -> Result<usize> {
     let caps = gpu.caps();
-    let seconds = seconds.unwrap_or(if caps.is_software() { 0.5 } else { 2.0 });
+    let seconds = seconds.unwrap_or(if caps.is_software() { 0.75 } else { 2.0 });
     let mut measured = 0;
     // Large first: kernels that are compiled for one class are there for the next.
     for class in Class::ALL.into_iter().rev().filter(|class| caps.tuning.get(class.name()).is_none()) {
@@ -87,9 +87,8 @@ async fn fastest(gpu: &Gpu, class: Class, seconds: f64, control: &Control) -> Re
         match time(gpu, &record, limit, control).await {
             Ok(took) => {
                 log::debug!("{}: {variant} takes {took:.3e} s", class.name());
-                let better = |(leader, least): (Variant, f64)| {
-                    took < least * if leader == candidates[0] { MARGIN } else { 1.0 }
-                };
+                let better =
+                    |(leader, least): (Variant, f64)| took < least * if leader == candidates[0] { MARGIN } else { 1.0 };
                 if best.is_none_or(better) {
                     best = Some((variant, took));
                 }
@@ -108,12 +107,7 @@ async fn filled(gpu: &Gpu, [rows, columns]: [usize; 2]) -> Result<Tensor> {
 }
 
 /// Seconds of one product: the fastest of a few runs of several each, or of one if that is beyond the limit already.
-async fn time(
-    gpu: &Gpu,
-    record: &impl Fn(&mut Recording) -> Result<()>,
-    limit: f64,
-    control: &Control,
-) -> Result<f64> {
+async fn time(gpu: &Gpu, record: &impl Fn(&mut Recording) -> Result<()>, limit: f64, control: &Control) -> Result<f64> {
     let control = Control { cancel: control.cancel.clone(), progress: None };
     let repeated = |count: usize| -> Result<Recording> {
         let mut recording = Recording::new();

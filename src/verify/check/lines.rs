@@ -91,7 +91,7 @@ fn known([l, h]: [f64; 2], slopes: [f64; 2]) -> ([f64; 2], [f64; 2]) {
         ([l, h], slopes.map(|k| if k < FLAT { 0.0 } else { k }))
     } else {
         // Where S is 0 or 1 but for less than any offset's rounding.
-        ([l, h].map(|z| z.max(-FAR).min(FAR)), [0.0; 2])
+        ([l, h].map(|z| z.clamp(-FAR, FAR)), [0.0; 2])
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn pieces<T: Sync, R: Send>(
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pieces.len());
     std::thread::scope(|scope| {
         // Where another thread cannot be started, this one does its work.
-        let others: Vec<_> = (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, &run).ok()).collect();
+        let others: Vec<_> = (1..threads).map_while(|_| Builder::new().spawn_scoped(scope, run).ok()).collect();
         run();
         // A thread that has died is missed below.
         others.into_iter().for_each(|thread| drop(thread.join()));

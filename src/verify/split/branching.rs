@@ -1,28 +1,42 @@
 //! How an open box is cut: the one place that decides what the parts of a subproblem are. Other ways to branch (on the sign
 //! of a ReLU, with slopes optimised for each part) would be other functions from a box and its bounds to its parts.
 
-/// Least weight of an input, as a share of the largest: the form of a row says nothing about what an input does inside
-/// the relaxations of neurons, so none is taken for idle.
-const FLOOR: f64 = 0.05;
+use std::sync::Arc;
 
-/// The inputs' weights for cutting: what the linear bounds of the rows that matter lose on each, for a side of length 1.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Weights(Vec<f64>);
+/// Least share of an input in a form: what an input does inside the relaxations of neurons is not in the form, so none is
+/// taken for idle.
+const LEAST: f64 = 1e-3;
+
+/// The inputs' weights for cutting: the geometric mean of two guesses at what cutting a side of length 1 brings.
+///
+/// What the linear bounds of the rows that matter lose on an input says what cutting it brings as long as the relaxations of
+/// neurons stay as they are; the weights that the input meets first say how far cutting it tightens those. Each misses what
+/// the other sees: on two collision avoidance instances (properties 1 and 2, an f64 model) the product took 99 and 477 boxes,
+/// forms alone with no input below a tenth of the largest 111 and 469, weights alone 105 and 1139, and forms without that
+/// floor were not done after 1929 and 3985.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Weights {
+    inputs: Arc<[f64]>,
+    forms: Vec<f64>,
+}
 
 impl Weights {
+    /// Without any form yet; `inputs` are the sums of magnitudes of the weights that each input meets first.
+    pub fn new(inputs: &Arc<[f64]>) -> Self {
+        Self { inputs: inputs.clone(), forms: vec![0.0; inputs.len()] }
+    }
+
     /// Adds the form of a row; one that is not finite says nothing and is left out.
     pub fn add(&mut self, form: &[f32]) {
-        self.0.resize(form.len(), 0.0);
         if form.iter().all(|a| a.is_finite()) {
-            self.0.iter_mut().zip(form).for_each(|(sum, a)| *sum += f64::from(a.abs()));
+            self.forms.iter_mut().zip(form).for_each(|(sum, a)| *sum += f64::from(a.abs()));
         }
     }
 
-    /// What cutting input `i`, with sides of length `side`, may bring. Without any form, the longest side does.
+    /// What cutting input `i`, with sides of length `side`, may bring.
     fn score(&self, i: usize, side: f64) -> f64 {
-        let largest = self.0.iter().copied().fold(0.0, f64::max);
-        let weight = self.0.get(i).copied().unwrap_or_default();
-        side * if largest > 0.0 { weight.max(FLOOR * largest) } else { 1.0 }
+        let largest = self.forms.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        side * ((self.forms[i] / largest).max(LEAST) * self.inputs[i]).sqrt()
     }
 }
 
@@ -57,26 +71,32 @@ fn halves(part: Box<[f32]>, weights: &Weights) -> Vec<Box<[f32]>> {
 mod tests {
     use super::*;
 
-    fn weights(forms: &[&[f32]]) -> Weights {
-        let mut weights = Weights::default();
+    fn weights(inputs: &[f64], forms: &[&[f32]]) -> Weights {
+        let mut weights = Weights::new(&inputs.into());
         forms.iter().for_each(|form| weights.add(form));
         weights
     }
 
     #[test]
     fn the_input_on_which_the_bound_loses_most_is_cut() {
-        // 2 * 1 against 0.5 * 3 and 1 * 1.5.
-        let cut = parts(&[0.0, -1.0, 0.0, 1.0, 2.0, 1.5], &weights(&[&[-2.0, 0.5, 1.0]]), 1);
+        // Form and weights: sqrt(2 * 1) * 1 against sqrt(0.5 * 1) * 3 and sqrt(1 * 1) * 1.5.
+        let ends = [0.0, -1.0, 0.0, 1.0, 2.0, 1.5];
+        let cut = parts(&ends, &weights(&[1.0; 3], &[&[-2.0, 0.5, 1.0]]), 1);
+        assert_eq!(cut, [[0.0, -1.0, 0.0, 1.0, 0.5, 1.5].into(), [0.0, 0.5, 0.0, 1.0, 2.0, 1.5].into()]);
+        // Weights that say the first input matters ten times as much.
+        let cut = parts(&ends, &weights(&[10.0, 1.0, 1.0], &[&[-2.0, 0.5, 1.0]]), 1);
         assert_eq!(cut, [[0.0, -1.0, 0.0, 0.5, 2.0, 1.5].into(), [0.5, -1.0, 0.0, 1.0, 2.0, 1.5].into()]);
-        // Two rows together: the first input no longer wins.
-        let cut = parts(&[0.0, 0.0, 1.0, 1.0], &weights(&[&[2.0, 1.0], &[0.0, 2.0]]), 1);
-        assert_eq!(cut, [[0.0, 0.0, 1.0, 0.5].into(), [0.0, 0.5, 1.0, 1.0].into()]);
+        // A second row that does not depend on the first input.
+        let unit = [0.0, 0.0, 1.0, 1.0];
+        assert_eq!(parts(&unit, &weights(&[1.0; 2], &[&[2.0, 1.0]]), 1)[0], [0.0, 0.0, 0.5, 1.0].into());
+        assert_eq!(parts(&unit, &weights(&[1.0; 2], &[&[2.0, 1.0], &[0.0, 2.0]]), 1)[0], [0.0, 0.0, 1.0, 0.5].into());
     }
 
     #[test]
     fn parts_cover_the_box_exactly_whatever_the_weights() {
         let ends = [-0.1, 0.3, 1e-30, 0.2, 0.30000004, 1e30];
-        for weights in [weights(&[]), weights(&[&[1.0, 1e9, 0.0]]), weights(&[&[f32::NAN, 1.0, 2.0]])] {
+        for forms in [&[][..], &[&[1.0, 1e9, 0.0][..]], &[&[f32::NAN, 1.0, 2.0]]] {
+            let weights = weights(&[1.0, 0.0, 2.0], forms);
             let parts = parts(&ends, &weights, 7);
             assert!(parts.len() > 64, "{} parts", parts.len());
             // Every part's volume of indices is disjoint; a point on any end of any part is in some part.
@@ -84,7 +104,8 @@ mod tests {
                 let apart = (0..3).any(|i| a[3 + i] <= b[i] || b[3 + i] <= a[i]);
                 assert!(a == b || apart, "{a:?} and {b:?} overlap");
             }
-            let volume = |part: &[f32]| -> f64 { (0..3).map(|i| f64::from(part[3 + i]) - f64::from(part[i])).product() };
+            let volume =
+                |part: &[f32]| -> f64 { (0..3).map(|i| f64::from(part[3 + i]) - f64::from(part[i])).product() };
             let (sum, whole) = (parts.iter().map(|part| volume(part)).sum::<f64>(), volume(&ends));
             assert!((sum / whole - 1.0).abs() < 1e-12, "{sum} of {whole}");
         }
@@ -93,6 +114,6 @@ mod tests {
     #[test]
     fn a_box_of_neighbouring_floats_is_left_whole() {
         let ends = [1.0, 0.0, 1.0_f32.next_up(), 0.0];
-        assert_eq!(parts(&ends, &weights(&[&[1.0, 1.0]]), 5), [ends.into()]);
+        assert_eq!(parts(&ends, &weights(&[1.0; 2], &[&[1.0, 1.0]]), 5), [ends.into()]);
     }
 }

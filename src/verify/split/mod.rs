@@ -10,19 +10,22 @@ mod branching;
 mod frontier;
 mod tree;
 
+use std::sync::Arc;
+
 use super::attack::{Aim, Effort, Find, Ground, attack};
 use super::book::State;
 use super::state::{Plan, Spec};
 use super::verifier::{Call, Depth, Outcome, Verifier};
 use crate::error::{ErrorKind, Result};
+use crate::graph::{Layers, Source};
 use frontier::Node;
 use tree::{Answer, Survivor, Tree};
 
 /// Host memory for waiting boxes.
 const WAITING: usize = 256 << 20;
-/// Operations of a round, by which its boxes are counted: about a third of a second on the processors and on the GPUs that
-/// we know. The clock is looked at between rounds.
-const ROUND: (f64, f64) = (1e10, 4e11);
+/// Operations of a round, by which its boxes are counted: a fraction of a second on two cores, and meant to
+/// be one on a GPU. The clock is looked at between rounds.
+const ROUND: (f64, f64) = (2.5e9, 1e11);
 /// Fewest and most boxes of a round.
 const BOXES: (usize, usize) = (16, 8192);
 /// Boxes of a round that are attacked, those with the worst margins first.
@@ -94,7 +97,8 @@ impl Verifier {
             input.lo.iter().zip(&input.hi).filter(|(l, h)| l < h).count()
         };
         let few = todo.iter().filter(|i| varied(i) <= self.options.split_inputs);
-        few.filter_map(|&i| Tree::new(i, &call.book.open[i], self.net.n_out(), most)).collect()
+        let weights: Arc<[f64]> = self.input_weights.as_slice().into();
+        few.filter_map(|&i| Tree::new(i, &call.book.open[i], self.net.n_out(), (&weights, most))).collect()
     }
 
     /// Boxes of a round, by the operations of the full analysis of one.
@@ -220,6 +224,18 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+/// For every input, the sum of magnitudes of the weights that it meets first.
+pub(super) fn input_weights(layers: &Layers) -> Vec<f64> {
+    let mut sums = vec![0.0; layers.input_len()];
+    for layer in &layers.layers {
+        for edge in layer.edges.iter().filter(|edge| edge.source == Source::Input) {
+            let add = |_, column: usize, weight: f32| sums[column] += f64::from(weight.abs());
+            edge.map.for_each_weight(layers.input, layer.extent, add);
+        }
+    }
+    sums
 }
 
 /// Takes up to `share` boxes of each tree, and then what is left of `size` in the order of the trees.

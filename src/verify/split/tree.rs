@@ -24,6 +24,7 @@ pub(super) struct Tree {
     pub spec: Spec,
     /// The rows of each condition.
     pub conditions: Vec<Range<usize>>,
+    input_weights: Arc<[f64]>,
     waiting: Frontier,
     /// The worst margin of the boxes that cannot be cut any more, and their number.
     whole: (f32, u64),
@@ -54,9 +55,14 @@ pub(super) struct Answer<'a> {
 }
 
 impl Tree {
-    /// The tree of an undecided query, cut for the first time; at most `most` boxes wait worst-first. `None` if cutting
-    /// cannot help: a condition without rows is fulfilled everywhere.
-    pub fn new(query: usize, open: &Open<'_>, outputs: usize, most: usize) -> Option<Self> {
+    /// The tree of an undecided query, cut for the first time, for a network with these weights behind its inputs; at most
+    /// `most` boxes wait worst-first. `None` if cutting cannot help: a condition without rows is fulfilled everywhere.
+    pub fn new(
+        query: usize,
+        open: &Open<'_>,
+        outputs: usize,
+        (input_weights, most): (&Arc<[f64]>, usize),
+    ) -> Option<Self> {
         let mut first = 0;
         let range = |rows: usize| {
             first += rows;
@@ -69,7 +75,7 @@ impl Tree {
             return None;
         }
         let spec = specification(&[open.query], row_count(open.query), outputs);
-        let mut weights = Weights::default();
+        let mut weights = Weights::new(input_weights);
         left.iter().filter_map(|&c| open.forms[c].as_ref()).for_each(|form| weights.add(form));
         let input = &open.query.input;
         let lower = input.lo_out.iter().map(|&l| round_down(l));
@@ -80,6 +86,7 @@ impl Tree {
             query,
             spec,
             conditions,
+            input_weights: input_weights.clone(),
             waiting: Frontier::new(most),
             whole: (f32::MAX, 0),
             least: f32::MAX,
@@ -115,10 +122,10 @@ impl Tree {
         let Some(margins) = answer.margins else {
             node.margin = NOTHING;
             let condition = node.open.first().copied().unwrap_or_default();
-            return Some(Survivor { node, weights: Weights::default(), condition, corner: None });
+            return Some(Survivor { node, weights: Weights::new(&self.input_weights), condition, corner: None });
         };
         let n = node.ends.len() / 2;
-        let (mut left, mut weights, mut first) = (Vec::new(), Weights::default(), 0);
+        let (mut left, mut weights, mut first) = (Vec::new(), Weights::new(&self.input_weights), 0);
         let mut worst = (f32::MAX, 0, 0);
         let mut excluded = f32::MAX;
         for &condition in node.open.iter() {

@@ -123,7 +123,8 @@ fn what_differs_within_a_channel_stays_in_front_of_a_convolution() {
 #[test]
 fn zeros_round_an_image_become_padding_of_the_convolution() {
     let mut random = Random::new(7);
-    for (value, folds) in [(0.0, true), (0.5, true)] {
+    // Another number than 0 is a bias on top.
+    for value in [0.0, 0.5] {
         let mut sketch = Sketch::new(&[1, 2, 4, 3]);
         let input = sketch.graph.input;
         let pads = vec![[0, 0], [0, 0], [1, 2], [2, 0]];
@@ -131,7 +132,7 @@ fn zeros_round_an_image_become_padding_of_the_convolution() {
         let w = sketch.random(&[1, 2, 3, 2], &mut random);
         sketch.node(Op::Conv(Window { strides: [2, 1], ..PLAIN }), &[x, w]);
         let layers = lowered(&sketch, &mut random);
-        assert_eq!(layers.layers.len() == 1, folds);
+        assert_eq!(layers.layers.len(), 1, "{value}");
         let conv = conv(&layers.layers[0]);
         assert_eq!((conv.pad, conv.stride), ([1, 2], [2, 1]));
         assert_eq!(conv.weight.as_slice().unwrap(), constant(&sketch, w));

@@ -176,7 +176,10 @@ fn joined(sketch: &mut Sketch, values: &[ValueId], value: ValueId, random: &mut 
         _ => {
             let shape = sketch.graph.value(value).shape.clone();
             let constant = sketch.random(&shape, random);
-            sketch.node(Op::Concat { axis: shape.len() - 1 }, &[constant, value, value])
+            match shape.len().checked_sub(1) {
+                Some(axis) => sketch.node(Op::Concat { axis }, &[constant, value, value]),
+                None => sketch.node(Op::Sub, &[constant, value]),
+            }
         }
     }
 }

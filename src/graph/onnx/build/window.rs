@@ -62,13 +62,13 @@ impl Frame {
     /// The window for an input of this size. Sums saturate: shape inference refuses what comes of it.
     fn resolve(&self, kernel: [usize; 2], input: [usize; 2]) -> Window {
         let mut window = self.window;
-        for axis in 0..2 {
+        for (axis, &len) in input.iter().enumerate() {
             if self.auto == Auto::Given || window.strides[axis] == 0 {
                 continue;
             }
             let stride = window.strides[axis];
-            let last = (input[axis].div_ceil(stride) - 1).saturating_mul(stride);
-            let missing = last.saturating_add(span(&window, kernel, axis)).saturating_sub(input[axis]);
+            let last = len.div_ceil(stride).saturating_sub(1).saturating_mul(stride);
+            let missing = last.saturating_add(span(&window, kernel, axis)).saturating_sub(len);
             let (less, more) = (missing / 2, missing - missing / 2);
             [window.begin[axis], window.end[axis]] =
                 if self.auto == Auto::SameUpper { [less, more] } else { [more, less] };
@@ -110,14 +110,16 @@ fn pair(list: Option<&[usize]>, default: usize) -> [usize; 2] {
 /// rest of the input is left over and that window starts inside the input or the padding in front.
 fn ceiling(mut window: Window, kernel: [usize; 2], input: [usize; 2]) -> (Window, bool) {
     let mut changed = false;
-    for axis in 0..2 {
+    for (axis, &len) in input.iter().enumerate() {
         let (stride, begin, end) = (window.strides[axis], window.begin[axis], window.end[axis]);
         let span = span(&window, kernel, axis);
-        let start = input[axis].saturating_add(begin);
-        let room = start.saturating_add(end).saturating_sub(span);
-        if stride == 0 {
+        let start = len.saturating_add(begin);
+        let padded = start.saturating_add(end);
+        // Less than a window may be there, but not less by a stride.
+        if stride == 0 || span > padded.saturating_add(stride - 1) {
             continue;
         }
+        let room = padded.saturating_sub(span);
         let mut last = room.div_ceil(stride).saturating_mul(stride);
         if last >= start {
             last = last.saturating_sub(stride);

@@ -58,8 +58,11 @@ fn ceiling_mode_adds_windows_that_start_inside() {
     assert_eq!(rows("MaxPool", 5, 3, &[]), 2);
     // A window that would start behind the input is left out.
     assert_eq!(rows("MaxPool", 4, 1, &[ints("pads", &[0, 0, 0, 0])]), 2);
+    // Half a window is one, too.
+    assert_eq!(rows("MaxPool", 1, 2, &[]), 1);
     assert_eq!(rows("AveragePool", 6, 3, &[]), 3);
     assert_eq!(rows("AveragePool", 5, 3, &[int("count_include_pad", 1)]), 2);
+    assert_refused(pool("MaxPool", 1, 3, &[]), BadInput, &["spans 3"]);
     let counted = pool("AveragePool", 6, 3, &[int("count_include_pad", 1)]);
     assert_refused(counted, Unsupported, &["'AveragePool_0'", "ceiling mode", "'ceil_mode' 0"]);
 }

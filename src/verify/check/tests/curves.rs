@@ -10,8 +10,10 @@ use crate::verify::check::maps::Matrix;
 
 type Curve = fn(Rounding, [f64; 2], [f64; 2]) -> Lines;
 
+type Exact = fn(f64) -> Double;
+
 /// Both functions, and their values in twice the precision.
-const CURVES: [(Curve, fn(f64) -> Double); 2] =
+const CURVES: [(Curve, Exact); 2] =
     [(Lines::sigmoid, Double::logistic), (Lines::tanh, |z| Double::logistic(2.0 * z).times(2.0).plus(-1.0))];
 
 fn lines(curve: Curve, ends: [f64; 2], slopes: [f64; 2]) -> [Line; 2] {
@@ -22,7 +24,7 @@ fn lines(curve: Curve, ends: [f64; 2], slopes: [f64; 2]) -> [Line; 2] {
 }
 
 /// `f(z)` less the value of a line at z, with an error far below 1e-20 of the size of its parts.
-fn above(f: fn(f64) -> Double, z: f64, line: Line) -> f64 {
+fn above(f: Exact, z: f64, line: Line) -> f64 {
     let scaled = Double(z, 0.0).times(-line.slope).plus(-line.offset);
     let value = f(z);
     scaled.plus(value.0).plus(value.1).minus(Double(0.0, 0.0))
@@ -40,7 +42,7 @@ fn interval(random: &mut Random) -> [f64; 2] {
     [(center - width).max(-340.0), (center + width).min(340.0)]
 }
 
-fn slope(random: &mut Random, [l, h]: [f64; 2], f: fn(f64) -> Double) -> f64 {
+fn slope(random: &mut Random, [l, h]: [f64; 2], f: Exact) -> f64 {
     let tangent = |z: f64| {
         let s = f(z).0;
         (s * (1.0 - s)).clamp(0.0, 1.0)
