@@ -1,11 +1,14 @@
 //! What the verifier claims of networks over images, on the device, against sampled points and against CROWN in f64.
 
-use wavehull::graph::{Graph, Layers, Map, ValueId, Window};
+use wavehull::graph::{Graph, Layers, Map, Op, ValueId, Window};
 use wavehull::verify::{Outcome, Property, Soundness, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, Gpu};
 
+use crate::arithmetic::Policy;
 use crate::common::{self, Random, say};
 use crate::crown::Crown;
+use crate::emulated::start;
+use crate::emulator::Emulator;
 use crate::images::{Kinds, Sketch, random_network};
 use crate::nets::Form;
 
@@ -174,19 +177,19 @@ fn a_vector_added_to_an_image_keeps_its_order() {
     for flat_target in [false, true] {
         let mut sketch = Sketch::new(&[1, 2, 3, 3]);
         let a = sketch.conv(&mut random, ValueId(0), 2, [3, 3], window);
-        let a = sketch.activation(wavehull::graph::Op::Relu, a);
+        let a = sketch.activation(Op::Relu, a);
         let b = sketch.dense(&mut random, a, 18);
-        let b = sketch.activation(wavehull::graph::Op::Relu, b);
+        let b = sketch.activation(Op::Relu, b);
         if flat_target {
-            let a = sketch.node(wavehull::graph::Op::Reshape, &[a], &[1, 18]);
+            let a = sketch.node(Op::Reshape, &[a], &[1, 18]);
             let sum = sketch.dense(&mut random, b, 18);
             let sum = sketch.add(sum, a);
-            sketch.activation(wavehull::graph::Op::Relu, sum);
+            sketch.activation(Op::Relu, sum);
         } else {
-            let b = sketch.node(wavehull::graph::Op::Reshape, &[b], &[1, 2, 3, 3]);
+            let b = sketch.node(Op::Reshape, &[b], &[1, 2, 3, 3]);
             let c = sketch.conv(&mut random, a, 2, [3, 3], window);
             let sum = sketch.add(c, b);
-            sketch.activation(wavehull::graph::Op::Relu, sum);
+            sketch.activation(Op::Relu, sum);
         }
         let case = Case::new(sketch.graph, &mut random, 4);
         agrees(gpu, &case).unwrap_or_else(|why| panic!("flat target {flat_target}: {why}"));
@@ -274,4 +277,42 @@ fn strict_bounds_are_a_little_below_trusting_ones() {
     }
     say(&format!("strict below trusting by at most {worst:.1e} (relative)"));
     assert!(below >= 30 && worst < 1e-2, "{below} of 40 below, at most {worst:e}");
+}
+
+/// The emulator charges what the device charges for a sum of paths, and for smooth functions.
+#[test]
+fn the_emulator_follows_residual_and_smooth_layers() {
+    let Some(gpu) = common::device("the_emulator_follows_residual_and_smooth_layers", false) else { return };
+    let mut random = Random::new(38);
+    for op in [Op::Relu, Op::Sigmoid, Op::Tanh] {
+        let mut sketch = Sketch::new(&[1, 6]);
+        let a = sketch.dense(&mut random, ValueId(0), 20);
+        let a = sketch.activation(op.clone(), a);
+        let b = sketch.dense(&mut random, a, 20);
+        let b = sketch.activation(op.clone(), b);
+        let b = sketch.dense(&mut random, b, 20);
+        let sum = sketch.add(b, a);
+        let sum = sketch.activation(op.clone(), sum);
+        sketch.dense(&mut random, sum, 2);
+        let mut case = Case::new(sketch.graph, &mut random, 1);
+        let ends = |sign: f64| case.boxes[0].0.iter().map(|c| f64::from((c + sign * 0.05) as f32)).collect();
+        case.boxes[0] = (ends(-1.0), ends(1.0));
+        // A little below 0, so that no level decides the row and all of them count.
+        let least = case.oracle()[0].0;
+        case.forms[0].constant = -f64::from(least as f32) - 0.5;
+        let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+        let (l, h) = (narrow(&case.boxes[0].0), narrow(&case.boxes[0].1));
+        let device = |soundness| case.verify(gpu, options(soundness))[0].margin.unwrap();
+        let emulated = |charge| {
+            let emulator = Emulator::new(&case.layers, Policy::NEAREST, None, charge);
+            f64::from(emulator.run(&l, &h, &[start(&case.forms[0])]).unwrap()[0])
+        };
+        let (strict, trusting) = (device(Soundness::Strict), device(Soundness::TrustF32));
+        let (charged, free) = (trusting - strict, emulated(false) - emulated(true));
+        say(&format!("{}: charged {charged:e} on the device, {free:e} in the emulator, of {trusting}", op.name()));
+        // Both sides' own roundings, and slopes of smooth functions that differ by some.
+        let noise = 64.0 * common::U;
+        assert!((trusting - emulated(false)).abs() < 1e-4, "{trusting} or {}", emulated(false));
+        assert!((charged / free - 1.0).abs() < 0.03 + 0.5 * noise / free, "{charged:e} on the device, {free:e} here");
+    }
 }

@@ -1,7 +1,9 @@
 //! The soundness suite: no claimed bound is above what the network really does.
 //!
-//! `device` asks the verifier itself; `emulated` runs its formulas on a machine that rounds, orders and flushes as badly
-//! as WGSL allows, and takes every error term away in turn.
+//! `device` asks the verifier itself about chains whose least values are known exactly. `layers` asks about random networks over
+//! images, against sampled points and against CROWN in f64 (`crown`), and `lines` about the lines of smooth functions.
+//! `emulated` runs the verifier's formulas on a machine that rounds, orders and flushes as badly as WGSL allows, and `terms` takes
+//! every error term away in turn.
 
 mod arithmetic;
 #[path = "../common/mod.rs"]
