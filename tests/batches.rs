@@ -63,7 +63,7 @@ fn essence(outcomes: &[Outcome]) -> Vec<String> {
 }
 
 fn verify(gpu: &Gpu, graph: &Graph, properties: &[&Property]) -> Vec<Outcome> {
-    let verifier = Verifier::new(gpu, graph, VerifyOptions::default()).expect("a chain");
+    let verifier = Verifier::new(gpu, graph, VerifyOptions::default()).expect("layers");
     verifier.verify(properties, &Control::default()).expect("it runs")
 }
 

@@ -1,9 +1,9 @@
-//! The ONNX reader, the `f64` reference and the chain form on files: small fixtures whose outputs onnxruntime
+//! The ONNX reader, the `f64` reference and the form of layers on files: small fixtures whose outputs onnxruntime
 //! computed, and the fully connected benchmark networks where they are present.
 #![cfg(feature = "onnx")]
 
 use std::path::{Path, PathBuf};
-use wavehull::graph::{Chain, Graph, onnx};
+use wavehull::graph::{Activation, Edge, Graph, Layer, Layers, Map, onnx};
 
 const FIXTURES: [&str; 4] = ["gemm_relu", "old_ir", "normalised", "columns"];
 
@@ -120,31 +120,59 @@ fn written_operators_read_back_as_the_same_function() {
     }
 }
 
-#[test]
-fn fixtures_have_their_chains() {
-    let chain = |name: &str| {
-        let (graph, _) = onnx::read(&fixture(&format!("{name}.onnx"))).unwrap();
-        Chain::from_graph(&graph)
-    };
-    let sizes = |chain: &Chain| -> Vec<(usize, usize, bool)> {
-        let size = |l: &wavehull::graph::Affine| (l.weight.ncols(), l.weight.nrows(), l.relu);
-        chain.layers.iter().map(size).collect()
-    };
-    let gemm_relu = chain("gemm_relu").unwrap();
-    assert_eq!(sizes(&gemm_relu), [(4, 6, true), (6, 5, true), (5, 3, false)]);
-    assert!(is_exact(&gemm_relu));
-    let old_ir = chain("old_ir").unwrap();
-    assert_eq!(sizes(&old_ir), [(5, 8, true), (8, 2, false)]);
-    assert!(is_exact(&old_ir));
-    let normalised = chain("normalised").unwrap();
-    assert_eq!(sizes(&normalised), [(18, 7, true), (7, 4, false)]);
-    assert!(normalised.layers[0].weight_rel > 0.0 && normalised.layers[1].weight_rel == 0.0);
-    let refused = chain("columns").unwrap_err().to_string();
-    assert!(refused.contains("(Mul) combines two computed values"), "{refused}");
+/// The matrix of a layer with one edge.
+fn matrix(layer: &Layer) -> &ndarray::Array2<f32> {
+    match &layer.edges[..] {
+        [Edge { map: Map::Dense(matrix), .. }] => matrix,
+        edges => panic!("layer '{}' has the edges {edges:?}", layer.name),
+    }
 }
 
-fn is_exact(chain: &Chain) -> bool {
-    chain.layers.iter().all(|l| l.weight_rel == 0.0 && l.bias_abs.iter().all(|&e| e == 0.0))
+#[test]
+fn fixtures_have_their_layers() {
+    let read = |name: &str| onnx::read(&fixture(&format!("{name}.onnx"))).unwrap().0;
+    let layers = |name: &str| Layers::from_graph(&read(name)).unwrap();
+    let sizes = |layers: &Layers| -> Vec<(usize, usize, Activation)> {
+        let size = |l: &Layer| (matrix(l).ncols(), matrix(l).nrows(), l.activation);
+        layers.layers.iter().map(size).collect()
+    };
+    let (relu, none) = (Activation::Relu, Activation::None);
+    let gemm_relu = layers("gemm_relu");
+    assert_eq!(sizes(&gemm_relu), [(4, 6, relu), (6, 5, relu), (5, 3, none)]);
+    assert!(is_exact(&gemm_relu));
+    let old_ir = layers("old_ir");
+    assert_eq!(sizes(&old_ir), [(5, 8, relu), (8, 2, none)]);
+    assert!(is_exact(&old_ir));
+    let normalised = layers("normalised");
+    assert_eq!(sizes(&normalised), [(18, 7, relu), (7, 4, none)]);
+    assert!(normalised.layers[0].edges[0].rel > 0.0 && normalised.layers[1].edges[0].rel == 0.0);
+    let refused = Layers::from_graph(&read("columns")).unwrap_err().to_string();
+    assert!(refused.contains("(Mul) multiplies two computed values"), "{refused}");
+}
+
+/// What is not folded has the numbers of the file.
+#[test]
+fn exact_layers_have_the_numbers_of_the_file() {
+    for name in ["gemm_relu", "old_ir"] {
+        let (graph, _) = onnx::read(&fixture(&format!("{name}.onnx"))).unwrap();
+        let layers = Layers::from_graph(&graph).unwrap();
+        let in_file = |numbers: &[f32]| {
+            let mut constants = graph.values.iter().filter_map(|value| value.constant.as_deref());
+            constants.any(|constant| {
+                let (plain, turned) = (constant.iter(), constant.t());
+                constant.len() == numbers.len() && (plain.eq(numbers) || turned.iter().eq(numbers))
+            })
+        };
+        for layer in &layers.layers {
+            let weight: Vec<f32> = matrix(layer).iter().copied().collect();
+            assert!(in_file(&weight) && in_file(&layer.bias), "{name}: layer '{}'", layer.name);
+        }
+    }
+}
+
+fn is_exact(layers: &Layers) -> bool {
+    let exact = |l: &Layer| l.edges.iter().all(|e| e.rel == 0.0) && l.bias_abs.iter().all(|&e| e == 0.0);
+    layers.layers.iter().all(exact)
 }
 
 #[test]
@@ -193,32 +221,21 @@ fn point(len: usize) -> Vec<f64> {
     (0..len).map(|i| ((i * 37 + 11) % 101) as f64 / 101.0).collect()
 }
 
-/// Plain `f64` evaluation of a chain.
-fn evaluate(chain: &Chain, input: &[f64]) -> Vec<f64> {
-    chain.layers.iter().fold(input.to_vec(), |y, layer| {
-        let row = |(row, &bias): (ndarray::ArrayView1<'_, f32>, &f32)| {
-            let sum = row.iter().zip(&y).fold(f64::from(bias), |s, (&w, y)| s + f64::from(w) * y);
-            if layer.relu { sum.max(0.0) } else { sum }
-        };
-        layer.weight.outer_iter().zip(&layer.bias).map(row).collect()
-    })
-}
-
-fn check(graph: &Graph, file: &Path, inputs: usize, outputs: usize) -> Chain {
+fn check(graph: &Graph, file: &Path, inputs: usize, outputs: usize) -> Layers {
     let name = file.display();
     assert_eq!((graph.input_len(), graph.output_len()), (inputs, outputs), "{name}");
     let input = point(inputs);
     let output = graph.eval_f64_bounded(&input).unwrap();
-    let chain = Chain::from_graph(graph).unwrap();
-    assert_eq!((chain.input_len(), chain.output_len()), (inputs, outputs), "{name}");
+    let layers = Layers::from_graph(graph).unwrap();
+    assert_eq!((layers.input_len(), layers.output_len()), (inputs, outputs), "{name}");
     let scale = output.iter().fold(1.0, |m: f64, o| m.max(o.0.abs()));
-    for (&(value, bound), chained) in output.iter().zip(evaluate(&chain, &input)) {
+    for (&(value, bound), layered) in output.iter().zip(layers.eval_f64(&input)) {
         assert!(value.is_finite() && bound.is_finite() && bound < 1e-9 * scale, "{name}: {bound}");
-        // Exact chains differ by the rounding of f64 only, folded ones by that of f32.
-        let allowed = if is_exact(&chain) { 1e-9 } else { 1e-4 } * scale;
-        assert!((value - chained).abs() <= allowed, "{name}: {value} or {chained}");
+        // Exact layers differ by the rounding of f64 only, folded ones by that of f32.
+        let allowed = if is_exact(&layers) { 1e-9 } else { 1e-4 } * scale;
+        assert!((value - layered).abs() <= allowed, "{name}: {value} or {layered}");
     }
-    chain
+    layers
 }
 
 #[test]
@@ -239,9 +256,9 @@ fn benchmark_networks_are_read_and_evaluated() {
         let mut found = 0;
         for file in files.iter().filter(|file| file.to_string_lossy().contains(part)) {
             let (graph, _) = onnx::read(file).unwrap();
-            let chain = check(&graph, file, inputs, outputs);
+            let layers = check(&graph, file, inputs, outputs);
             // ERAN's network normalises its input by (x - 0) / 1, which is exact, too.
-            assert!(is_exact(&chain), "{}", file.display());
+            assert!(is_exact(&layers), "{}", file.display());
             found += 1;
         }
         let expected = if name == "acasxu" {

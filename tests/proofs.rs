@@ -65,7 +65,7 @@ fn a_thousand_edits_of_a_real_proof_are_refused_or_still_prove_it() {
     // Without the early exit the proof has refined neurons to tamper with.
     options.early_exit = false;
     options.proofs = true;
-    let verifier = Verifier::new(gpu, &graph, options).expect("a chain");
+    let verifier = Verifier::new(gpu, &graph, options).expect("layers");
     let outcome = verifier.verify(&[&truth], &Control::default()).expect("it runs").remove(0);
     assert_eq!(outcome.verdict, Verdict::Holds, "margin {:?}", outcome.margin);
     let (network, property) = ("a".repeat(64), "b".repeat(64));

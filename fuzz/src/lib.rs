@@ -4,14 +4,14 @@
 
 use std::sync::OnceLock;
 
-use wavehull::graph::{Chain, Graph, onnx as format};
+use wavehull::graph::{Graph, Layers, onnx as format};
 use wavehull::verify::proof::Proof;
 use wavehull::verify::{Property, check, vnnlib as language};
 
 /// Networks with more numbers than this are read but not run: the target is the reader.
 const SMALL: usize = 1 << 16;
 
-/// The ONNX reader, and what a graph that it returns must stand: the f64 reference, the chain, and being written again.
+/// The ONNX reader, and what a graph that it returns must stand: the f64 reference, the form of layers, and being written again.
 pub fn onnx(bytes: &[u8]) {
     let Ok(graph) = format::parse(bytes) else { return };
     graph.check().expect("a graph that was read is well-formed");
@@ -21,11 +21,11 @@ pub fn onnx(bytes: &[u8]) {
     if let Ok(y) = graph.eval_f64(&vec![0.5; graph.input_len()]) {
         assert_eq!(y.len(), graph.output_len(), "the reference returns what the shapes promise");
     }
-    if let Ok(chain) = Chain::from_graph(&graph) {
+    if let Ok(layers) = Layers::from_graph(&graph) {
         assert_eq!(
-            (chain.input_len(), chain.output_len()),
+            (layers.input_len(), layers.output_len()),
             (graph.input_len(), graph.output_len()),
-            "ends of the chain"
+            "ends of the layers"
         );
     }
     if let Ok(written) = format::write(&graph) {

@@ -8,7 +8,7 @@ use std::io::Read as _;
 
 use super::oracle::Random;
 use crate::error::{Error, Result};
-use crate::graph::{Chain, Graph, Node, Op, Value, ValueId};
+use crate::graph::{Activation, Graph, Layers, Node, Op, Source, Value, ValueId};
 use crate::verify::{InputBox, Property, Query, Row};
 
 const IMAGES: &[u8] = include_bytes!("../../data/mnist10k/test-images-idx3-ubyte.gz");
@@ -117,15 +117,33 @@ impl Lines {
     }
 }
 
+/// The weight, the bias and whether a ReLU follows, of each layer of a chain.
+fn matrices(net: &Layers) -> Result<Vec<(Array2<f64>, Array1<f64>, bool)>> {
+    let mut matrices = Vec::new();
+    for (index, layer) in net.layers.iter().enumerate() {
+        let below = index.checked_sub(1).map_or(Source::Input, Source::Layer);
+        let ([edge], Activation::None | Activation::Relu) = (&layer.edges[..], layer.activation) else {
+            return Err(Error::internal(format!("layer '{}' is no part of a chain of ReLU layers", layer.name)));
+        };
+        if edge.source != below {
+            return Err(Error::internal(format!("layer '{}' reads {:?}", layer.name, edge.source)));
+        }
+        let (from, to) = (net.extent(edge.source), layer.extent);
+        let mut weight = Array2::zeros((to.len(), from.len()));
+        edge.map.for_each_weight(from, to, |row, column, w| weight[[row, column]] += f64::from(w));
+        let bias = layer.bias.iter().map(|&b| f64::from(b)).collect();
+        matrices.push((weight, bias, layer.activation == Activation::Relu));
+    }
+    Ok(matrices)
+}
+
 /// Lower bounds of the rows of a property over its first query, by plain CROWN in f64: every neuron of every layer
 /// back-substituted to the input. A bound up to f64's rounding; the smallest of them is the margin.
 ///
 /// # Errors
-/// Those of [`Chain::from_graph`].
+/// Those of [`Layers::from_graph`], and `Internal` for a network that is no chain of ReLU layers.
 pub(super) fn crown_margin(graph: &Graph, property: &Property) -> Result<f64> {
-    let chain = Chain::from_graph(graph)?;
-    let layers: Vec<(Array2<f64>, Array1<f64>, bool)> =
-        chain.layers.iter().map(|l| (l.weight.mapv(f64::from), l.bias.mapv(f64::from), l.relu)).collect();
+    let layers = matrices(&Layers::from_graph(graph)?)?;
     let query = property.queries.first().ok_or_else(|| Error::internal("a property without a query"))?;
     let (lo, hi) = (Array1::from(query.input.lo.clone()), Array1::from(query.input.hi.clone()));
     let mut lines: Vec<Lines> = Vec::new();
@@ -184,7 +202,7 @@ mod tests {
         let graph = random_network(&[6, 12, 12, 4], 3);
         for (number, centre) in points(4, 6, 5).iter().enumerate() {
             let property = robustness(&graph, centre, 0.05).expect("a property");
-            let margin = crown_margin(&graph, &property).expect("a chain");
+            let margin = crown_margin(&graph, &property).expect("layers");
             let value = |x: &[f64]| super::super::verify::margin_at(&graph, &property, x).expect("six inputs");
             let mut random = Random::new(number as u64);
             for _ in 0..200 {
@@ -193,7 +211,7 @@ mod tests {
                 assert!(value(&x) >= margin - 1e-9, "a point of the box is below the bound");
             }
             let point = robustness(&graph, centre, 0.0).expect("a property");
-            let margin = crown_margin(&graph, &point).expect("a chain");
+            let margin = crown_margin(&graph, &point).expect("layers");
             assert!((margin - value(centre)).abs() < 1e-9, "{margin} and {}", value(centre));
         }
     }

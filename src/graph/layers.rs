@@ -16,14 +16,13 @@ mod maxpool;
 mod moves;
 mod products;
 mod sparse;
-pub(in crate::graph) mod store;
+mod store;
 mod term;
 #[cfg(test)]
 mod tests;
 mod weights;
 mod windows;
 
-pub(in crate::graph) use self::lower::constants;
 use ndarray::{Array2, Array4};
 
 /// The shape of a layer's values, `[channels, height, width]` in row-major order, which is ONNX's for one sample; values

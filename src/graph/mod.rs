@@ -5,7 +5,6 @@
 //! inputs come before it.
 
 mod bounded;
-mod chain;
 mod device;
 mod layers;
 #[cfg(feature = "onnx")]
@@ -15,7 +14,6 @@ mod shape;
 #[cfg(test)]
 mod testing;
 
-pub use chain::{Affine, Chain};
 pub use device::Executor;
 pub use layers::{Activation, Convolution, Edge, Extent, Layer, Layers, Map, Source, Sparse};
 

@@ -4,7 +4,7 @@
 use wavehull::graph::{Activation, Extent, Layer, Layers, Map, Source};
 
 /// Terms (row, column, weight) of a map.
-type Terms = Vec<(usize, usize, f64)>;
+pub type Terms = Vec<(usize, usize, f64)>;
 
 /// A line below an activation and one above it: (slope, offset) each.
 type Lines = [(f64, f64); 2];
@@ -20,7 +20,8 @@ pub struct Crown<'a> {
     lines: Vec<Vec<Lines>>,
 }
 
-fn terms(map: &Map, from: Extent, to: Extent) -> Terms {
+/// Those of a map between values of these extents.
+pub fn terms(map: &Map, from: Extent, to: Extent) -> Terms {
     let number = |w: &f32| f64::from(*w);
     match map {
         Map::Dense(weight) => weight.indexed_iter().map(|((i, j), w)| (i, j, number(w))).collect(),

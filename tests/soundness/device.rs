@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use wavehull::graph::{Chain, Graph, Layers, onnx};
+use wavehull::graph::{self, Activation, Graph, Layers, Source, onnx};
 use wavehull::verify::{Outcome, Property, Soundness, Verdict, Verifier, VerifyOptions};
 use wavehull::{Control, Gpu};
 
 use crate::arithmetic::Policy;
 use crate::common::{self, Random, say};
+use crate::crown::terms;
 use crate::emulated::start;
 use crate::emulator::Emulator;
 use crate::nets::{Form, Layer, Net, random_box};
@@ -110,8 +111,33 @@ fn trusting_f32_makes_wrong_claims_on_the_same_networks() {
     assert!(wrong >= 5, "{wrong} of 120 networks: the comparison is blunt");
 }
 
+/// One layer of a chain: for each value that it reads, the rows that it goes into and their weights.
+struct Columns {
+    columns: Vec<Vec<(usize, f32)>>,
+    bias: Vec<f32>,
+    relu: bool,
+}
+
+impl Columns {
+    /// A network of layers behind each other, with a ReLU or nothing behind each.
+    fn of(net: &Layers) -> Vec<Self> {
+        let of_layer = |(index, layer): (usize, &graph::Layer)| {
+            let below = index.checked_sub(1).map_or(Source::Input, Source::Layer);
+            let [edge] = &layer.edges[..] else { panic!("layer '{}' has the edges {:?}", layer.name, layer.edges) };
+            assert_eq!(edge.source, below, "layer '{}'", layer.name);
+            assert!(matches!(layer.activation, Activation::None | Activation::Relu), "layer '{}'", layer.name);
+            let mut columns = vec![Vec::new(); net.extent(edge.source).len()];
+            for (row, column, weight) in terms(&edge.map, net.extent(edge.source), layer.extent) {
+                columns[column].push((row, weight as f32));
+            }
+            Self { columns, bias: layer.bias.clone(), relu: layer.activation == Activation::Relu }
+        };
+        net.layers.iter().enumerate().map(of_layer).collect()
+    }
+}
+
 /// Points of a box: the centre, corners, random ones, and the ends of sign-gradient walks in f64.
-fn points(net: &Chain, lower: &[f64], upper: &[f64], form: &Form, random: &mut Random) -> Vec<Vec<f64>> {
+fn points(net: &[Columns], lower: &[f64], upper: &[f64], form: &Form, random: &mut Random) -> Vec<Vec<f64>> {
     let n = lower.len();
     let mix =
         |t: &mut dyn FnMut() -> f64| -> Vec<f64> { (0..n).map(|i| lower[i] + t() * (upper[i] - lower[i])).collect() };
@@ -132,50 +158,47 @@ fn points(net: &Chain, lower: &[f64], upper: &[f64], form: &Form, random: &mut R
 }
 
 /// The gradient of a form at `x`, in f64, backwards through the layers.
-fn gradient(net: &Chain, x: &[f64], form: &Form) -> Vec<f64> {
+fn gradient(net: &[Columns], x: &[f64], form: &Form) -> Vec<f64> {
     let mut values = vec![x.to_vec()];
-    for layer in &net.layers {
-        let before = values.last().unwrap();
-        let affine = |i: usize| -> f64 {
-            let row = layer.weight.row(i);
-            row.iter().zip(before).map(|(&w, &v)| f64::from(w) * v).sum::<f64>() + f64::from(layer.bias[i])
-        };
-        let z = (0..layer.bias.len()).map(affine).map(|v| if layer.relu { v.max(0.0) } else { v }).collect();
-        values.push(z);
+    for layer in net {
+        let mut z: Vec<f64> = layer.bias.iter().map(|&b| f64::from(b)).collect();
+        for (column, &y) in layer.columns.iter().zip(&values[values.len() - 1]) {
+            column.iter().for_each(|&(row, w)| z[row] += f64::from(w) * y);
+        }
+        values.push(if layer.relu { z.into_iter().map(|v| v.max(0.0)).collect() } else { z });
     }
     let mut g = form.coefficients.clone();
-    for (layer, after) in net.layers.iter().zip(&values[1..]).rev() {
+    for (layer, after) in net.iter().zip(&values[1..]).rev() {
         let on = |i: usize| if layer.relu && after[i] <= 0.0 { 0.0 } else { g[i] };
-        let mut before = vec![0.0; layer.weight.ncols()];
-        for (i, row) in layer.weight.rows().into_iter().enumerate().filter(|(i, _)| on(*i) != 0.0) {
-            row.iter().zip(&mut before).for_each(|(&w, b)| *b += on(i) * f64::from(w));
-        }
-        g = before;
+        g = layer.columns.iter().map(|column| column.iter().map(|&(row, w)| on(row) * f64::from(w)).sum()).collect();
     }
     g
 }
 
 /// The form in f32, every sum in random order.
-fn form_in_f32(net: &Chain, x: &[f64], form: &Form, random: &mut Random) -> f64 {
+fn form_in_f32(net: &[Columns], x: &[f64], form: &Form, random: &mut Random) -> f64 {
     let mut y: Vec<f32> = x.iter().map(|&v| v as f32).collect();
-    for layer in &net.layers {
+    for layer in net {
         let mut order: Vec<usize> = (0..y.len()).collect();
         random.shuffle(&mut order);
-        let affine = |i: usize| order.iter().fold(layer.bias[i], |s, &j| s + layer.weight[[i, j]] * y[j]);
-        y = (0..layer.bias.len()).map(affine).map(|v| if layer.relu { v.max(0.0) } else { v }).collect();
+        let mut z = layer.bias.clone();
+        for j in order {
+            layer.columns[j].iter().for_each(|&(row, w)| z[row] += w * y[j]);
+        }
+        y = if layer.relu { z.into_iter().map(|v| v.max(0.0)).collect() } else { z };
     }
     form.coefficients.iter().zip(y).fold(form.constant, |s, (&c, v)| s + c * f64::from(v))
 }
 
 /// Every sampled output of a network is above the bound that was claimed for its box.
 fn check_samples(gpu: &Gpu, graph: &Graph, boxes: &[(Vec<f64>, Vec<f64>)], forms: &[Form], random: &mut Random) {
-    let chain = Chain::from_graph(graph).unwrap();
+    let net = Columns::of(&Layers::from_graph(graph).unwrap());
     let pairs: Vec<_> = boxes.iter().flat_map(|b| forms.iter().map(move |f| (b, f))).collect();
     let properties: Vec<Property> = pairs.iter().map(|((l, h), f)| f.property(l, h)).collect();
     let outcomes = verify(gpu, graph, options(Soundness::Strict, false), &properties);
     for (((lower, upper), form), outcome) in pairs.into_iter().zip(&outcomes) {
         let margin = outcome.margin.unwrap();
-        for x in points(&chain, lower, upper, form, random) {
+        for x in points(&net, lower, upper, form, random) {
             let y = graph.eval_f64_bounded(&x).unwrap();
             let parts = form.coefficients.iter().zip(&y);
             let (value, error) = parts.fold((form.constant, 0.0), |(v, e), (&c, y)| (v + c * y.0, e + (c * y.1).abs()));
@@ -183,7 +206,7 @@ fn check_samples(gpu: &Gpu, graph: &Graph, boxes: &[(Vec<f64>, Vec<f64>)], forms
                 form.coefficients.iter().zip(&y).map(|(c, y)| (c * y.0).abs()).sum::<f64>() + form.constant.abs();
             assert!(margin <= value + error + 1e-14 * size, "a bound of {margin}, but {value} is reached");
             // f32 errs too, by far less than it takes the bound to be this loose: one rounding per term and layer.
-            let seen = form_in_f32(&chain, &x, form, random);
+            let seen = form_in_f32(&net, &x, form, random);
             assert!(margin <= seen + 1e-4 * (1.0 + size), "a bound of {margin}, but {seen} is reached in f32");
             assert!(outcome.verdict != Verdict::Holds || value + error > 0.0, "'holds', but {value} is reached");
         }

@@ -14,7 +14,7 @@
 //! * `Moved`: g_c counts ten roundings more than the sum of the bounds has.
 
 use ndarray::Array2;
-use wavehull::graph::{Activation, Affine, Edge, Extent, Layer, Layers, Map, Source};
+use wavehull::graph::{Activation, Edge, Extent, Layer, Layers, Map, Source};
 
 use crate::arithmetic::{Direction, Policy, Site};
 use crate::emulator::{Emulator, Start, Term};
@@ -30,12 +30,22 @@ struct Case {
     truth: f64,
 }
 
+/// A dense layer; its input is the layer before it.
+#[derive(Clone)]
+struct Affine {
+    weight: Array2<f32>,
+    bias: Vec<f32>,
+    weight_rel: f32,
+    bias_abs: Vec<f32>,
+    relu: bool,
+}
+
 fn affine(rows: usize, weight: &[f32], bias: &[f32], relu: bool) -> Affine {
     Affine {
         weight: Array2::from_shape_vec((rows, weight.len() / rows), weight.to_vec()).unwrap(),
-        bias: bias.to_vec().into(),
+        bias: bias.to_vec(),
         weight_rel: 0.0,
-        bias_abs: vec![0.0; rows].into(),
+        bias_abs: vec![0.0; rows],
         relu,
     }
 }
@@ -51,8 +61,8 @@ fn chain(layers: Vec<Affine>) -> Layers {
             map: Map::Dense(affine.weight),
             rel: affine.weight_rel,
         }],
-        bias: affine.bias.to_vec(),
-        bias_abs: affine.bias_abs.to_vec(),
+        bias: affine.bias,
+        bias_abs: affine.bias_abs,
         activation: if affine.relu { Activation::Relu } else { Activation::None },
     };
     Layers { input, layers: layers.into_iter().enumerate().map(layer).collect() }
@@ -61,7 +71,7 @@ fn chain(layers: Vec<Affine>) -> Layers {
 /// The identity on `n` values, with a bias.
 fn shift(n: usize, bias: f32, bias_abs: f32) -> Affine {
     let weight: Vec<f32> = (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 }).collect();
-    Affine { bias_abs: vec![bias_abs; n].into(), ..affine(n, &weight, &vec![bias; n], false) }
+    Affine { bias_abs: vec![bias_abs; n], ..affine(n, &weight, &vec![bias; n], false) }
 }
 
 fn row(coefficients: &[f32], constant: f32, error: f32) -> Start {
@@ -195,7 +205,7 @@ fn second_order() -> Vec<Case> {
     let (lower, upper) = point(1.0, 1);
     // Sums in 64 slices, of next to nothing.
     let n = 2048;
-    let neuron = Affine { bias_abs: vec![off].into(), ..affine(1, &vec![1.0; n], &[0.0], true) };
+    let neuron = Affine { bias_abs: vec![off], ..affine(1, &vec![1.0; n], &[0.0], true) };
     let small = vec![-(2.0_f32.powi(-40)); n];
     let slack = Case {
         name: "a refined neuron's error that is attained, beside tiny values",

@@ -347,7 +347,7 @@ impl<'a> Lowering<'a> {
 }
 
 /// The values of all nodes that do not depend on the input, with their error bounds.
-pub(in crate::graph) fn constants(graph: &Graph) -> Result<Vec<Option<Tensor<Bounded>>>> {
+fn constants(graph: &Graph) -> Result<Vec<Option<Tensor<Bounded>>>> {
     let mut known: Vec<Option<Tensor<Bounded>>> = vec![None; graph.values.len()];
     for node in &graph.nodes {
         let is_known = |id: &ValueId| known[id.0].is_some() || graph.value(*id).constant.is_some();

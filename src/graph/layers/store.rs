@@ -9,7 +9,7 @@ const MAX_REL: f64 = 1.0 / 1_048_576.0;
 
 /// The nearest `f32` and a bound on the distance to the real number, relative to that `f32`; `None` if the number
 /// overflows or the bound is above [`MAX_REL`].
-pub(in crate::graph) fn stored(x: Bounded) -> Option<(f32, f64)> {
+pub(super) fn stored(x: Bounded) -> Option<(f32, f64)> {
     let narrow = x.value as f32;
     let wide = f64::from(narrow);
     if !narrow.is_finite() {
@@ -38,7 +38,7 @@ pub(super) fn weights(real: impl Iterator<Item = Bounded>, node: &str) -> Result
 }
 
 /// Biases as `f32` numbers, and a bound on the absolute error of each; `node` is what errors call them.
-pub(in crate::graph) fn biases(bias: &[Bounded], node: &str) -> Result<(Vec<f32>, Vec<f32>)> {
+pub(super) fn biases(bias: &[Bounded], node: &str) -> Result<(Vec<f32>, Vec<f32>)> {
     let store = |&b: &Bounded| {
         let narrow = b.value as f32;
         // Exact, as in `stored`.
@@ -50,7 +50,7 @@ pub(in crate::graph) fn biases(bias: &[Bounded], node: &str) -> Result<(Vec<f32>
 }
 
 /// The smallest `f32` that is at least `x >= 0`; never subnormal, because a GPU may take those for 0.
-pub(in crate::graph) fn round_up(x: f64) -> f32 {
+pub(super) fn round_up(x: f64) -> f32 {
     if x == 0.0 {
         return 0.0;
     }
@@ -60,7 +60,7 @@ pub(in crate::graph) fn round_up(x: f64) -> f32 {
 }
 
 /// The error for a number that folding drove out of the range of `f32`.
-pub(in crate::graph) fn out_of_range(node: &str, x: Bounded) -> Error {
+pub(super) fn out_of_range(node: &str, x: Bounded) -> Error {
     Error::unsupported(format!("a weight or bias of about {:e} up to node '{node}' leaves the range of f32", x.value))
         .with_help("rescale the network's normalisation so that its constants are of moderate size")
 }

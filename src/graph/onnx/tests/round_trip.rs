@@ -3,7 +3,7 @@
 use super::{bytes, floats, int, ints, network, node, sample, with, word};
 use crate::graph::onnx::{parse, write};
 use crate::graph::testing::{Random, Sketch, gemm};
-use crate::graph::{Chain, Graph, Op};
+use crate::graph::{Graph, Layers, Op};
 use proptest::prelude::*;
 use rten_onnx::onnx::GraphProto;
 
@@ -99,7 +99,7 @@ proptest! {
             // Whatever reads must also evaluate or say why not.
             let zeros = vec![0.0; graph.input_len()];
             let _ = graph.eval_f64_bounded(&zeros);
-            let _ = Chain::from_graph(&graph);
+            let _ = Layers::from_graph(&graph);
         }
     }
 
