@@ -13,7 +13,7 @@ use wavehull::{Error, ErrorKind, Result, VERSION};
 use super::device::DeviceReport;
 use super::progress::Bar;
 use super::render::{Table, counted, number, since, time};
-use super::verify::{Args, StartUp, split_words};
+use super::verify::{Args, Memory, StartUp, split_words};
 use super::{Global, SCHEMA, exit, vnncomp, write_file};
 
 /// Instances that are named one by one when their splitting was cut short.
@@ -46,6 +46,7 @@ struct Document<'a> {
     version: &'static str,
     device: DeviceReport,
     startup: StartUp,
+    memory: Memory,
     /// Stopped before its end.
     stopped: bool,
     instances: Vec<Line<'a>>,
@@ -114,12 +115,14 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
             version: VERSION,
             device,
             startup,
+            memory: Memory::of(&gpu),
             stopped,
             instances,
             summary: &summary,
         })?;
     } else {
         print_words(&book.reports, &summary, startup, list.len(), global);
+        global.print(Memory::of(&gpu));
     }
     error.map_or_else(|| Ok(code(&summary, stopped)), Err)
 }

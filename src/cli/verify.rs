@@ -122,6 +122,31 @@ pub struct StartUp {
     pub device: f64,
 }
 
+/// Device memory of a run, in bytes.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Memory {
+    /// Most in use at once.
+    pub peak: u64,
+    /// Taken from the device at the end, in use or kept for reuse.
+    pub reserved: u64,
+    /// What it never exceeds.
+    pub budget: u64,
+}
+
+impl Memory {
+    /// What a device's pool came to.
+    pub fn of(gpu: &Gpu) -> Self {
+        let wavehull::gpu::MemoryUse { peak, reserved, budget, .. } = gpu.memory();
+        Self { peak, reserved, budget }
+    }
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "device memory: peak {}, budget {}", bytes(self.peak), bytes(self.budget))
+    }
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
@@ -129,6 +154,7 @@ struct Document<'a> {
     device: DeviceReport,
     property: String,
     startup: StartUp,
+    memory: Memory,
     instances: [&'a InstanceReport; 1],
     summary: Summary,
     counterexample: Option<Found<'a>>,
@@ -245,6 +271,7 @@ fn print_json(done: &Done, global: &Global) -> Result<()> {
         device: done.gpu.caps().into(),
         property: done.property.summary(),
         startup: done.startup,
+        memory: Memory::of(&done.gpu),
         instances: [&done.report],
         summary: Summary::of([&done.report], done.report.seconds),
         counterexample: found,
