@@ -31,10 +31,10 @@ fn negation(gpu: &Gpu, n: usize) -> (Recording, Tensor) {
 fn a_recording_reads_like_a_list_of_what_happens() {
     let Some(gpu) = common::device("a_recording_reads_like_a_list_of_what_happens", false) else { return };
     let t = |shape: &[usize]| Tensor::<f32>::uninit(gpu, shape).unwrap();
-    let (a, b, c) = (t(&[40, 30]), t(&[30, 20]), t(&[40, 20]));
+    let (a, b, c) = (t(&[40, 30]), t(&[20, 30]), t(&[40, 20]));
     let mut recording = Recording::new();
     recording.clear(c.binding());
-    let product = Matmul { abs_b: true, variant: Some(Variant::Tiled), ..Matmul::default() };
+    let product = Matmul { trans_b: true, variant: Some(Variant::Tiled), ..Matmul::default() };
     product.record(&mut recording, gpu.caps(), &a, &b, &c).unwrap();
     // Arguments of indirect dispatches live in a page of their own.
     let arguments = Binding::whole(&gpu.allocate_arguments(3).unwrap());
@@ -42,7 +42,7 @@ fn a_recording_reads_like_a_list_of_what_happens() {
     recording.read(c.binding());
     assert_eq!(
         recording.to_string(),
-        "clear 3328 bytes\ndispatch matmul_tiled [SIDE=64 DEPTH=16 QR=2 QC=1 INVOCATIONS=128 VECTORS=256 ABS_B=] 1x1x1\ncopy 256 bytes\nread 3328 bytes\n"
+        "clear 3328 bytes\ndispatch matmul_tiled [SIDE=64 DEPTH=16 QR=2 QC=1 INVOCATIONS=128 VECTORS=256 TRANS_B=] 1x1x1\ncopy 256 bytes\nread 3328 bytes\n"
     );
     assert_eq!(recording.dispatches(), 1);
 }

@@ -7,12 +7,8 @@
 //   TRANS_B, [batch, n, k];  c [batch, m, n];  bias [batch, n] if p.flags & BIAS.  Rows of b and c start at multiples of 4.
 //   A batch stride of 0 shares an operand.
 // Split-K: z = batch * chunks + part; part covers k in [part * chunk, (part + 1) * chunk) and writes a plane of c of its
-//   own. Whoever adds the planes is another dispatch, so no compiler may reassociate across chunks (ops/matmul.rs, `depth`).
-// GATHER (bound propagation): row i of c takes row rows[i].z of a; the k-th term of a row uses column k of a and row
-//   k_list[owner][k] of b, for k < k_count[owner], owner = rows[i].x, in
-//   the first rows[i].w parts (planes behind them are not written); all rows of a tile have the owner of its first row; m is row_count[0].
-// ABS_B multiplies by |b|. With p.flags & ACCUMULATE, sums go on from what c holds: a product over windows of k has the bits of
-//   one dispatch.
+//   own. Whoever adds the planes is another dispatch, so no compiler may reassociate across chunks (ops/matmul/mod.rs, `depth`).
+// With p.flags & ACCUMULATE, sums go on from what c holds: a product over windows of k has the bits of one dispatch.
 //
 // Precision: every output is a sum of at most `depth(K)` roundings of unit 2^-23 on any one term; contraction of fma
 //   only removes some. No value depends on the batch size, the grid or TM, TN: bit-identical along the batch.
@@ -41,14 +37,7 @@ const ACCUMULATE = 4u;
 #endif
 @group(0) @binding(0) var<storage, read_write> a: array<f32>;
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
-#ifdef GATHER
-@group(0) @binding(3) var<storage, read_write> rows: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> k_list: array<u32>;
-@group(0) @binding(5) var<storage, read_write> k_count: array<u32>;
-@group(0) @binding(6) var<storage, read_write> row_count: array<u32>;
-#else
 @group(0) @binding(3) var<storage, read_write> bias: array<f32>;
-#endif
 @group(1) @binding(0) var<uniform> p: Params;
 
 @compute @workgroup_size(${LANES}, 1, 1)
@@ -56,11 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let at = group + p.grid.xyz;
     let column = (at.y * ${LANES}u + lane.x) * ${TN}u;
     let row = at.x * ${TM}u;
-#ifdef GATHER
-    let m = row_count[0];
-#else
     let m = p.m;
-#endif
     if (column >= p.n || row >= m) {
         return;
     }
@@ -73,14 +58,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let column_${j} = min(column / 4u + ${j}u, last4);
 #endunroll
 #unroll i 0 ${TM}
-#ifdef GATHER
-    let a_${i} = rows[row + ${i}u].z * p.lda;
-#else
 #ifdef TRANS_A
     let a_${i} = batch * p.stride_a + min(row + ${i}u, m - 1u);
 #else
     let a_${i} = batch * p.stride_a + min(row + ${i}u, m - 1u) * p.lda;
-#endif
 #endif
 #endunroll
 #unroll i 0 ${TM}
@@ -88,7 +69,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var s_${i}_${j} = vec4<f32>(0.0);
 #endunroll
 #endunroll
-#ifndef GATHER
     if ((p.flags & ACCUMULATE) != 0u) {
 #unroll i 0 ${TM}
 #unroll j 0 ${TN4}
@@ -96,36 +76,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endunroll
 #endunroll
     }
-#endif
-#ifdef GATHER
-    if (at.z >= rows[row].w) {
-        return;
-    }
-    let owner = rows[row].x;
-    let list = owner * p.stride_a;
-    let k_end = min(first_k + p.chunk, k_count[owner]);
-#else
     let k_end = min(first_k + p.chunk, p.k);
-#endif
     for (var k = first_k; k < k_end; k++) {
-#ifdef GATHER
-        let b_row = k_list[list + k];
-#else
-        let b_row = k;
-#endif
 #unroll j 0 ${TN4}
 #ifdef TRANS_B
         // Four columns of the product are four rows of b; a column past n repeats the last.
-        let n_${j} = batch * p.stride_b + b_row;
+        let n_${j} = batch * p.stride_b + k;
         let n4_${j} = min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u)) * p.ldb + n_${j};
-        let raw_${j} = vec4<f32>(b[n4_${j}.x], b[n4_${j}.y], b[n4_${j}.z], b[n4_${j}.w]);
+        let b_${j} = vec4<f32>(b[n4_${j}.x], b[n4_${j}.y], b[n4_${j}.z], b[n4_${j}.w]);
 #else
-        let raw_${j} = b[(batch * p.stride_b + b_row * p.ldb) / 4u + column_${j}];
-#endif
-#ifdef ABS_B
-        let b_${j} = abs(raw_${j});
-#else
-        let b_${j} = raw_${j};
+        let b_${j} = b[(batch * p.stride_b + k * p.ldb) / 4u + column_${j}];
 #endif
 #endunroll
 #unroll i 0 ${TM}
@@ -139,7 +99,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endunroll
 #endunroll
     }
-#ifndef GATHER
     if ((p.flags & BIAS) != 0u) {
 #unroll j 0 ${TN4}
         let at_${j} = batch * p.stride_bias + min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
@@ -156,7 +115,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endunroll
 #endunroll
     }
-#endif
 #unroll i 0 ${TM}
     if (row + ${i}u < m) {
         let to_${i} = c_base + (row + ${i}u) * ldc4;

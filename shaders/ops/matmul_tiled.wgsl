@@ -8,8 +8,8 @@
 // DOUBLE keeps two stages of both tiles: one barrier a block instead of two.
 // Workgroups are numbered in bands of 8 tiles of rows, so that those in flight share rows of a and columns of b in the cache.
 //
-// Buffers, split-K, GATHER, ABS_B, precision, what is undefined: as matmul.wgsl; rows of a start at multiples of 4, and
-//   p.chunk is a multiple of 4 where there are several chunks. GATHER needs rows padded so that a tile has one owner.
+// Buffers, split-K, precision, what is undefined: as matmul.wgsl; rows of a start at multiples of 4, and p.chunk is a
+//   multiple of 4 where there are several chunks.
 // Geometry: workgroup (INVOCATIONS,1,1), INVOCATIONS = SIDE^2 / (16 QR QC) = SIDE DEPTH / 8; x covers m / SIDE, y n / SIDE, z batch
 //   and chunks. Workgroup memory: 8 SIDE DEPTH bytes a stage, at most 16 KiB.
 // Bounds: loads are clamped to the last row, column and term (a clamp a vector, none in the inner loop); what lies behind the last
@@ -42,25 +42,15 @@ const FOUR = vec4<u32>(0u, 1u, 2u, 3u);
 @group(0) @binding(0) var<storage, read_write> a: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> b: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
-#ifdef GATHER
-@group(0) @binding(3) var<storage, read_write> rows: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> k_list: array<u32>;
-@group(0) @binding(5) var<storage, read_write> k_count: array<u32>;
-@group(0) @binding(6) var<storage, read_write> row_count: array<u32>;
-#else
 @group(0) @binding(3) var<storage, read_write> bias: array<f32>;
-#endif
 @group(1) @binding(0) var<uniform> p: Params;
 
 // [stage][k][row / 4] and [stage][k][column / 4].
 var<workgroup> tile_a: array<vec4<f32>, ${VECTORS}>;
 var<workgroup> tile_b: array<vec4<f32>, ${VECTORS}>;
-#ifdef GATHER
-var<workgroup> shared_end: u32;
-#endif
 
 /// The group of an invocation for terms k to k + 3: vector j holds four rows (or columns) of term k + j.
-fn bring(brings_a: bool, base: vec4<u32>, list: u32, k: u32, last: u32) -> mat4x4<f32> {
+fn bring(brings_a: bool, base: vec4<u32>, k: u32, last: u32) -> mat4x4<f32> {
     if (brings_a) {
 #ifdef TRANS_A
         let at = base + min(vec4<u32>(k) + FOUR, vec4<u32>(last)) * (p.lda / 4u);
@@ -73,19 +63,11 @@ fn bring(brings_a: bool, base: vec4<u32>, list: u32, k: u32, last: u32) -> mat4x
     let k4 = min(vec4<u32>(k) + FOUR, vec4<u32>(last));
 #ifdef TRANS_B
     let at = base + vec4<u32>(k4.x / 4u);
-    var found = transpose(mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]));
-#else
-#ifdef GATHER
-    let at = base + vec4<u32>(k_list[list + k4.x], k_list[list + k4.y], k_list[list + k4.z], k_list[list + k4.w]) * (p.ldb / 4u);
+    return transpose(mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]));
 #else
     let at = base + k4 * (p.ldb / 4u);
+    return mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
 #endif
-    var found = mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
-#endif
-#ifdef ABS_B
-    found = mat4x4<f32>(abs(found[0]), abs(found[1]), abs(found[2]), abs(found[3]));
-#endif
-    return found;
 }
 
 fn put(brings_a: bool, slot: u32, group: mat4x4<f32>) {
@@ -105,11 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let at = group + p.grid.xyz;
     let batch = at.z / p.chunks;
     let first_k = (at.z % p.chunks) * p.chunk;
-#ifdef GATHER
-    let m = row_count[0];
-#else
     let m = p.m;
-#endif
     // From the place in the grid to a tile: a permutation of all of them, whatever part of the grid this dispatch is.
     let tiles = vec2<u32>((m + SIDE - 1u) / SIDE, (p.n + SIDE - 1u) / SIDE);
     let number = at.y * tiles.x + at.x;
@@ -118,18 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let inside = number - band * tiles.y;
     let first_row = (band + inside % height) * SIDE;
     let first_column = inside / height * SIDE;
-#ifdef GATHER
-    // One owner a tile; the broadcast makes its count uniform, as barriers in the loop demand.
-    let owner = rows[first_row].x;
-    let list = owner * p.stride_a;
-    if (id == 0u) {
-        shared_end = min(first_k + p.chunk, k_count[owner]);
-    }
-    let k_end = workgroupUniformLoad(&shared_end);
-#else
-    let list = 0u;
     let k_end = min(first_k + p.chunk, p.k);
-#endif
     let down = id / ACROSS;
     let across = id % ACROSS;
     let last4 = (p.n + 3u) / 4u - 1u;
@@ -142,9 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let to_${q}_${r} = (at.z * p.stride_c + min(row_${q}_${r}, m - 1u) * p.ldc) / 4u;
 #unroll j 0 ${QC}
     var s_${q}_${r}_${j} = vec4<f32>(0.0);
-#ifndef GATHER
     if ((p.flags & ACCUMULATE) != 0u) { s_${q}_${r}_${j} = c[to_${q}_${r} + min(column_${j}, last4)]; }
-#endif
 #endunroll
 #endunroll
 #endunroll
@@ -160,11 +125,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #else
         let part_a = turned;
         let r4 = min(vec4<u32>(first_row + part_a.x * 4u) + FOUR, vec4<u32>(m - 1u));
-#ifdef GATHER
-        let base_a = vec4<u32>(rows[r4.x].z * p.lda, rows[r4.y].z * p.lda, rows[r4.z].z * p.lda, rows[r4.w].z * p.lda) / 4u;
-#else
         let base_a = (vec4<u32>(batch * p.stride_a) + r4 * p.lda) / 4u;
-#endif
 #endif
 #ifdef TRANS_B
         let part_b = turned;
@@ -181,10 +142,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let last = k_end - 1u;
         let full_end = first_k + (k_end - first_k) / DEPTH * DEPTH;
         var stage = 0u;
-        put(brings_a, slot, bring(brings_a, base, list, first_k + k_mine, last));
+        put(brings_a, slot, bring(brings_a, base, first_k + k_mine, last));
         workgroupBarrier();
         for (var k0 = first_k; k0 < full_end; k0 += DEPTH) {
-            let next = bring(brings_a, base, list, k0 + DEPTH + k_mine, last);
+            let next = bring(brings_a, base, k0 + DEPTH + k_mine, last);
 #unroll t 0 ${DEPTH}
             {
 #unroll j 0 ${QC}
@@ -226,21 +187,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 #unroll j 0 ${QC}
     if (column_${j} <= last4) {
-#ifndef GATHER
         var add_${j} = vec4<f32>(0.0);
         if ((p.flags & BIAS) != 0u) {
             let n4 = vec4<u32>(batch * p.stride_bias) + min(vec4<u32>(column_${j} * 4u) + FOUR, vec4<u32>(p.n - 1u));
             add_${j} = vec4<f32>(bias[n4.x], bias[n4.y], bias[n4.z], bias[n4.w]);
         }
-#endif
 #unroll q 0 ${QR}
 #unroll r 0 4
         if (row_${q}_${r} < m) {
             var value = s_${q}_${r}_${j};
-#ifndef GATHER
             if ((p.flags & BIAS) != 0u) { value += add_${j}; }
             if ((p.flags & RELU) != 0u) { value = max(value, vec4<f32>(0.0)); }
-#endif
             c[to_${q}_${r} + column_${j}] = value;
         }
 #endunroll

@@ -6,12 +6,14 @@ use super::roofs::FMA_ROOF;
 use super::{Context, Done, SEED, Spec};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording};
-use crate::ops::matmul::{CHUNK, Class, Matmul, Variant, depth, split_sum};
+use crate::ops::matmul::{Class, Matmul, Variant, depth, split_sum};
 use crate::tensor::Tensor;
 
 pub(super) const GROUP: &str = "matmul";
 /// Elements compared with f64.
 const SAMPLES: usize = 256;
+/// Terms of a chunk of the split products.
+const CHUNK: usize = 128;
 /// For products of few columns.
 const NARROW: Variant = Variant::Direct { rows: 16, columns: 4, lanes: 8 };
 

@@ -157,7 +157,7 @@ fn kind_of(device_type: wgpu::DeviceType) -> DeviceKind {
 pub(super) fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
-    // Indirect arguments are written by our own kernel ops/segment_offsets, which clamps them; validating them would
+    // Indirect arguments are written by our own kernel verify/row_offsets, which clamps them; validating them would
     // cost a dispatch each.
     descriptor.flags = wgpu::InstanceFlags::default() - wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL;
     wgpu::Instance::new(descriptor)

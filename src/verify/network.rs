@@ -9,7 +9,6 @@ use super::walk::Walks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::Gpu;
 use crate::graph::{Activation, Convolution, Edge, Extent, Layer, Layers, Map, Source, Sparse};
-use crate::ops::matmul::CHUNK;
 use crate::tensor::Tensor;
 
 /// The order of an extent's values on the device.
@@ -115,6 +114,11 @@ impl DeviceEdge {
         matches!(self.map, DeviceMap::Dense { .. } | DeviceMap::Conv { .. })
     }
 }
+
+/// Terms of one dispatch of a long sum, about: no compiler can reassociate across what is stored, so a term meets the roundings
+/// of its own piece and one a piece behind it, not those of the whole sum. A constant, so that results never depend on the
+/// batch, the budget or the device.
+const CHUNK: usize = 128;
 
 /// Dispatches of a sum of this many terms: pieces of about [`CHUNK`] terms, as many as are nearest to that, since each reads and
 /// writes the whole result.

@@ -1,7 +1,7 @@
-//! `row_compact` and `segment_offsets`.
+//! `row_compact`.
 
-use wavehull::gpu::{Binding, Recording};
-use wavehull::ops::row_compact::{self, RowPlan};
+use wavehull::gpu::Recording;
+use wavehull::ops::row_compact;
 use wavehull::{Gpu, Tensor};
 
 use crate::common::{self, POISON, Random, broken};
@@ -67,81 +67,5 @@ fn broken_compactions_are_noticed() {
     ] {
         let c = compaction(gpu, 3, 201, 2);
         assert!(c.check(gpu, &broken(&c.recording, "row_compact", from, to)).is_err(), "'{to}' went unseen");
-    }
-}
-
-const ARGUMENTS: usize = 12;
-
-struct Offsets {
-    recording: Recording,
-    offset: Tensor<u32>,
-    total: Tensor<u32>,
-    arguments: Binding,
-    expected: (Vec<u32>, u32, [u32; ARGUMENTS]),
-}
-
-fn offsets(gpu: &Gpu, plan: RowPlan, segments: usize) -> Offsets {
-    let mut random = Random::new((segments as u32 * 100 + plan.tile) as u64);
-    let counts: Vec<u32> = (0..segments).map(|_| random.below(50) as u32 * u32::from(random.coin())).collect();
-    let count = common::tensor(gpu, &[segments], &counts);
-    let (offset, total) = (common::poisoned(gpu, &[segments]), common::poisoned(gpu, &[1]));
-    let buffer = gpu.allocate_arguments(3).unwrap();
-    gpu.upload(&buffer, bytemuck::cast_slice(&[POISON; ARGUMENTS])).unwrap();
-    let arguments = Binding::whole(&buffer);
-    let mut recording = Recording::new();
-    row_compact::offsets(&mut recording, plan, &count, &offset, &total, &arguments).unwrap();
-    let padded = counts.iter().map(|c| (c * plan.sides).next_multiple_of(plan.tile));
-    let mut rows = 0;
-    let start = |p: u32| {
-        rows += p;
-        rows - p
-    };
-    let starts = padded.map(start).collect();
-    let grids = [
-        [rows.div_ceil(plan.rows_a), 1, 1, POISON],
-        [rows / plan.tile, plan.columns, plan.chunks, POISON],
-        [rows.div_ceil(plan.rows_c), 1, 1, POISON],
-    ];
-    let grids = std::array::from_fn(|i| grids[i / 4][i % 4]);
-    Offsets { recording, offset, total, arguments, expected: (starts, rows, grids) }
-}
-
-impl Offsets {
-    fn check(&self, gpu: &Gpu, recording: &Recording) -> Result<(), String> {
-        let mut recording = recording.clone();
-        let ticket = recording.read(self.arguments.clone());
-        let mut output = gpu.run(&recording, &wavehull::Control::default()).unwrap();
-        let grids: Vec<u32> = output.take(ticket);
-        let total = common::run(gpu, &recording, &self.total, false);
-        let starts = common::run(gpu, &recording, &self.offset, false);
-        let found = (starts, total[0], std::array::from_fn(|i| grids[i]));
-        if found == self.expected { Ok(()) } else { Err(format!("{found:?}, not {:?}", self.expected)) }
-    }
-}
-
-const PLAN: RowPlan = RowPlan { sides: 2, tile: 16, columns: 3, chunks: 5, rows_a: 2, rows_c: 64, capacity: 1 << 30 };
-
-#[test]
-fn row_offsets_and_grids_follow_from_the_counts() {
-    on_both("row_offsets_and_grids_follow_from_the_counts", |gpu| {
-        for segments in [1, 5, 64, 65, 200] {
-            for plan in [PLAN, RowPlan { sides: 1, tile: 64, ..PLAN }] {
-                let o = offsets(gpu, plan, segments);
-                o.check(gpu, &o.recording).unwrap_or_else(|why| panic!("{segments} segments, {plan:?}: {why}"));
-            }
-        }
-    });
-}
-
-#[test]
-fn broken_row_offsets_are_noticed() {
-    let Some(gpu) = common::device("broken_row_offsets_are_noticed", false) else { return };
-    for (from, to) in [
-        ("/ p.tile * p.tile", ""),
-        ("before += rows_of(s);", "before += count[s];"),
-        ("args[8] = (total + p.rows_c - 1u)", "args[8] = total"),
-    ] {
-        let o = offsets(gpu, PLAN, 65);
-        assert!(o.check(gpu, &broken(&o.recording, "segment_offsets", from, to)).is_err(), "'{to}' went unseen");
     }
 }

@@ -9,7 +9,6 @@ mod compact;
 mod conv;
 mod elementwise;
 mod gather;
-mod gathered;
 mod matmul;
 mod moves;
 mod pool;

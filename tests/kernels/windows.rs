@@ -2,7 +2,7 @@
 
 use wavehull::gpu::{Binding, Command, Recording};
 use wavehull::ops::elementwise::{self, Binary, Unary};
-use wavehull::ops::matmul::{self, Matmul, Variant};
+use wavehull::ops::matmul::{Matmul, Variant};
 use wavehull::ops::reduce::{self, Reduction};
 use wavehull::ops::transpose;
 use wavehull::{Control, ErrorKind, Gpu, Options, Tensor};
@@ -66,14 +66,7 @@ fn products_in_windows_have_the_bits_of_one_dispatch() {
                     let a = random(gpu, &stored(trans_a, m, k));
                     let b = random(gpu, &stored(trans_b, k, n));
                     let bias = random(gpu, &[n]);
-                    let product = Matmul {
-                        trans_a,
-                        trans_b,
-                        abs_b: false,
-                        bias: Some(&bias),
-                        relu: true,
-                        variant: Some(variant),
-                    };
+                    let product = Matmul { trans_a, trans_b, bias: Some(&bias), relu: true, variant: Some(variant) };
                     product.record(recording, gpu.caps(), &a, &b, c).unwrap();
                 };
                 let what = format!("{batch} x {m} x {n} x {k}, {trans_a} {trans_b}, {variant}");
@@ -95,7 +88,7 @@ fn shared_and_split_products_in_windows_have_the_bits_of_one_dispatch() {
     same_with(&devices, "a shared operand", &[90, 33, 17], &shared, true);
     let split = |gpu: &Gpu, recording: &mut Recording, planes: &Tensor| {
         let (a, b) = (random(gpu, &[1, 208, 300]), random(gpu, &[1, 300, 90]));
-        Matmul::default().record_split(recording, gpu.caps(), &a, &b, planes, matmul::CHUNK).unwrap();
+        Matmul::default().record_split(recording, gpu.caps(), &a, &b, planes, 128).unwrap();
     };
     same_with(&devices, "planes", &[1, 3, 208, 90], &split, true);
 }

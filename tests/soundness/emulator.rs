@@ -92,7 +92,7 @@ fn round_up(value: f64) -> f32 {
     if f64::from(nearest) < value { nearest.next_up() } else { nearest }
 }
 
-/// `ops/matmul.rs`, `CHUNK`.
+/// `verify/network.rs`, `CHUNK`.
 const CHUNK: usize = 128;
 
 /// Parts that a row is summed in: `verify/walk.rs`, `slices`.

@@ -4,12 +4,10 @@
 //! one fused multiply-add an output and term, so they agree bit for bit where the device rounds alike.
 //! Operands larger than one binding are walked in windows, with the same bits.
 
-mod gathered;
 mod split;
 mod variant;
 mod windows;
 
-pub use gathered::{Gather, record_gathered};
 pub use split::split_sum;
 pub use variant::{Class, Variant};
 
@@ -23,14 +21,8 @@ const BIAS: u32 = 1;
 const RELU: u32 = 2;
 /// Sums go on from what `c` holds.
 const ACCUMULATE: u32 = 4;
-/// Flags of the permutations that plain products use, and those of bound propagation.
-const PLAIN: [&[&str]; 4] = [&[], &["TRANS_A"], &["TRANS_B"], &["TRANS_A", "TRANS_B"]];
-const ABSOLUTE: [&[&str]; 1] = [&["ABS_B"]];
-const GATHERED: [&[&str]; 1] = [&["GATHER"]];
-
-/// Terms of one split-K chunk where a plan asks for short sums. A function of nothing, so that results never depend on
-/// batch, budget or device; 128 keeps the traffic of the planes below a tenth of the arithmetic.
-pub const CHUNK: usize = 128;
+/// The permutations, by their flags.
+const PERMUTATIONS: [&[&str]; 4] = [&[], &["TRANS_A"], &["TRANS_B"], &["TRANS_A", "TRANS_B"]];
 
 params!(MatmulParams {
     m: u32,
@@ -64,8 +56,6 @@ pub struct Matmul<'a> {
     pub trans_a: bool,
     /// `b` is stored `[.., n, k]`.
     pub trans_b: bool,
-    /// Multiply by `|b|`.
-    pub abs_b: bool,
     /// `[n]`, or `[batch, n]`.
     pub bias: Option<&'a Tensor>,
     /// `max(., 0)` at the end.
@@ -136,7 +126,7 @@ impl Matmul<'_> {
     }
 
     fn flags(&self) -> Vec<&'static str> {
-        let flags = [(self.trans_a, "TRANS_A"), (self.trans_b, "TRANS_B"), (self.abs_b, "ABS_B")];
+        let flags = [(self.trans_a, "TRANS_A"), (self.trans_b, "TRANS_B")];
         flags.into_iter().filter_map(|(on, flag)| on.then_some(flag)).collect()
     }
 

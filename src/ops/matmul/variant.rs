@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ABSOLUTE, GATHERED, MATMUL, MATMUL_TILED, MatmulParams, PLAIN};
+use super::{MATMUL, MATMUL_TILED, MatmulParams, PERMUTATIONS};
 use crate::gpu::{Access, Caps, Kernel};
 
 /// Which kernel computes a product, and its tile. The choice never changes a result.
@@ -113,35 +113,26 @@ impl Variant {
         Self::TiledSmall,
     ];
 
-    /// The variant for gathered products of `n` columns on this device, from a table: software devices want registers only,
-    /// GPUs workgroup memory; narrow products want narrow tiles. All that it gives on one device have the same rows a
-    /// tile, on which plans rely.
-    pub fn choose(caps: &Caps, n: usize) -> Self {
-        if !caps.is_software() && Self::Tiled.fits(caps) {
-            return Self::Tiled;
-        }
-        match n {
-            0..=32 => direct(16, 4),
-            33..=64 => direct(16, 8),
-            _ => direct(16, 16),
-        }
-    }
-
-    /// The variant for a plain product of this class: what was measured on this device, else the shipped table's.
+    /// The variant for a product of this class: what was measured on this device, else the shipped table's.
     pub fn tuned(caps: &Caps, class: Class, n: usize) -> Self {
         let measured = caps.tuning.get_with(class.name(), Self::from_name).filter(|variant| variant.fits(caps));
         measured.unwrap_or_else(|| Self::shipped(caps, class, n))
     }
 
-    /// The shipped table: where a probe starts, and what stands without one.
+    /// The shipped table: where a probe starts, and what stands without one. Software devices want registers only, and narrow
+    /// products narrow tiles; GPUs want workgroup memory.
     pub fn shipped(caps: &Caps, class: Class, n: usize) -> Self {
         let tiled = match class {
-            Class::Narrow => return Self::choose(caps, n),
+            Class::Narrow | Class::Medium => Self::Tiled,
             Class::Small => Self::TiledSmall,
-            Class::Medium => Self::Tiled,
             Class::Large => Self::TiledLarge,
         };
-        if caps.is_software() || !tiled.fits(caps) { Self::choose(caps, n) } else { tiled }
+        let among = if caps.is_software() { [None, None] } else { [Some(tiled), Some(Self::Tiled)] };
+        among.into_iter().flatten().find(|variant| variant.fits(caps)).unwrap_or(match n {
+            0..=32 => direct(16, 4),
+            33..=64 => direct(16, 8),
+            _ => direct(16, 16),
+        })
     }
 
     /// Whether the device grants what the kernel needs.
@@ -183,8 +174,7 @@ impl Variant {
     }
 
     pub(super) fn kernel(self, flags: &[&'static str]) -> Kernel {
-        let mut bindings = vec![Access::Read, Access::Read, Access::Write];
-        bindings.resize(if flags.contains(&"GATHER") { 7 } else { 4 }, Access::Read);
+        let bindings = [Access::Read, Access::Read, Access::Write, Access::Read];
         let kernel = match (self, self.shape()) {
             (_, Some(shape)) => Kernel::new::<MatmulParams>("matmul_tiled", MATMUL_TILED, &bindings)
                 .define("SIDE", shape.side)
@@ -205,15 +195,9 @@ impl Variant {
         flags.iter().fold(kernel, |kernel, flag| kernel.flag(flag, true))
     }
 
-    /// Every permutation that [`super`] records: gathered products have direct variants and [`Variant::Tiled`].
+    /// Every permutation that [`super`] records.
     pub(super) fn catalogue() -> Vec<Kernel> {
-        let mut all = Vec::new();
-        for variant in Self::ALL {
-            let gathered: &[_] = if variant.shape().is_none() || variant == Self::Tiled { &GATHERED } else { &[] };
-            let flags = PLAIN.iter().chain(&ABSOLUTE).chain(gathered);
-            all.extend(flags.map(|flags| variant.kernel(flags)));
-        }
-        all
+        Self::ALL.into_iter().flat_map(|variant| PERMUTATIONS.map(|flags| variant.kernel(flags))).collect()
     }
 }
 
