@@ -4,15 +4,17 @@
 //! how many rows that makes and which rows are decided on the way is known to the device alone (compaction, indirect
 //! dispatch), so a whole analysis is one recording.
 
-use super::kernels::{self, Flag, Relax};
-use super::maps::{Product, Pushed, Sheet, WalkRows};
-use super::network::{DeviceMap, DeviceNet, FORWARD, Order, TILE, code, column_pitch};
+mod rows;
+
+use self::rows::Target;
+use super::kernels::{self, Flag};
+use super::maps::{Product, Sheet};
+use super::network::{DeviceNet, FORWARD, Order, code, column_pitch};
 use super::soundness::Rounding;
-use super::state::{LayerState, Plan, QueryState, Room, Selection, Spec};
-use super::walk::{FINISH, Push, Step, Walk, Window, first_channels, lanes, offsets};
+use super::state::{LayerState, Plan, QueryState, Room, Spec};
 use crate::error::Result;
-use crate::gpu::{Binding, Caps, Gpu, Grid, Recording};
-use crate::graph::{Activation, Extent, Source};
+use crate::gpu::{Caps, Gpu, Grid, Recording};
+use crate::graph::{Activation, Source};
 use crate::ops::{strided_grid, word};
 use crate::tensor::Tensor;
 
@@ -43,25 +45,11 @@ pub(super) struct Bounds<'a> {
     pub queries: QueryState,
     /// `[batch]`: non-zero where a magnitude left the range in which bounds mean something.
     pub bad: Tensor<u32>,
-    /// Centres, and radii beside magnitudes, of what goes into a layer and what comes out.
+    /// Centres of what goes into a layer and of what comes out, one column a box.
     centre: [Tensor; 2],
+    /// Their radii, and behind them in every row their magnitudes.
     spread: [Tensor; 2],
     room: Room,
-}
-
-/// What the rows of a walk are bounds of.
-struct Target<'b> {
-    walk: &'b Walk,
-    n: usize,
-    sides: usize,
-    lower: &'b Tensor,
-    upper: &'b Tensor,
-    /// What the rows start with: constants and errors.
-    state: &'b Tensor,
-    keep: Flag,
-    /// Rows are dropped when they are decided.
-    drop: bool,
-    form: Option<&'b Tensor>,
 }
 
 impl<'a> Bounds<'a> {
@@ -141,9 +129,14 @@ impl<'a> Bounds<'a> {
             product(&self.centre[0], &self.centre[1], 1, false).record(recording, self.caps)?;
             product(&self.spread[0], &self.spread[1], 2, true).record(recording, self.caps)?;
         }
-        let state = &self.layers[index];
+        self.record_interval_finish(recording, index, pitch)
+    }
+
+    /// Lower and upper bounds of a layer from the centres, radii and magnitudes of its sums.
+    fn record_interval_finish(&self, recording: &mut Recording, index: usize, pitch: usize) -> Result<()> {
+        let (layer, state) = (&self.net.layers[index], &self.layers[index]);
         let (len, groups, threads) = self.strided(layer.len())?;
-        let finish = kernels::IntervalFinish {
+        let params = kernels::IntervalFinish {
             n: word(layer.len())?,
             ld: word(state.lower.row_stride())?,
             len,
@@ -165,7 +158,7 @@ impl<'a> Bounds<'a> {
             state.weight_sum.binding(),
             self.bad.binding(),
         ];
-        recording.dispatch(&kernels::interval_finish(), bindings, &finish, groups, f64::from(len))
+        recording.dispatch(&kernels::interval_finish(), bindings, &params, groups, f64::from(len))
     }
 
     /// Centres, radii and magnitudes of a source's values, one column a box.
@@ -226,7 +219,7 @@ impl<'a> Bounds<'a> {
             tiny: self.rounding.tiny,
             ..Default::default()
         };
-        // A layer that is not compact has no list; its bounds are bound in its stead and not read.
+        // A layer that is not compact has no list; its flags are bound in its stead and not read.
         let (count, list) = match &state.active {
             Some(active) => (active.count.binding(), active.list.binding()),
             None => (state.refined.binding(), state.refined.binding()),
@@ -244,7 +237,8 @@ impl<'a> Bounds<'a> {
         recording.dispatch(&kernels::relax_neurons(layer.is_smooth()), bindings, &params, groups, f64::from(len))
     }
 
-    /// Back-substitution of a layer's unstable neurons (or all), as many at a time as there is room for.
+    /// Back-substitution of a layer's unstable neurons (or all), as many at a time as there is room for. Their bounds become
+    /// tighter where they stand.
     pub fn record_refine(&self, recording: &mut Recording, index: usize) -> Result<()> {
         let (layer, state) = (&self.net.layers[index], &self.layers[index]);
         let n = layer.len();
@@ -274,7 +268,7 @@ impl<'a> Bounds<'a> {
             drop: !all,
             form: None,
         };
-        self.record_target(recording, &target, &state.refined)
+        target.record(recording, self, &state.refined)
     }
 
     /// Back-substitution of the output rows of all boxes.
@@ -293,9 +287,10 @@ impl<'a> Bounds<'a> {
             drop: !self.mode.all_rows,
             form: Some(&q.form),
         };
-        self.record_target(recording, &target, &q.used)
+        target.record(recording, self, &q.used)
     }
 
+    /// What the output rows start with: constants, and what is known of their errors.
     fn record_given(&self, recording: &mut Recording, rows: usize) -> Result<()> {
         let Some((layer, state)) = self.net.layers.last().zip(self.layers.last()) else { return Ok(()) };
         let q = &self.queries;
@@ -316,350 +311,7 @@ impl<'a> Bounds<'a> {
         recording.dispatch(&kernel, bindings, &params, grid, (slots * layer.len()) as f64)
     }
 
-    /// Walks with all chosen elements of a target, chunk by chunk.
-    fn record_target(&self, recording: &mut Recording, target: &Target<'_>, chosen: &Tensor<u32>) -> Result<()> {
-        let capacity = self.plan.capacity(self.net, target.walk, target.n);
-        let all = self.room.all.of(self.batch, target.n)?;
-        let all = Selection { flags: chosen.clone(), ..all };
-        all.compact(recording, self.caps)?;
-        let chunk = self.room.chunk.of(self.batch, target.n)?;
-        // Every box's rows are padded to a tile: whole tiles, so that no row of the last box is cut off.
-        let most = (capacity / self.batch / TILE * TILE / target.sides).max(1);
-        for first in (0..target.n).step_by(most) {
-            let params = kernels::RowChunk {
-                n: word(target.n)?,
-                ld: word(chosen.row_stride())?,
-                first: word(first)?,
-                most: word(most)?,
-                ..Default::default()
-            };
-            let bindings = vec![
-                all.list.binding(),
-                all.count.binding(),
-                chunk.list.binding(),
-                chunk.flags.binding(),
-                chunk.count.binding(),
-            ];
-            let grid = Grid::Direct([word(self.batch)?, 1, 1]);
-            recording.dispatch(&kernels::row_chunk(), bindings, &params, grid, chosen.len() as f64)?;
-            self.record_walk(recording, target, &chunk, capacity)?;
-        }
-        Ok(())
-    }
-
-    /// Rows of the selected elements of a target, from their start back to the box.
-    fn record_walk(
-        &self,
-        recording: &mut Recording,
-        target: &Target<'_>,
-        selection: &Selection,
-        capacity: usize,
-    ) -> Result<()> {
-        self.record_table(recording, target, selection, capacity, true)?;
-        for push in &target.walk.first {
-            self.record_first(recording, target, push, capacity)?;
-        }
-        for step in &target.walk.steps {
-            self.record_relax(recording, target, step, capacity)?;
-            self.record_finish(recording, target, step, capacity)?;
-            let Source::Layer(index) = step.source else { continue };
-            let moved = step.cut && target.drop;
-            if moved {
-                self.record_select(recording, target.keep, false, target.lower, target.upper, &selection.flags)?;
-                selection.compact(recording, self.caps)?;
-                self.record_table(recording, target, selection, capacity, false)?;
-            }
-            self.record_pushes(recording, target, (step, index), capacity, moved)?;
-        }
-        Ok(())
-    }
-
-    fn record_pushes(
-        &self,
-        recording: &mut Recording,
-        target: &Target<'_>,
-        (step, index): (&Step, usize),
-        capacity: usize,
-        moved: bool,
-    ) -> Result<()> {
-        let layer = &self.net.layers[index];
-        let active = self.layers[index].active.as_ref();
-        let rows = WalkRows {
-            rows: &self.room.rows,
-            row_count: &self.room.row_count,
-            moved,
-            list: active.map(|active| (&active.list, &active.count)),
-            target: self.extent_of(target),
-            capacity,
-        };
-        for push in &step.pushes {
-            let edge = &layer.edges[push.edge];
-            let pushed = Pushed {
-                edge,
-                step,
-                push,
-                source: self.net.extent(edge.source),
-                from: Sheet { memory: &self.room.slots[step.out], pitch: capacity },
-                to: Sheet { memory: &self.room.slots[push.slot], pitch: capacity },
-            };
-            pushed.record(recording, self.caps, &rows, &self.room.grid(push.grid))?;
-        }
-        Ok(())
-    }
-
-    /// The extent of what a walk's rows bound; given rows have no place in an image.
-    fn extent_of(&self, target: &Target<'_>) -> Extent {
-        target.walk.target.map_or(Extent::flat(target.n), |index| self.net.layers[index].extent)
-    }
-
-    /// The table of rows, and the grids of all dispatches of the walk.
-    fn record_table(
-        &self,
-        recording: &mut Recording,
-        target: &Target<'_>,
-        selection: &Selection,
-        capacity: usize,
-        first: bool,
-    ) -> Result<()> {
-        let room = &self.room;
-        let tile = word(TILE)?;
-        let params = kernels::RowOffsets {
-            segments: word(self.batch)?,
-            sides: word(target.sides)?,
-            tile,
-            capacity: word(capacity)?,
-            first_shape: word(target.walk.first_shape)?,
-            grids: word(target.walk.grids)?,
-            ..Default::default()
-        };
-        let bindings = vec![
-            selection.count.binding(),
-            room.offset.binding(),
-            room.row_count.binding(),
-            Binding::whole(&room.arguments),
-            self.net.walks.shapes.binding(),
-        ];
-        let work = (self.batch + target.walk.grids) as f64;
-        recording.dispatch(&kernels::row_offsets(), bindings, &params, Grid::Direct([1, 1, 1]), work)?;
-        let params = kernels::RowTable {
-            n: word(target.n)?,
-            ld: word(selection.list.row_stride())?,
-            sides: word(target.sides)?,
-            tile,
-            capacity: word(capacity)?,
-            ..Default::default()
-        };
-        let bindings = vec![
-            selection.list.binding(),
-            selection.count.binding(),
-            room.offset.binding(),
-            room.rows.binding(),
-            room.row_of.binding(),
-        ];
-        let grid = Grid::Direct([word(self.batch)?, 1, 1]);
-        recording.dispatch(&kernels::row_table(first), bindings, &params, grid, capacity as f64)
-    }
-
-    /// The coefficients that rows start with, through one edge of the target or as given.
-    fn record_first(&self, recording: &mut Recording, target: &Target<'_>, push: &Push, capacity: usize) -> Result<()> {
-        let room = &self.room;
-        let slot = &room.slots[push.slot];
-        let element = self.extent_of(target);
-        let walk = [room.rows.binding(), room.row_count.binding()];
-        let mut params = kernels::RowFirst {
-            n: word(push.window.len())?,
-            ldc: word(capacity)?,
-            flags: u32::from(push.accumulate),
-            sides: word(target.sides)?,
-            rows_of_m: 1,
-            c_w: word(push.window.columns.size)?,
-            c_c: word(first_channels(push.window))?,
-            dilation_y: 1,
-            dilation_x: 1,
-            t_w: word(element.width)?,
-            t_c: word(element.channels)?,
-            ..Default::default()
-        };
-        let work = (push.window.len() * capacity) as f64;
-        let grid = room.grid(push.grid);
-        let Some(index) = target.walk.target else {
-            let spec = &self.queries.spec;
-            params.ldm = word(spec.row_stride())?;
-            params.rows_of_m = word(spec.shape()[0])?;
-            let mut bindings = vec![spec.binding(), slot.binding()];
-            bindings.extend(walk);
-            return recording.dispatch(&kernels::row_first(false), bindings, &params, grid, work);
-        };
-        let edge = &self.net.layers[index].edges[push.edge];
-        match &edge.map {
-            DeviceMap::Dense { backward, .. } => {
-                params.ldm = word(backward.row_stride())?;
-                params.rows_of_m = word(backward.shape()[0])?;
-                let mut bindings = vec![backward.binding(), slot.binding()];
-                bindings.extend(walk);
-                recording.dispatch(&kernels::row_first(false), bindings, &params, grid, work)
-            }
-            DeviceMap::Conv { backward, shape, .. } => {
-                let place = Window::place(element);
-                let (off, slope) = offsets(shape.stride, shape.pad, place, push.window);
-                params.ldm = word(backward.row_stride())?;
-                (params.taps_h, params.taps_w) = (word(shape.taps[0])?, word(shape.taps[1])?);
-                (params.dilation_y, params.dilation_x) = (word(shape.dilation[0])?, word(shape.dilation[1])?);
-                (params.off_y, params.off_x) = (off[0], off[1]);
-                (params.slope_y, params.slope_x) = (slope[0], slope[1]);
-                let mut bindings = vec![backward.binding(), slot.binding()];
-                bindings.extend(walk);
-                recording.dispatch(&kernels::row_first(true), bindings, &params, grid, work)
-            }
-            DeviceMap::Sparse { .. } | DeviceMap::Diagonal(_) => {
-                if !push.accumulate {
-                    let size = (push.window.len() * capacity * 4) as u64;
-                    recording.clear(Binding { size, ..slot.binding() });
-                }
-                self.record_first_sparse(recording, target, push, index, capacity)
-            }
-        }
-    }
-
-    fn record_first_sparse(
-        &self,
-        recording: &mut Recording,
-        target: &Target<'_>,
-        push: &Push,
-        index: usize,
-        capacity: usize,
-    ) -> Result<()> {
-        let edge = &self.net.layers[index].edges[push.edge];
-        let (element, image, c) = (self.extent_of(target), self.net.extent(edge.source), push.window);
-        let params = kernels::RowFirstSparse {
-            ldc: word(capacity)?,
-            sides: word(target.sides)?,
-            c_w: word(c.columns.size)?,
-            channels: word(c.channels)?,
-            c_y: c.rows.offset,
-            c_x: c.columns.offset,
-            c_sy: c.rows.stride,
-            c_sx: c.columns.stride,
-            image_w: word(image.width)?,
-            t_w: word(element.width)?,
-            t_c: word(element.channels)?,
-            ..Default::default()
-        };
-        let room = &self.room;
-        let common = [room.slots[push.slot].binding(), room.rows.binding(), room.row_count.binding()];
-        let (diagonal, bindings) = match &edge.map {
-            DeviceMap::Diagonal(weights) => (true, [vec![weights.binding()], common.to_vec()].concat()),
-            DeviceMap::Sparse { forward, .. } => {
-                let (starts, terms) = (vec![forward.starts.binding()], vec![forward.terms.binding()]);
-                (false, [starts, common.to_vec(), terms].concat())
-            }
-            DeviceMap::Dense { .. } | DeviceMap::Conv { .. } => return Ok(()),
-        };
-        let work = (capacity * edge.terms[FORWARD]) as f64;
-        recording.dispatch(&kernels::row_first_sparse(diagonal), bindings, &params, room.grid(push.grid), work)
-    }
-
-    fn record_relax(&self, recording: &mut Recording, target: &Target<'_>, step: &Step, capacity: usize) -> Result<()> {
-        let room = &self.room;
-        let extent = self.net.extent(step.source);
-        let whole = step.window.is_whole(extent);
-        let element = self.extent_of(target);
-        let mut params = kernels::RelaxRows {
-            n: word(extent.len())?,
-            ld: word(capacity)?,
-            slices: word(step.slices)?,
-            terms: word(step.window.len())?,
-            c_h: word(step.window.rows.size)?,
-            c_w: word(step.window.columns.size)?,
-            channels: word(extent.channels)?,
-            image_h: word(extent.height)?,
-            image_w: word(extent.width)?,
-            t_w: word(element.width)?,
-            t_c: word(element.channels)?,
-            c_y: step.window.rows.offset,
-            c_x: step.window.columns.offset,
-            c_sy: step.window.rows.stride,
-            c_sx: step.window.columns.stride,
-            ..Default::default()
-        };
-        let common = [room.slots[step.slot].binding(), room.partial.binding(), room.rows.binding(), self.bad.binding()];
-        let mut bindings = common.to_vec();
-        let how = match step.source {
-            Source::Input => {
-                bindings.push(self.box_lines.binding());
-                match target.form {
-                    Some(form) if whole => {
-                        bindings.push(form.binding());
-                        params.ld_form = word(form.row_stride())?;
-                        Relax::InputForm
-                    }
-                    _ if whole => Relax::Input,
-                    _ => Relax::InputWindow,
-                }
-            }
-            Source::Layer(index) => {
-                let state = &self.layers[index];
-                bindings.push(state.lines.binding());
-                match &state.active {
-                    Some(active) => {
-                        params.ld_list = word(active.list.row_stride())?;
-                        bindings.extend([
-                            active.list.binding(),
-                            active.count.binding(),
-                            room.slots[step.out].binding(),
-                        ]);
-                        Relax::Compact
-                    }
-                    None if whole => Relax::Whole,
-                    None => Relax::Window,
-                }
-            }
-        };
-        let kernel = kernels::relax_rows(how, word(lanes(self.caps))?);
-        recording.dispatch(&kernel, bindings, &params, room.grid(step.grid), (capacity * step.window.len()) as f64)
-    }
-
-    fn record_finish(
-        &self,
-        recording: &mut Recording,
-        target: &Target<'_>,
-        step: &Step,
-        capacity: usize,
-    ) -> Result<()> {
-        let room = &self.room;
-        let input = step.source == Source::Input;
-        let d = self.rounding.u * (step.slices + 8) as f32;
-        let params = kernels::RowFinish {
-            n: word(target.n)?,
-            ld_target: word(target.lower.row_stride())?,
-            sides: word(target.sides)?,
-            keep: u32::from(self.mode.intersect),
-            store: u32::from(step.cut && (self.mode.intersect || input)),
-            slices: word(step.slices)?,
-            ld: word(capacity)?,
-            d,
-            tiny: self.rounding.tiny,
-            grow: self.rounding.grow(step.constant_depth()),
-            ..Default::default()
-        };
-        let bindings = vec![
-            room.partial.binding(),
-            room.rows.binding(),
-            room.row_count.binding(),
-            target.state.binding(),
-            target.lower.binding(),
-            target.upper.binding(),
-            self.bad.binding(),
-        ];
-        recording.dispatch(
-            &kernels::row_finish(input),
-            bindings,
-            &params,
-            room.grid(FINISH),
-            (capacity * step.slices) as f64,
-        )
-    }
-
+    /// Flags the elements (of `[batch, n]` bounds) that `flag` asks for, or all.
     fn record_select(
         &self,
         recording: &mut Recording,
@@ -683,6 +335,7 @@ impl<'a> Bounds<'a> {
         recording.dispatch(&kernels::select_neurons(flag), bindings, &params, groups, f64::from(len))
     }
 
+    /// Elements of `n` values a box, and the grid and number of invocations that share them out.
     fn strided(&self, n: usize) -> Result<(u32, Grid, u32)> {
         let (groups, threads) = strided_grid(self.batch * n, self.caps.max_workgroups)?;
         Ok((word(self.batch * n)?, Grid::Direct([groups, 1, 1]), threads))
