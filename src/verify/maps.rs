@@ -2,10 +2,10 @@
 //! for the rows of a walk. The kernels are `map_dense`, `map_conv`, `map_sparse` and `map_diagonal`.
 
 use super::kernels::{self, ACCUMULATE, Over, Tile};
-use super::network::{BACKWARD, DeviceEdge, DeviceMap, DeviceSparse, FORWARD, piece};
-use super::walk::{Push, Step, Window, conv_tile, offsets};
+use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceMap, DeviceSparse, FORWARD, piece};
+use super::walk::{Push, Step, Window, conv_tile, is_mixed, offsets};
 use crate::error::Result;
-use crate::gpu::{Caps, Grid, Recording};
+use crate::gpu::{Binding, Caps, Grid, Recording};
 use crate::graph::Extent;
 use crate::ops::word;
 use crate::tensor::Tensor;
@@ -49,7 +49,7 @@ pub(super) struct WalkRows<'a> {
     pub capacity: usize,
 }
 
-/// Terms first <= k < end of every dispatch of a long sum.
+/// The terms first <= k < end of every dispatch of a long sum.
 fn chunks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
     let piece = piece(terms).max(1);
     (0..terms.max(1)).step_by(piece).map(move |first| (first, (first + piece).min(terms)))
@@ -60,32 +60,16 @@ fn flags(accumulate: bool) -> u32 {
 }
 
 impl Product<'_> {
+    /// Records the product.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Internal`] if a size does not fit 32 bits, or a binding its kernel.
     pub fn record(&self, recording: &mut Recording, caps: &Caps) -> Result<()> {
         let [_, to] = self.extents;
         let over = Over { abs: self.abs, ..Over::default() };
         let work = 2.0 * (piece(self.edge.terms[self.direction]) * to.len() * self.columns) as f64;
         match &self.edge.map {
-            DeviceMap::Dense { backward, forward } => {
-                let weight = if self.direction == FORWARD { forward } else { backward };
-                let tile = Tile::choose(caps, to.len(), Some(self.columns), true);
-                let grid = direct(tile.group(), self.columns, to.len(), 1)?;
-                for (first, end) in chunks(self.edge.terms[self.direction]) {
-                    let params = kernels::MapDense {
-                        n: word(to.len())?,
-                        columns: word(self.columns)?,
-                        first: word(first)?,
-                        end: word(end)?,
-                        ldw: word(weight.row_stride())?,
-                        lda: word(self.from.pitch)?,
-                        ldc: word(self.to.pitch)?,
-                        flags: flags(self.accumulate || first > 0),
-                        ..Default::default()
-                    };
-                    let bindings = vec![weight.binding(), self.from.memory.binding(), self.to.memory.binding()];
-                    recording.dispatch(&kernels::map_dense(over, tile), bindings, &params, grid.clone(), work)?;
-                }
-                Ok(())
-            }
+            DeviceMap::Dense { .. } => self.record_dense(recording, caps, over, work),
             DeviceMap::Conv { .. } => self.record_conv(recording, caps, over, work),
             DeviceMap::Sparse { backward, forward } => {
                 let map = if self.direction == FORWARD { forward } else { backward };
@@ -108,15 +92,34 @@ impl Product<'_> {
                 params.ldc = word(self.to.pitch)?;
                 params.flags = flags(self.accumulate);
                 let bindings = vec![weight.binding(), self.from.memory.binding(), self.to.memory.binding()];
-                recording.dispatch(
-                    &kernels::map_diagonal(over),
-                    bindings,
-                    &params,
-                    folded(self.columns, to.len())?,
-                    work,
-                )
+                let grid = folded(self.columns, to.len())?;
+                recording.dispatch(&kernels::map_diagonal(over), bindings, &params, grid, work)
             }
         }
+    }
+
+    fn record_dense(&self, recording: &mut Recording, caps: &Caps, over: Over, work: f64) -> Result<()> {
+        let DeviceMap::Dense { backward, forward } = &self.edge.map else { return Ok(()) };
+        let weight = if self.direction == FORWARD { forward } else { backward };
+        let n = self.extents[1].len();
+        let tile = Tile::choose(caps, n, Some(self.columns), true);
+        let grid = direct(tile.group(), self.columns, n, 1)?;
+        for (first, end) in chunks(self.edge.terms[self.direction]) {
+            let params = kernels::MapDense {
+                n: word(n)?,
+                columns: word(self.columns)?,
+                first: word(first)?,
+                end: word(end)?,
+                ldw: word(weight.row_stride())?,
+                lda: word(self.from.pitch)?,
+                ldc: word(self.to.pitch)?,
+                flags: flags(self.accumulate || first > 0),
+                ..Default::default()
+            };
+            let bindings = vec![weight.binding(), self.from.memory.binding(), self.to.memory.binding()];
+            recording.dispatch(&kernels::map_dense(over, tile), bindings, &params, grid.clone(), work)?;
+        }
+        Ok(())
     }
 
     fn record_conv(&self, recording: &mut Recording, caps: &Caps, over: Over, work: f64) -> Result<()> {
@@ -155,7 +158,8 @@ impl Product<'_> {
     }
 }
 
-fn conv_params(shape: &super::network::ConvShape) -> Result<kernels::MapConv> {
+/// The geometry of a convolution, for columns that stand nowhere in an image.
+fn conv_params(shape: &ConvShape) -> Result<kernels::MapConv> {
     Ok(kernels::MapConv {
         taps_h: word(shape.taps[0])?,
         taps_w: word(shape.taps[1])?,
@@ -181,42 +185,35 @@ pub(super) struct Pushed<'a> {
 }
 
 impl Pushed<'_> {
+    /// Records the product for rows of a walk; `grid` is the device's, for as many rows as there are.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Internal`] if a size does not fit 32 bits, or a binding its kernel.
     pub fn record(&self, recording: &mut Recording, caps: &Caps, rows: &WalkRows<'_>, grid: &Grid) -> Result<()> {
         let to = self.push.window;
-        let terms = self.edge.terms[BACKWARD];
-        let work = 2.0 * (piece(terms) * to.len() * rows.capacity) as f64;
+        let work = 2.0 * (piece(self.edge.terms[BACKWARD]) * to.len() * rows.capacity) as f64;
         let over = Over { walk: true, moved: rows.moved, ..Over::default() };
-        let walk = [rows.rows.binding(), rows.row_count.binding()];
         match &self.edge.map {
             DeviceMap::Dense { backward, .. } => {
-                let tile = Tile::choose(caps, to.len(), None, true);
-                let mut bindings = vec![backward.binding(), self.from.memory.binding(), self.to.memory.binding()];
-                bindings.extend(walk);
                 let over = Over { list: rows.list.is_some(), ..over };
+                let kernel = kernels::map_dense(over, Tile::choose(caps, to.len(), None, true));
+                let mut bindings = self.bindings(backward, rows);
                 bindings.extend(rows.list.into_iter().flat_map(|(list, count)| [list.binding(), count.binding()]));
-                for (first, end) in chunks(terms) {
-                    let params = kernels::MapDense {
-                        n: word(to.len())?,
-                        first: word(first)?,
-                        end: word(end)?,
-                        ldw: word(backward.row_stride())?,
-                        lda: word(self.from.pitch)?,
-                        ldc: word(self.to.pitch)?,
-                        ld_list: rows.list.map_or(Ok(0), |(list, _)| word(list.row_stride()))?,
-                        flags: flags(self.push.accumulate || first > 0),
-                        ..Default::default()
-                    };
-                    recording.dispatch(
-                        &kernels::map_dense(over, tile),
-                        bindings.clone(),
-                        &params,
-                        grid.clone(),
-                        work,
-                    )?;
+                for chunk in chunks(self.edge.terms[BACKWARD]) {
+                    let params = self.dense_params(backward, rows, chunk)?;
+                    recording.dispatch(&kernel, bindings.clone(), &params, grid.clone(), work)?;
                 }
                 Ok(())
             }
-            DeviceMap::Conv { .. } => self.record_conv(recording, caps, rows, grid, over, work),
+            DeviceMap::Conv { backward, shape, .. } => {
+                let mixed = is_mixed(shape, self.step.window, to);
+                let kernel = kernels::map_conv(Over { mixed, ..over }, true, conv_tile(caps, mixed, to.channels));
+                for chunk in chunks(self.edge.terms[BACKWARD]) {
+                    let params = self.conv_params(backward, shape, rows, chunk)?;
+                    recording.dispatch(&kernel, self.bindings(backward, rows), &params, grid.clone(), work)?;
+                }
+                Ok(())
+            }
             DeviceMap::Sparse { backward, .. } => {
                 let params = kernels::MapSparse {
                     n: word(backward.rows)?,
@@ -226,7 +223,7 @@ impl Pushed<'_> {
                     ..Default::default()
                 };
                 let mut bindings = sparse_bindings(backward, self.from.memory, self.to.memory);
-                bindings.extend(walk);
+                bindings.extend([rows.rows.binding(), rows.row_count.binding()]);
                 recording.dispatch(&kernels::map_sparse(over), bindings, &params, grid.clone(), work)
             }
             DeviceMap::Diagonal(weight) => {
@@ -235,59 +232,71 @@ impl Pushed<'_> {
                 params.ldc = word(self.to.pitch)?;
                 params.flags = flags(self.push.accumulate);
                 (params.t_w, params.t_c) = (word(rows.target.width)?, word(rows.target.channels)?);
-                let mut bindings = vec![weight.binding(), self.from.memory.binding(), self.to.memory.binding()];
-                bindings.extend(walk);
+                let bindings = self.bindings(weight, rows);
                 recording.dispatch(&kernels::map_diagonal(over), bindings, &params, grid.clone(), work)
             }
         }
     }
 
-    fn record_conv(
+    /// What products with the numbers of one tensor bind, lists aside.
+    fn bindings(&self, weight: &Tensor, rows: &WalkRows<'_>) -> Vec<Binding> {
+        let [from, to] = [self.from, self.to].map(|sheet| sheet.memory.binding());
+        vec![weight.binding(), from, to, rows.rows.binding(), rows.row_count.binding()]
+    }
+
+    fn dense_params(
         &self,
-        recording: &mut Recording,
-        caps: &Caps,
+        weight: &Tensor,
         rows: &WalkRows<'_>,
-        grid: &Grid,
-        over: Over,
-        work: f64,
-    ) -> Result<()> {
-        let DeviceMap::Conv { backward, shape, .. } = &self.edge.map else { return Ok(()) };
+        (first, end): (usize, usize),
+    ) -> Result<kernels::MapDense> {
+        Ok(kernels::MapDense {
+            n: word(self.push.window.len())?,
+            first: word(first)?,
+            end: word(end)?,
+            ldw: word(weight.row_stride())?,
+            lda: word(self.from.pitch)?,
+            ldc: word(self.to.pitch)?,
+            ld_list: rows.list.map_or(Ok(0), |(list, _)| word(list.row_stride()))?,
+            flags: flags(self.push.accumulate || first > 0),
+            ..Default::default()
+        })
+    }
+
+    fn conv_params(
+        &self,
+        weight: &Tensor,
+        shape: &ConvShape,
+        rows: &WalkRows<'_>,
+        (first, end): (usize, usize),
+    ) -> Result<kernels::MapConv> {
         let (a, c) = (self.step.window, self.push.window);
         let (off, slope) = offsets(shape.stride, shape.pad, a, c);
-        let mixed = slope != [0, 0];
-        let tile = conv_tile(caps, mixed, c.channels);
-        let over = Over { mixed, ..over };
-        for (first, end) in chunks(self.edge.terms[BACKWARD]) {
-            let params = kernels::MapConv {
-                a_h: word(a.rows.size)?,
-                a_w: word(a.columns.size)?,
-                a_c: word(a.channels)?,
-                c_h: word(c.rows.size)?,
-                c_w: word(c.columns.size)?,
-                c_c: word(c.channels)?,
-                flags: flags(self.push.accumulate || first > 0),
-                first: word(first)?,
-                end: word(end)?,
-                off_y: off[0],
-                off_x: off[1],
-                slope_y: slope[0],
-                slope_x: slope[1],
-                t_w: word(rows.target.width)?,
-                t_c: word(rows.target.channels)?,
-                ldw: word(backward.row_stride())?,
-                lda: word(self.from.pitch)?,
-                ldc: word(self.to.pitch)?,
-                ..conv_params(shape)?
-            };
-            let mut bindings = vec![backward.binding(), self.from.memory.binding(), self.to.memory.binding()];
-            bindings.extend([rows.rows.binding(), rows.row_count.binding()]);
-            recording.dispatch(&kernels::map_conv(over, true, tile), bindings, &params, grid.clone(), work)?;
-        }
-        Ok(())
+        Ok(kernels::MapConv {
+            a_h: word(a.rows.size)?,
+            a_w: word(a.columns.size)?,
+            a_c: word(a.channels)?,
+            c_h: word(c.rows.size)?,
+            c_w: word(c.columns.size)?,
+            c_c: word(c.channels)?,
+            flags: flags(self.push.accumulate || first > 0),
+            first: word(first)?,
+            end: word(end)?,
+            off_y: off[0],
+            off_x: off[1],
+            slope_y: slope[0],
+            slope_x: slope[1],
+            t_w: word(rows.target.width)?,
+            t_c: word(rows.target.channels)?,
+            ldw: word(weight.row_stride())?,
+            lda: word(self.from.pitch)?,
+            ldc: word(self.to.pitch)?,
+            ..conv_params(shape)?
+        })
     }
 }
 
-fn sparse_bindings(map: &DeviceSparse, from: &Tensor, to: &Tensor) -> Vec<crate::gpu::Binding> {
+fn sparse_bindings(map: &DeviceSparse, from: &Tensor, to: &Tensor) -> Vec<Binding> {
     vec![map.starts.binding(), map.terms.binding(), from.binding(), to.binding()]
 }
 
@@ -316,6 +325,7 @@ fn diagonal(a: Window, c: Window, image: Extent) -> Result<kernels::MapDiagonal>
     })
 }
 
+/// Workgroups of `values` values and `per` columns, at each of `places` places.
 fn direct((values, per): (u32, u32), columns: usize, n: usize, places: usize) -> Result<Grid> {
     let along = word(n.div_ceil(values as usize))?;
     Ok(Grid::Direct([word(columns.div_ceil(per as usize))?, along, word(places)?]))

@@ -10,16 +10,15 @@
 //! GPUPoly): rows `stride * y_t + offset` to `+ size` and columns likewise. Windows grow with every convolution until they are
 //! the whole image.
 
-use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap, piece};
+use super::kernels::Tile;
+use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap, TILE, piece};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::graph::{Extent, Source};
 use crate::ops::word;
 use crate::tensor::Tensor;
 
-use super::kernels::Tile;
-
-/// The part of an axis that a row has coefficients for: `stride * t + offset ..  + size`, t the place of the row's element.
+/// The part of an axis that a row has coefficients for: `size` values from `stride * t + offset` on, t the place of the row's element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub stride: i32,
@@ -38,6 +37,7 @@ impl Span {
         if self.stride == 0 || self.size >= length { Self::whole(length) } else { self }
     }
 
+    /// The span of a convolution's source that this span of its result reads.
     fn through(self, conv: &ConvShape, axis: usize) -> Self {
         let (stride, pad) = (conv.stride[axis], conv.pad[axis] as i32);
         Self {
@@ -100,6 +100,7 @@ impl Window {
         }
     }
 
+    /// The smallest window with both in it, or all of an axis.
     fn union(self, other: Self, extent: Extent) -> Self {
         Self {
             rows: self.rows.union(other.rows, extent.height),
@@ -145,7 +146,7 @@ pub(super) struct Step {
 
 impl Step {
     /// Roundings that a term of a row's constant meets: those of its slice, which has whole places of a window or single values of a
-    /// whole layer; then the slices, and own terms.
+    /// whole layer; then one a slice, and ten for the term's own operations.
     pub fn constant_depth(&self) -> usize {
         let places = self.window.rows.size * self.window.columns.size;
         let (parts, each) = if self.whole { (self.window.len(), 1) } else { (places, self.window.channels) };
@@ -198,7 +199,7 @@ impl Walks {
         Ok(Self { layers: walks, queries, slots, shapes })
     }
 
-    /// Roundings that a term of a row's constant meets at the input, then at each layer: those of its slice, then those of the slices.
+    /// [`Step::constant_depth`] at the input, then at each layer, the largest of all walks.
     pub fn constant_depths(&self, layers: usize) -> Vec<usize> {
         let mut depths = vec![0; layers + 1];
         for step in self.all().flat_map(|walk| &walk.steps) {
@@ -233,9 +234,11 @@ struct Planner<'a> {
     slots: usize,
 }
 
-/// What a walk has pending, by source: the input first, then layer by layer.
+/// What a walk has pending, by the place of its source.
 struct Pending {
+    /// Of every source that the walk reaches.
     windows: Vec<Option<Window>>,
+    /// Where coefficients on it stand, if some do.
     slots: Vec<Option<usize>>,
 }
 
@@ -270,13 +273,8 @@ impl Planner<'_> {
                 }
             }
             None => {
-                let last = self.layers.len();
-                let window = pending.windows[last].unwrap_or(Window::whole(self.extent(source_at(last))));
-                let slot = self.free_slot(&pending);
-                pending.slots[last] = Some(slot);
-                let grid = self.shape(&walk, 32, first_places(window))?;
-                walk.widest = walk.widest.max(window.len());
-                walk.first.push(Push { edge: 0, slot, window, accumulate: false, grid });
+                let push = self.given(&mut walk, &mut pending)?;
+                walk.first.push(push);
             }
         }
         for at in (0..=self.layers.len()).rev() {
@@ -288,6 +286,17 @@ impl Planner<'_> {
         }
         walk.grids = self.shapes.len() - first_shape;
         Ok(walk)
+    }
+
+    /// Rows that are given on the last layer's values, through no edge.
+    fn given(&mut self, walk: &mut Walk, pending: &mut Pending) -> Result<Push> {
+        let last = self.layers.len();
+        let window = pending.windows[last].unwrap_or(Window::whole(self.extent(source_at(last))));
+        let slot = self.free_slot(pending);
+        pending.slots[last] = Some(slot);
+        let grid = self.shape(walk, 32, first_places(window))?;
+        walk.widest = walk.widest.max(window.len());
+        Ok(Push { edge: 0, slot, window, accumulate: false, grid })
     }
 
     /// The window of every source that the walk reaches, all paths to it together.
@@ -318,13 +327,14 @@ impl Planner<'_> {
         windows
     }
 
+    /// Takes a pending source: its coefficients are evaluated and go on to the sources of its layer.
     fn step(&mut self, walk: &mut Walk, pending: &mut Pending, at: usize, slot: usize, window: Window) -> Result<Step> {
         let source = source_at(at);
         let cut = pending.slots.iter().filter(|slot| slot.is_some()).count() == 1;
         let extent = self.extent(source);
         let whole = window.is_whole(extent);
         let slices = slices(self.caps, if whole { window.len() } else { window.rows.size * window.columns.size });
-        let tile = word(super::network::TILE)?;
+        let tile = word(TILE)?;
         let groups = if whole { slices.div_ceil(lanes(self.caps)) } else { slices };
         self.shapes.push([tile, word(groups)?, 1, 0]);
         let grid = self.shapes.len() - 1 - walk.first_shape;
@@ -345,17 +355,17 @@ impl Planner<'_> {
         Ok(step)
     }
 
+    /// Coefficients in `window` of layer `index`'s z go through one of its edges; `first`: the walk's rows start there.
     fn push(
         &mut self,
         walk: &mut Walk,
         pending: &mut Pending,
         index: usize,
-        edge: usize,
+        number: usize,
         window: Window,
         first: bool,
     ) -> Result<Push> {
-        let edge_index = edge;
-        let edge = &self.layers[index].edges[edge];
+        let edge = &self.layers[index].edges[number];
         let place = place_of(edge.source);
         let to = pending.windows[place].unwrap_or(Window::whole(self.extent(edge.source)));
         let accumulate = pending.slots[place].is_some();
@@ -367,7 +377,7 @@ impl Planner<'_> {
             DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => piece(edge.terms[BACKWARD]) * to.len(),
             _ => to.len(),
         });
-        Ok(Push { edge: edge_index, slot, window: to, accumulate, grid })
+        Ok(Push { edge: number, slot, window: to, accumulate, grid })
     }
 
     /// A slot that nothing pending stands in.
@@ -384,6 +394,7 @@ impl Planner<'_> {
         Ok(self.shapes.len() - 1 - walk.first_shape)
     }
 
+    /// The grid of the kernel by which rows start.
     fn first_shape(&mut self, walk: &Walk, edge: &DeviceEdge, to: Window) -> Result<usize> {
         match &edge.map {
             DeviceMap::Dense { .. } | DeviceMap::Conv { .. } => self.shape(walk, 32, first_places(to)),
@@ -391,6 +402,7 @@ impl Planner<'_> {
         }
     }
 
+    /// The grid of a product with an edge's map, from one window to another.
     fn product_shape(&mut self, walk: &Walk, edge: &DeviceEdge, window: Window, to: Window) -> Result<usize> {
         match &edge.map {
             DeviceMap::Dense { .. } => {
@@ -419,6 +431,7 @@ pub(super) fn first_channels(window: Window) -> usize {
     if window.rows.size * window.columns.size > 1 { window.channels } else { window.channels.min(32) }
 }
 
+/// How many such places a window has.
 fn first_places(window: Window) -> usize {
     window.len().div_ceil(first_channels(window))
 }
@@ -444,6 +457,7 @@ pub(super) fn is_mixed(shape: &ConvShape, a: Window, c: Window) -> bool {
     offsets(shape.stride, shape.pad, a, c).1 != [0, 0]
 }
 
+/// The place of a source in lists of all: the input first, then layer by layer.
 fn place_of(source: Source) -> usize {
     match source {
         Source::Input => 0,
