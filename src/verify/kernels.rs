@@ -171,12 +171,16 @@ params!(MapConv {
     slope_x: i32,
     t_w: u32,
     t_c: u32,
-    pad0: u32,
-    pad1: u32,
     ldw: u32,
     lda: u32,
     ldc: u32,
+    pad0: u32,
+    pad1: u32,
     pad2: u32,
+    step_y: i32,
+    step_x: i32,
+    index_y: i32,
+    index_x: i32,
 });
 params!(MapSparse { n: u32, columns: u32, lda: u32, ldc: u32, flags: u32, pad0: u32, pad1: u32, pad2: u32 });
 params!(MapDiagonal {

@@ -2,7 +2,7 @@
 //! for the rows of a walk. The kernels are `map_dense`, `map_conv`, `map_sparse` and `map_diagonal`.
 
 use super::kernels::{self, ACCUMULATE, Over, Tile};
-use super::network::{BACKWARD, DeviceEdge, DeviceMap, DeviceSparse, FORWARD, piece};
+use super::network::{BACKWARD, DeviceEdge, DeviceMap, DeviceSparse, FORWARD};
 use super::walk::{Push, Step, Window, conv_tile, offsets};
 use crate::error::Result;
 use crate::gpu::{Caps, Grid, Recording};
@@ -49,10 +49,10 @@ pub(super) struct WalkRows<'a> {
     pub capacity: usize,
 }
 
-/// Terms first <= k < end of every dispatch of a long sum.
-fn chunks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
-    let piece = piece(terms).max(1);
-    (0..terms.max(1)).step_by(piece).map(move |first| (first, (first + piece).min(terms)))
+/// Channels (terms of a dense map) first <= k < end of every dispatch of a long sum.
+fn pieces(edge: &DeviceEdge, direction: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let (channels, piece) = (edge.channels(direction), edge.piece(direction).max(1));
+    (0..channels.max(1)).step_by(piece).map(move |first| (first, (first + piece).min(channels)))
 }
 
 fn flags(accumulate: bool) -> u32 {
@@ -63,13 +63,13 @@ impl Product<'_> {
     pub fn record(&self, recording: &mut Recording, caps: &Caps) -> Result<()> {
         let [_, to] = self.extents;
         let over = Over { abs: self.abs, ..Over::default() };
-        let work = 2.0 * (piece(self.edge.terms[self.direction]) * to.len() * self.columns) as f64;
+        let work = 2.0 * (self.edge.chunk(self.direction) * to.len() * self.columns) as f64;
         match &self.edge.map {
             DeviceMap::Dense { backward, forward } => {
                 let weight = if self.direction == FORWARD { forward } else { backward };
                 let tile = Tile::choose(caps, to.len(), Some(self.columns), true);
                 let grid = direct(tile.group(), self.columns, to.len(), 1)?;
-                for (first, end) in chunks(self.edge.terms[self.direction]) {
+                for (first, end) in pieces(self.edge, self.direction) {
                     let params = kernels::MapDense {
                         n: word(to.len())?,
                         columns: word(self.columns)?,
@@ -129,7 +129,7 @@ impl Product<'_> {
         let grid = direct(tile.group(), self.columns, to.channels, places)?;
         // Backward, the offset of whole images is minus the padding; forward, the kernel takes the padding itself.
         let off = shape.pad.map(|pad| if back { -(pad as i32) } else { pad as i32 });
-        for (first, end) in chunks(self.edge.terms[self.direction]) {
+        for (first, end) in pieces(self.edge, self.direction) {
             let params = kernels::MapConv {
                 a_h: word(from.height)?,
                 a_w: word(from.width)?,
@@ -146,7 +146,7 @@ impl Product<'_> {
                 ldw: word(weight.row_stride())?,
                 lda: word(self.from.pitch)?,
                 ldc: word(self.to.pitch)?,
-                ..conv_params(shape)?
+                ..conv_params(shape, back)?
             };
             let bindings = vec![weight.binding(), self.from.memory.binding(), self.to.memory.binding()];
             recording.dispatch(&kernels::map_conv(over, back, tile), bindings, &params, grid.clone(), work)?;
@@ -155,8 +155,20 @@ impl Product<'_> {
     }
 }
 
-fn conv_params(shape: &super::network::ConvShape) -> Result<kernels::MapConv> {
+/// Taps that read something lie `step` apart and what they read `index`: backward a tap reads only where the stride divides.
+fn conv_params(shape: &super::network::ConvShape, back: bool) -> Result<kernels::MapConv> {
+    let of = |axis: usize| {
+        let (stride, dilation) = (shape.stride[axis], shape.dilation[axis]);
+        let step = if back { stride / gcd(stride, dilation) } else { 1 };
+        let index = if back { -((step * dilation / stride) as i32) } else { dilation as i32 };
+        (step as i32, index)
+    };
+    let ((step_y, index_y), (step_x, index_x)) = (of(0), of(1));
     Ok(kernels::MapConv {
+        step_y,
+        step_x,
+        index_y,
+        index_x,
         taps_h: word(shape.taps[0])?,
         taps_w: word(shape.taps[1])?,
         stride_y: word(shape.stride[0])?,
@@ -167,6 +179,10 @@ fn conv_params(shape: &super::network::ConvShape) -> Result<kernels::MapConv> {
         t_c: 1,
         ..Default::default()
     })
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Coefficients `from` on the z of a step's layer, pushed through one edge of it to its source.
@@ -183,8 +199,7 @@ pub(super) struct Pushed<'a> {
 impl Pushed<'_> {
     pub fn record(&self, recording: &mut Recording, caps: &Caps, rows: &WalkRows<'_>, grid: &Grid) -> Result<()> {
         let to = self.push.window;
-        let terms = self.edge.terms[BACKWARD];
-        let work = 2.0 * (piece(terms) * to.len() * rows.capacity) as f64;
+        let work = 2.0 * (self.edge.chunk(BACKWARD) * to.len() * rows.capacity) as f64;
         let over = Over { walk: true, moved: rows.moved, ..Over::default() };
         let walk = [rows.rows.binding(), rows.row_count.binding()];
         match &self.edge.map {
@@ -194,7 +209,7 @@ impl Pushed<'_> {
                 bindings.extend(walk);
                 let over = Over { list: rows.list.is_some(), ..over };
                 bindings.extend(rows.list.into_iter().flat_map(|(list, count)| [list.binding(), count.binding()]));
-                for (first, end) in chunks(terms) {
+                for (first, end) in pieces(self.edge, BACKWARD) {
                     let params = kernels::MapDense {
                         n: word(to.len())?,
                         first: word(first)?,
@@ -257,7 +272,7 @@ impl Pushed<'_> {
         let mixed = slope != [0, 0];
         let tile = conv_tile(caps, mixed, c.channels);
         let over = Over { mixed, ..over };
-        for (first, end) in chunks(self.edge.terms[BACKWARD]) {
+        for (first, end) in pieces(self.edge, BACKWARD) {
             let params = kernels::MapConv {
                 a_h: word(a.rows.size)?,
                 a_w: word(a.columns.size)?,
@@ -277,7 +292,7 @@ impl Pushed<'_> {
                 ldw: word(backward.row_stride())?,
                 lda: word(self.from.pitch)?,
                 ldc: word(self.to.pitch)?,
-                ..conv_params(shape)?
+                ..conv_params(shape, true)?
             };
             let mut bindings = vec![backward.binding(), self.from.memory.binding(), self.to.memory.binding()];
             bindings.extend([rows.rows.binding(), rows.row_count.binding()]);

@@ -10,7 +10,7 @@
 //! GPUPoly): rows `stride * y_t + offset` to `+ size` and columns likewise. Windows grow with every convolution until they are
 //! the whole image.
 
-use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap, piece};
+use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::graph::{Extent, Source};
@@ -364,7 +364,7 @@ impl Planner<'_> {
         let grid = if first { self.first_shape(walk, edge, to)? } else { self.product_shape(walk, edge, window, to)? };
         walk.widest = walk.widest.max(to.len());
         walk.heaviest = walk.heaviest.max(match &edge.map {
-            DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => piece(edge.terms[BACKWARD]) * to.len(),
+            DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => edge.chunk(BACKWARD) * to.len(),
             _ => to.len(),
         });
         Ok(Push { edge: edge_index, slot, window: to, accumulate, grid })
