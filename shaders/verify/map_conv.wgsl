@@ -3,16 +3,14 @@
 // a holds windows [p.a_h, p.a_w, p.a_c] of one layer's values, c windows [p.c_h, p.c_w, p.c_c] of another's, channels last:
 //   forward:    c[y, x, o] = sum over taps (i, j) and channels q of m[i, j, q, o] a[y s - off + i d, x s - off + j d, q]
 //   TRANSPOSED: c[y, x, o] = sum of m[i, j, q, o] a[y', x', q] over taps and (y', x') with y' s + off + i d = y and the like for x,
-//   with zero outside of a; s, d, off each for y and x. off is the padding; in a walk (windows of a row, dependence sets) it is
-//   p.off + p.slope * t, t the position of the element that the row bounds, which is 0 unless MIXED: then the offset
-//   differs from column to column, as it does where a window grows into the whole image.
+//   with zero outside of a; s, d, off each for y and x. off is the padding, or what it becomes between the windows of a row (dependence sets)
+//   in a walk. map_conv_mixed.wgsl is for offsets that differ from row to row.
 //
 // Buffers (f32): m [taps, a_c, p.ldw] (p.ldw a multiple of 4); a [window, p.lda], c [window, p.ldc].
 // WALK, MOVED, ABS, ACCUMULATE, precision and geometry as in map_dense.wgsl; first and end are channels of a, of which every tap is
 //   taken: a long sum is cut along the channels.
 // p.step: the taps that read something are this far apart (1 forward, s / gcd(s, d) backward), p.index: and read values this far apart.
-//   y covers the channels of c, z its positions. MIXED needs TN = 4; rows[r].w = the element that row r bounds, whose position is
-//   (w / (p.t_w t_c), w / t_c % p.t_w), t_c = p.t_c.
+//   y covers the channels of c, z its positions.
 // Races: own elements.
 // Tried on a 2-core software device (resnet_2b, 8 inputs): a loop a tap row, tap and channel, divisions in it 850 ms, without them 726 ms, one
 //   loop 710 ms. Lanes along positions instead of columns make taps diverge where the stride is 2.
@@ -33,11 +31,7 @@ const ACCUMULATE = 1u;
 #ifdef MOVED
 @group(0) @binding(1) var<storage, read_write> a: array<f32>;
 #else
-#ifdef MIXED
-@group(0) @binding(1) var<storage, read_write> a: array<f32>;
-#else
 @group(0) @binding(1) var<storage, read_write> a: array<vec4<f32>>;
-#endif
 #endif
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
 #ifdef WALK
@@ -46,36 +40,8 @@ const ACCUMULATE = 1u;
 #endif
 @group(1) @binding(0) var<uniform> p: Params;
 
-// Where a tap reads a, for a row (or column) `at` of c and the first tap: (index, rest); a tap reads nothing unless its rest is 0. Found by
-// one division here and by subtraction from tap to tap: divisions of integers are slow on every device.
-fn first_tap(at: u32, stride: u32, off: i32) -> vec2<i32> {
-#ifdef TRANSPOSED
-    let moved = i32(at) - off;
-    let s = i32(stride);
-    // Rounded down for negative numbers as well.
-    let index = (moved + 65536 * s) / s - 65536;
-    return vec2<i32>(index, moved - index * s);
-#else
-    return vec2<i32>(i32(at * stride) - off, 0);
-#endif
-}
+#import "lib/taps"
 
-// The next tap, d further; `part` = (d / stride, d % stride).
-fn next_tap(cursor: vec2<i32>, part: vec2<i32>, stride: u32, dilation: u32) -> vec2<i32> {
-#ifdef TRANSPOSED
-    let rest = cursor.y - part.y;
-    let borrow = rest < 0;
-    return vec2<i32>(cursor.x - part.x - select(0, 1, borrow), select(rest, rest + i32(stride), borrow));
-#else
-    return vec2<i32>(cursor.x + i32(dilation), 0);
-#endif
-}
-
-fn reads(cursor: vec2<i32>, size: u32) -> bool {
-    return cursor.y == 0 && cursor.x >= 0 && cursor.x < i32(size);
-}
-
-#ifndef MIXED
 // The taps that read something: the first of them, what it reads, and how many there are.
 struct Taps {
     tap: i32,
@@ -94,7 +60,6 @@ fn range_of_taps(start: vec2<i32>, part: vec2<i32>, stride: u32, dilation: u32, 
     }
     return range;
 }
-#endif
 
 @compute @workgroup_size(${LANES}, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
@@ -126,12 +91,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endif
 #endunroll
 #endif
-#ifdef MIXED
-    // Offsets of the four columns.
-    let e4 = vec4<u32>(rows[column].w, rows[column + 1u].w, rows[column + 2u].w, rows[column + 3u].w) / p.t_c;
-    let oy = vec4<i32>(p.off_y) + p.slope_y * vec4<i32>(e4 / p.t_w);
-    let ox = vec4<i32>(p.off_x) + p.slope_x * vec4<i32>(e4 % p.t_w);
-#endif
     let last = (p.c_c + 3u) / 4u - 1u;
 #unroll q 0 ${TM4}
     let o_${q} = min(o / 4u + ${q}u, last);
@@ -142,57 +101,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var s_${q}_3_${j} = vec4<f32>(0.0);
 #endunroll
 #endunroll
-#ifdef MIXED
-    let part_y = vec2<i32>(i32(p.dilation_y / p.stride_y), i32(p.dilation_y % p.stride_y));
-    let part_x = vec2<i32>(i32(p.dilation_x / p.stride_x), i32(p.dilation_x % p.stride_x));
-#unroll e 0 4
-    var row_${e} = first_tap(y, p.stride_y, oy[${e}]);
-    let left_${e} = first_tap(x, p.stride_x, ox[${e}]);
-#endunroll
-    for (var i = 0u; i < p.taps_h; i++) {
-#unroll e 0 4
-        var column_${e} = left_${e};
-#endunroll
-        for (var j = 0u; j < p.taps_w; j++) {
-            let there = vec4<bool>(
-                reads(row_0, p.a_h) && reads(column_0, p.a_w),
-                reads(row_1, p.a_h) && reads(column_1, p.a_w),
-                reads(row_2, p.a_h) && reads(column_2, p.a_w),
-                reads(row_3, p.a_h) && reads(column_3, p.a_w),
-            );
-            let ys = vec4<i32>(row_0.x, row_1.x, row_2.x, row_3.x);
-            let xs = vec4<i32>(column_0.x, column_1.x, column_2.x, column_3.x);
-            let from4 = vec4<u32>(select(vec4<i32>(0), (ys * i32(p.a_w) + xs) * i32(p.a_c), there)) * p.lda + vec4<u32>(x_0, y_0, z_0, w_0);
-#unroll e 0 4
-            column_${e} = next_tap(column_${e}, part_x, p.stride_x, p.dilation_x);
-#endunroll
-            if (!any(there)) {
-                continue;
-            }
-            for (var k = p.first; k < p.end; k++) {
-                let base = ((i * p.taps_w + j) * p.a_c + k) * (p.ldw / 4u);
-                let at_0 = from4 + k * p.lda;
-                let a_0 = select(vec4<f32>(0.0), vec4<f32>(a[at_0.x], a[at_0.y], a[at_0.z], a[at_0.w]), there);
-#unroll q 0 ${TM4}
-#ifdef ABS
-            let m_${q} = abs(m[base + o_${q}]);
-#else
-            let m_${q} = m[base + o_${q}];
-#endif
-#unroll j 0 ${TN4}
-            s_${q}_0_${j} = fma(vec4<f32>(m_${q}.x), a_${j}, s_${q}_0_${j});
-            s_${q}_1_${j} = fma(vec4<f32>(m_${q}.y), a_${j}, s_${q}_1_${j});
-            s_${q}_2_${j} = fma(vec4<f32>(m_${q}.z), a_${j}, s_${q}_2_${j});
-            s_${q}_3_${j} = fma(vec4<f32>(m_${q}.w), a_${j}, s_${q}_3_${j});
-#endunroll
-#endunroll
-            }
-        }
-#unroll e 0 4
-        row_${e} = next_tap(row_${e}, part_y, p.stride_y, p.dilation_y);
-#endunroll
-    }
-#else
     // Taps that read something form a range of every t_step-th; one loop over all their terms, since every loop costs a round more than it
     // has on devices that run lanes in lockstep.
     let part_y = vec2<i32>(i32(p.dilation_y / p.stride_y), i32(p.dilation_y % p.stride_y));
@@ -243,7 +151,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         at_a += 1 + select(0, next_a, wrap) + select(0, down_a, down);
         at_m += 1 + select(0, next_m, wrap) + select(0, down_m, down);
     }
-#endif
     let more = (p.flags & ACCUMULATE) != 0u;
 #unroll q 0 ${TM4}
 #unroll e 0 4

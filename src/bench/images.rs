@@ -86,7 +86,8 @@ pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
             }));
         }
     }
-    let (shape, name) = if quick { (Shape::small(), "resnet_small_b4_256MiB") } else { (Shape::resnet_4b(), "resnet_4b_b4_256MiB") };
+    let (shape, name) =
+        if quick { (Shape::small(), "resnet_small_b4_256MiB") } else { (Shape::resnet_4b(), "resnet_4b_b4_256MiB") };
     let scene = Scene::new(shape, 4, TRIES, false);
     specs.push(Spec::new(GROUP, name, None, move |context| little_memory(context, &scene)));
     specs.extend(resnet_34());
@@ -128,14 +129,18 @@ fn resnet_34() -> Vec<Spec> {
 /// An analysis that only a GPU has the time for, and no more time than its limit.
 fn large(context: &Context<'_>, scene: &Scene, mode: Mode, stage: Stage, many: bool) -> Result<Done> {
     if context.gpu.caps().is_software() {
-        return Ok(Done::Skipped("2.3 GFLOP an evaluation, up to 10^15 an analysis: not on a software device".to_owned()));
+        return Ok(Done::Skipped(
+            "2.3 GFLOP an evaluation, up to 10^15 an analysis: not on a software device".to_owned(),
+        ));
     }
     if context.quick() {
         return Ok(Done::Skipped("not in quick runs".to_owned()));
     }
     let (graph, properties, _) = scene.get()?;
     let batch = match many {
-        true => Verifier::new(context.gpu, graph, VerifyOptions::default())?.boxes_at_once(MANY, conditions(properties))?,
+        true => {
+            Verifier::new(context.gpu, graph, VerifyOptions::default())?.boxes_at_once(MANY, conditions(properties))?
+        }
         false => 1,
     };
     let full = stage == Stage::Full;
