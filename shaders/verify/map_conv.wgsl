@@ -3,16 +3,17 @@
 // a holds windows [p.a_h, p.a_w, p.a_c] of one layer's values, c windows [p.c_h, p.c_w, p.c_c] of another's, channels last:
 //   forward:    c[y, x, o] = sum over taps (i, j) and channels q of m[i, j, q, o] a[y s - off + i d, x s - off + j d, q]
 //   TRANSPOSED: c[y, x, o] = sum of m[i, j, q, o] a[y', x', q] over taps and (y', x') with y' s + off + i d = y and the like for x,
-//   with zero outside of a; s, d, off each for y and x. off is the padding; in a walk (windows of a row, dependence sets) it is
-//   p.off + p.slope * t, t the position of the element that the row bounds, which is 0 unless MIXED: then the offset
-//   differs from column to column, as it does where a window grows into the whole image.
+//   with zero outside of a; s, d, off each for y and x. off is the padding, or what it becomes between the windows of a row (dependence sets)
+//   in a walk. map_conv_mixed.wgsl is for offsets that differ from row to row.
 //
 // Buffers (f32): m [taps, a_c, p.ldw] (p.ldw a multiple of 4); a [window, p.lda], c [window, p.ldc].
-// WALK, MOVED, ABS, ACCUMULATE, precision and geometry as in map_dense.wgsl; first and end count terms as tap * a_c + channel.
-//   y covers the channels of c, z its positions. MIXED needs TN = 4; rows[r].w = the element that row r bounds, whose position is
-//   (w / (p.t_w t_c), w / t_c % p.t_w), t_c = p.t_c.
+// WALK, MOVED, ABS, ACCUMULATE, precision and geometry as in map_dense.wgsl; first and end are channels of a, of which every tap is
+//   taken: a long sum is cut along the channels.
+// p.step: the taps that read something are this far apart (1 forward, s / gcd(s, d) backward), p.index: and read values this far apart.
+//   y covers the channels of c, z its positions.
 // Races: own elements.
-// Tried on a 2-core software device: lanes along positions instead of columns make taps diverge where the stride is 2.
+// Tried on a 2-core software device (resnet_2b, 8 inputs): a loop a tap row, tap and channel, divisions in it 850 ms, without them 726 ms, one
+//   loop 710 ms. Lanes along positions instead of columns make taps diverge where the stride is 2.
 
 struct Params {
     grid: vec4<u32>,
@@ -21,19 +22,16 @@ struct Params {
     taps_h: u32, taps_w: u32, stride_y: u32, stride_x: u32,
     dilation_y: u32, dilation_x: u32, first: u32, end: u32,
     off_y: i32, off_x: i32, slope_y: i32, slope_x: i32,
-    t_w: u32, t_c: u32, pad0: u32, pad1: u32,
-    ldw: u32, lda: u32, ldc: u32, pad2: u32,
+    t_w: u32, t_c: u32, ldw: u32, lda: u32,
+    ldc: u32, pad0: u32, pad1: u32, pad2: u32,
+    step_y: i32, step_x: i32, index_y: i32, index_x: i32,
 }
 const ACCUMULATE = 1u;
 @group(0) @binding(0) var<storage, read_write> m: array<vec4<f32>>;
 #ifdef MOVED
 @group(0) @binding(1) var<storage, read_write> a: array<f32>;
 #else
-#ifdef MIXED
-@group(0) @binding(1) var<storage, read_write> a: array<f32>;
-#else
 @group(0) @binding(1) var<storage, read_write> a: array<vec4<f32>>;
-#endif
 #endif
 @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
 #ifdef WALK
@@ -42,18 +40,25 @@ const ACCUMULATE = 1u;
 #endif
 @group(1) @binding(0) var<uniform> p: Params;
 
-// The row (or column) of a that a tap reads for row (or column) `at` of c; a number beyond every image if there is none.
-fn read_at(at: u32, tap: u32, stride: u32, off: i32) -> u32 {
-#ifdef TRANSPOSED
-    let moved = i32(at) - i32(tap) - off;
-    if (moved < 0 || u32(moved) % stride != 0u) {
-        return 0xffffffffu;
+#import "lib/taps"
+
+// The taps that read something: the first of them, what it reads, and how many there are.
+struct Taps {
+    tap: i32,
+    index: i32,
+    count: i32,
+}
+
+fn range_of_taps(start: vec2<i32>, part: vec2<i32>, stride: u32, dilation: u32, taps: u32, size: u32) -> Taps {
+    var cursor = start;
+    var range = Taps(0, 0, 0);
+    for (var tap = 0u; tap < taps; tap++) {
+        let hit = reads(cursor, size);
+        let first = hit && range.count == 0;
+        range = Taps(select(range.tap, i32(tap), first), select(range.index, cursor.x, first), range.count + select(0, 1, hit));
+        cursor = next_tap(cursor, part, stride, dilation);
     }
-    return u32(moved) / stride;
-#else
-    let moved = i32(at * stride) + i32(tap) - off;
-    return select(u32(moved), 0xffffffffu, moved < 0);
-#endif
+    return range;
 }
 
 @compute @workgroup_size(${LANES}, 1, 1)
@@ -86,12 +91,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endif
 #endunroll
 #endif
-#ifdef MIXED
-    // Offsets of the four columns.
-    let e4 = vec4<u32>(rows[column].w, rows[column + 1u].w, rows[column + 2u].w, rows[column + 3u].w) / p.t_c;
-    let oy = vec4<i32>(p.off_y) + p.slope_y * vec4<i32>(e4 / p.t_w);
-    let ox = vec4<i32>(p.off_x) + p.slope_x * vec4<i32>(e4 % p.t_w);
-#endif
     let last = (p.c_c + 3u) / 4u - 1u;
 #unroll q 0 ${TM4}
     let o_${q} = min(o / 4u + ${q}u, last);
@@ -102,42 +101,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var s_${q}_3_${j} = vec4<f32>(0.0);
 #endunroll
 #endunroll
-    let first_tap = p.first / p.a_c;
-    let end_tap = (p.end + p.a_c - 1u) / p.a_c;
-    for (var tap = first_tap; tap < end_tap; tap++) {
-        let i = tap / p.taps_w * p.dilation_y;
-        let j = tap % p.taps_w * p.dilation_x;
-#ifdef MIXED
-        let ys = vec4<u32>(read_at(y, i, p.stride_y, oy.x), read_at(y, i, p.stride_y, oy.y), read_at(y, i, p.stride_y, oy.z), read_at(y, i, p.stride_y, oy.w));
-        let xs = vec4<u32>(read_at(x, j, p.stride_x, ox.x), read_at(x, j, p.stride_x, ox.y), read_at(x, j, p.stride_x, ox.z), read_at(x, j, p.stride_x, ox.w));
-        let there = (ys < vec4<u32>(p.a_h)) & (xs < vec4<u32>(p.a_w));
-        if (!any(there)) {
-            continue;
-        }
-        let from4 = select(vec4<u32>(0u), (ys * p.a_w + xs) * p.a_c, there) * p.lda + vec4<u32>(x_0, y_0, z_0, w_0);
-#else
-        let from_y = read_at(y, i, p.stride_y, p.off_y);
-        let from_x = read_at(x, j, p.stride_x, p.off_x);
-        if (from_y >= p.a_h || from_x >= p.a_w) {
-            continue;
-        }
-        let from_a = (from_y * p.a_w + from_x) * p.a_c;
-#endif
-        let low = max(p.first, tap * p.a_c) - tap * p.a_c;
-        let high = min(p.end, (tap + 1u) * p.a_c) - tap * p.a_c;
-        for (var k = low; k < high; k++) {
-            let base = (tap * p.a_c + k) * (p.ldw / 4u);
+    // Taps that read something form a range of every t_step-th; one loop over all their terms, since every loop costs a round more than it
+    // has on devices that run lanes in lockstep.
+    let part_y = vec2<i32>(i32(p.dilation_y / p.stride_y), i32(p.dilation_y % p.stride_y));
+    let part_x = vec2<i32>(i32(p.dilation_x / p.stride_x), i32(p.dilation_x % p.stride_x));
+    let ys = range_of_taps(first_tap(y, p.stride_y, p.off_y), part_y, p.stride_y, p.dilation_y, p.taps_h, p.a_h);
+    let xs = range_of_taps(first_tap(x, p.stride_x, p.off_x), part_x, p.stride_x, p.dilation_x, p.taps_w, p.a_w);
+    let channels = i32(p.end - p.first);
+    let a_c = i32(p.a_c);
+    var at_a = (ys.index * i32(p.a_w) + xs.index) * a_c + i32(p.first);
+    var at_m = (ys.tap * i32(p.taps_w) + xs.tap) * a_c + i32(p.first);
+    // From the last channel of a tap to the first of the next one; and of the next row of taps, on top of that.
+    let next_a = p.index_x * a_c - channels;
+    let next_m = p.step_x * a_c - channels;
+    let down_a = (p.index_y * i32(p.a_w) - xs.count * p.index_x) * a_c;
+    let down_m = (p.step_y * i32(p.taps_w) - xs.count * p.step_x) * a_c;
+    let terms = ys.count * xs.count * channels;
+    var channel = 0;
+    var across = 0;
+    for (var term = 0; term < terms; term++) {
+            let base = u32(at_m) * (p.ldw / 4u);
+            let row_a = u32(at_a) * p.lda;
 #unroll j 0 ${TN4}
-#ifdef MIXED
-            let at_${j} = from4 + k * p.lda;
-            let a_${j} = select(vec4<f32>(0.0), vec4<f32>(a[at_${j}.x], a[at_${j}.y], a[at_${j}.z], a[at_${j}.w]), there);
-#else
 #ifdef MOVED
-            let at_${j} = (from_a + k) * p.lda;
-            let a_${j} = vec4<f32>(a[at_${j} + x_${j}], a[at_${j} + y_${j}], a[at_${j} + z_${j}], a[at_${j} + w_${j}]);
+            let a_${j} = vec4<f32>(a[row_a + x_${j}], a[row_a + y_${j}], a[row_a + z_${j}], a[row_a + w_${j}]);
 #else
-            let a_${j} = a[((from_a + k) * p.lda + column) / 4u + ${j}u];
-#endif
+            let a_${j} = a[(row_a + column) / 4u + ${j}u];
 #endif
 #endunroll
 #unroll q 0 ${TM4}
@@ -153,7 +142,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             s_${q}_3_${j} = fma(vec4<f32>(m_${q}.w), a_${j}, s_${q}_3_${j});
 #endunroll
 #endunroll
-        }
+        channel += 1;
+        let wrap = channel == channels;
+        channel = select(channel, 0, wrap);
+        across += select(0, 1, wrap);
+        let down = across == xs.count;
+        across = select(across, 0, down);
+        at_a += 1 + select(0, next_a, wrap) + select(0, down_a, down);
+        at_m += 1 + select(0, next_m, wrap) + select(0, down_m, down);
     }
     let more = (p.flags & ACCUMULATE) != 0u;
 #unroll q 0 ${TM4}

@@ -8,7 +8,7 @@
 // MOVED: column r of a stands at rows[r].z, from before the last compaction.
 // LIST: the k-th term of a column uses row list[box][k] of m, k < count[box]; all columns of a tile have the box of its first.
 // ABS: |M| instead of M.
-// p.flags: ACCUMULATE adds to what c holds. Terms first <= k < end only: a long sum is cut into several dispatches of at most 128
+// p.flags: ACCUMULATE adds to what c holds. Terms first <= k < end only: a long sum is cut into several dispatches of about 128
 //   terms, each of which adds to c, and no compiler can carry a reassociation across what is stored in between.
 //
 // Precision: a term passes through at most (terms of its dispatch) + (dispatches that write to c) roundings, each of unit 2^-23.

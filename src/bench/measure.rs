@@ -1,8 +1,9 @@
 //! How long a recording takes: on the device's own clock and on the wall, repeated until the median can be trusted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use web_time::Instant;
 
+use super::report::KernelTime;
 use crate::error::Result;
 use crate::gpu::{Command, Control, Gpu, Kernel, Recording};
 
@@ -10,6 +11,8 @@ use crate::gpu::{Command, Control, Gpu, Kernel, Recording};
 const RUNS: usize = 5;
 /// Most repetitions inside one run.
 const REPETITIONS: usize = 4096;
+/// Seconds after which an analysis is not run again, even if there were fewer runs: the largest take seconds each.
+const LONG: f64 = 4.0;
 
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,41 @@ pub(super) struct Timing {
     pub device_clock: bool,
     /// What the first call took beyond `wall`: compiling, mostly.
     pub first: Option<f64>,
+}
+
+/// What a call took: wall-clock seconds, and the device's of every dispatch if it was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Profiled {
+    pub seconds: f64,
+    pub dispatches: Vec<(&'static str, f64)>,
+}
+
+/// Seconds and dispatches by kernel, summed over runs.
+#[derive(Debug, Default)]
+struct Kernels(HashMap<&'static str, (f64, u64)>);
+
+impl Kernels {
+    /// Adds a run; gives its device seconds.
+    fn add(&mut self, run: Profiled) -> f64 {
+        for &(name, seconds) in &run.dispatches {
+            let entry = self.0.entry(name).or_default();
+            *entry = (entry.0 + seconds, entry.1 + 1);
+        }
+        run.dispatches.iter().map(|(_, seconds)| seconds).sum()
+    }
+
+    /// Those of one run, the longest first.
+    fn mean(self, runs: usize) -> Vec<KernelTime> {
+        let runs = runs.max(1);
+        let entry = |(name, (seconds, count)): (&str, (f64, u64))| KernelTime {
+            name: name.to_owned(),
+            seconds: seconds / runs as f64,
+            dispatches: count / runs as u64,
+        };
+        let mut all: Vec<KernelTime> = self.0.into_iter().map(entry).collect();
+        all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.name.cmp(&b.name)));
+        all
+    }
 }
 
 /// Times recordings on one device.
@@ -114,6 +152,38 @@ impl<'a> Meter<'a> {
         Ok(Timing::of(&wall, None, Some(first)))
     }
 
+    /// Times calls on the wall's clock and, where the device has one, on its own: `call` runs once, with every dispatch timed if
+    /// it is given true, and says how long that took and each of its kernels. Also the kernels of a run, the longest first.
+    pub fn time_profiled(
+        &self,
+        gpu: &Gpu,
+        first: f64,
+        mut call: impl FnMut(bool) -> Result<Profiled>,
+    ) -> Result<(Timing, Vec<KernelTime>)> {
+        let (mut wall, mut device) = (Vec::new(), Vec::new());
+        let mut kernels = Kernels::default();
+        let device_clock = gpu.caps().timestamps;
+        let start = Instant::now();
+        let spent = |least: f64| start.elapsed().as_secs_f64() >= least;
+        while wall.is_empty() || !spent(LONG) && (wall.len() < RUNS || !spent(self.effort.total)) {
+            self.control.cancel.check()?;
+            wall.push(call(false)?.seconds);
+            if device_clock {
+                device.push(kernels.add(call(true)?));
+            }
+        }
+        let timing = Timing::of(&wall, device_clock.then_some(&device), Some(first));
+        Ok((timing, kernels.mean(device.len())))
+    }
+
+    /// The times of a call that is too long to repeat: it ran with every dispatch timed.
+    pub fn once(gpu: &Gpu, run: Profiled) -> (Timing, Vec<KernelTime>) {
+        let wall = [run.seconds];
+        let mut kernels = Kernels::default();
+        let device = [kernels.add(run)];
+        (Timing::of(&wall, gpu.caps().timestamps.then_some(&device), None), kernels.mean(1))
+    }
+
     fn repetitions(&self, seconds: f64) -> usize {
         let wanted = (self.effort.run / seconds.max(1e-9)).ceil();
         (wanted as usize).clamp(1, REPETITIONS)
@@ -161,7 +231,7 @@ fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Timing, median};
+    use super::{Kernels, Profiled, Timing, median};
 
     #[test]
     fn medians_ignore_outliers() {
@@ -180,5 +250,15 @@ mod tests {
         let timing = Timing::of(&[2.0, 2.0, 2.0], Some(&[1.0, 1.0, 1.5]), None);
         assert_eq!((timing.seconds, timing.wall, timing.device_clock), (1.0, 2.0, true));
         assert_eq!(timing.per(2.0).seconds, 0.5);
+    }
+
+    #[test]
+    fn kernels_of_several_runs_become_those_of_one() {
+        let mut kernels = Kernels::default();
+        let run = |a: f64| Profiled { seconds: 9.0, dispatches: vec![("a", a), ("b", 3.0), ("a", a)] };
+        assert_eq!([kernels.add(run(1.0)), kernels.add(run(2.0))], [5.0, 7.0], "device seconds of each run");
+        let mean = kernels.mean(2);
+        let found: Vec<(&str, f64, u64)> = mean.iter().map(|k| (k.name.as_str(), k.seconds, k.dispatches)).collect();
+        assert_eq!(found, [("a", 3.0, 2), ("b", 3.0, 1)], "the longest first, equals by name");
     }
 }

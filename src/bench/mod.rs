@@ -5,8 +5,11 @@
 //! host's memcpy and sgemm. Compiling, transfers and computing are apart. `wavehull bench` prints the table;
 //! `cargo bench` runs the same code through `benches/`.
 
+mod analysis;
 mod compare;
+mod crown;
 mod host;
+mod images;
 mod kernels;
 mod matmul;
 mod measure;
@@ -14,12 +17,14 @@ mod memory;
 mod networks;
 mod oracle;
 mod report;
+mod residual;
 mod roofs;
+mod splits;
 mod startup;
 mod verify;
 
 pub use compare::compare;
-pub use report::{Device, Entry, Report, SCHEMA, SOFTWARE_BANNER};
+pub use report::{Device, Entry, KernelTime, Report, SCHEMA, SOFTWARE_BANNER};
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -120,11 +125,12 @@ struct Measured {
     timing: Timing,
     transfer: Option<f64>,
     note: Option<String>,
+    kernels: Vec<KernelTime>,
 }
 
 impl Measured {
     fn new(work: f64, unit: &'static str, timing: Timing) -> Self {
-        Self { work, unit, timing, transfer: None, note: None }
+        Self { work, unit, timing, transfer: None, note: None, kernels: vec![] }
     }
 
     fn note(self, note: impl Into<String>) -> Self {
@@ -183,6 +189,7 @@ impl Context<'_> {
             transfer: None,
             runs: None,
             note: None,
+            kernels: vec![],
         };
         match done {
             Err(error) => entry.check = format!("error: {error}"),
@@ -193,7 +200,7 @@ impl Context<'_> {
     }
 
     fn fill(&self, entry: &mut Entry, measured: Measured) {
-        let Measured { work, unit, timing, transfer, note } = measured;
+        let Measured { work, unit, timing, transfer, note, kernels } = measured;
         let rate = work / timing.seconds.max(1e-12);
         let mut rates = self.rates.borrow_mut();
         entry.share = entry.roof.as_ref().and_then(|roof| rates.get(roof)).map(|roof| rate / roof);
@@ -208,7 +215,7 @@ impl Context<'_> {
         entry.wall = Some(timing.wall);
         entry.compile = timing.first;
         entry.runs = Some(timing.runs);
-        (entry.transfer, entry.note) = (transfer, note);
+        (entry.transfer, entry.note, entry.kernels) = (transfer, note, kernels);
     }
 }
 
@@ -220,6 +227,8 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(kernels::specs(context));
     specs.extend(startup::specs());
     specs.extend(verify::specs(context));
+    specs.extend(images::specs(context));
+    specs.extend(splits::specs());
     specs
 }
 

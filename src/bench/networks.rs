@@ -1,14 +1,14 @@
-//! Networks and properties to verify, and plain CROWN in f64 to check the answers by.
+//! Networks and properties to verify.
 
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use ndarray::{Array1, Array2, ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 use std::io::Read as _;
 
 use super::oracle::Random;
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Graph, Layers, Node, Op, Source, Value, ValueId};
+use crate::graph::{Graph, Node, Op, Value, ValueId};
 use crate::verify::{InputBox, Property, Query, Row};
 
 const IMAGES: &[u8] = include_bytes!("../../data/mnist10k/test-images-idx3-ubyte.gz");
@@ -83,6 +83,11 @@ pub(super) fn points(count: usize, width: usize, seed: u64) -> Vec<Vec<f64>> {
 pub(super) fn robustness(graph: &Graph, centre: &[f64], radius: f64) -> Result<Property> {
     let y = graph.eval_f64(centre)?;
     let class = (0..y.len()).max_by(|&a, &b| y[a].total_cmp(&y[b])).unwrap_or(0);
+    Ok(stays_largest(class, y.len(), centre, radius))
+}
+
+/// Within `radius` of a point, cut to the unit cube, one of the outputs is larger than all others.
+pub(super) fn stays_largest(class: usize, outputs: usize, centre: &[f64], radius: f64) -> Property {
     let lo: Vec<f64> = centre.iter().map(|v| (v - radius).max(0.0)).collect();
     let hi: Vec<f64> = centre.iter().map(|v| (v + radius).min(1.0)).collect();
     let beats = |other: usize| {
@@ -90,131 +95,14 @@ pub(super) fn robustness(graph: &Graph, centre: &[f64], radius: f64) -> Result<P
         coefficients.sort_by_key(|&(output, _)| output);
         vec![Row { coefficients, constant: 0.0, slop: 0.0, coefficient_rel: 0.0, strict: false }]
     };
-    let unsafe_if = (0..y.len()).filter(|&other| other != class).map(beats).collect();
+    let unsafe_if = (0..outputs).filter(|&other| other != class).map(beats).collect();
     let input = InputBox { lo_out: lo.clone(), hi_out: hi.clone(), lo, hi };
-    Ok(Property { inputs: centre.len(), outputs: y.len(), queries: vec![Query { input, unsafe_if }] })
-}
-
-/// The two lines of every neuron of a layer: `lower * z <= relu(z) <= upper * z + offset`.
-struct Lines {
-    lower: Array1<f64>,
-    upper: Array1<f64>,
-    offset: Array1<f64>,
-}
-
-impl Lines {
-    /// The lines of CROWN (Zhang et al., NeurIPS 2018), the lower slope by area, from bounds before the ReLU.
-    fn new(low: &Array1<f64>, high: &Array1<f64>, relu: bool) -> Self {
-        let slope = |i: usize| match (low[i], high[i]) {
-            _ if !relu => (1.0, 1.0, 0.0),
-            (l, _) if l >= 0.0 => (1.0, 1.0, 0.0),
-            (_, h) if h <= 0.0 => (0.0, 0.0, 0.0),
-            (l, h) => (if h > -l { 1.0 } else { 0.0 }, h / (h - l), -l * h / (h - l)),
-        };
-        let all: Vec<(f64, f64, f64)> = (0..low.len()).map(slope).collect();
-        let pick = |part: fn(&(f64, f64, f64)) -> f64| all.iter().map(part).collect();
-        Self { lower: pick(|t| t.0), upper: pick(|t| t.1), offset: pick(|t| t.2) }
-    }
-}
-
-/// The weight, the bias and whether a ReLU follows, of each layer of a chain.
-fn matrices(net: &Layers) -> Result<Vec<(Array2<f64>, Array1<f64>, bool)>> {
-    let mut matrices = Vec::new();
-    for (index, layer) in net.layers.iter().enumerate() {
-        let below = index.checked_sub(1).map_or(Source::Input, Source::Layer);
-        let ([edge], Activation::None | Activation::Relu) = (&layer.edges[..], layer.activation) else {
-            return Err(Error::internal(format!("layer '{}' is no part of a chain of ReLU layers", layer.name)));
-        };
-        if edge.source != below {
-            return Err(Error::internal(format!("layer '{}' reads {:?}", layer.name, edge.source)));
-        }
-        let (from, to) = (net.extent(edge.source), layer.extent);
-        let mut weight = Array2::zeros((to.len(), from.len()));
-        edge.map.for_each_weight(from, to, |row, column, w| weight[[row, column]] += f64::from(w));
-        let bias = layer.bias.iter().map(|&b| f64::from(b)).collect();
-        matrices.push((weight, bias, layer.activation == Activation::Relu));
-    }
-    Ok(matrices)
-}
-
-/// Lower bounds of the rows of a property over its first query, by plain CROWN in f64: every neuron of every layer
-/// back-substituted to the input. A bound up to f64's rounding; the smallest of them is the margin.
-///
-/// # Errors
-/// Those of [`Layers::from_graph`], and `Internal` for a network that is no chain of ReLU layers.
-pub(super) fn crown_margin(graph: &Graph, property: &Property) -> Result<f64> {
-    let layers = matrices(&Layers::from_graph(graph)?)?;
-    let query = property.queries.first().ok_or_else(|| Error::internal("a property without a query"))?;
-    let (lo, hi) = (Array1::from(query.input.lo.clone()), Array1::from(query.input.hi.clone()));
-    let mut lines: Vec<Lines> = Vec::new();
-    for (k, (weight, _, relu)) in layers.iter().enumerate() {
-        let identity = Array2::eye(weight.nrows());
-        let low = lower_bounds(&layers, &lines, k, identity.clone(), (&lo, &hi));
-        let high = -lower_bounds(&layers, &lines, k, -identity, (&lo, &hi));
-        lines.push(Lines::new(&low, &high, *relu));
-    }
-    let rows: Vec<&Row> = query.unsafe_if.iter().flatten().collect();
-    let mut dense = Array2::zeros((rows.len(), property.outputs));
-    for (i, row) in rows.iter().enumerate() {
-        for &(j, c) in &row.coefficients {
-            dense[[i, j]] = c;
-        }
-    }
-    let bounds = lower_bounds(&layers, &lines, layers.len().saturating_sub(1), dense, (&lo, &hi));
-    Ok(bounds.iter().zip(&rows).map(|(bound, row)| bound + row.constant).fold(f64::INFINITY, f64::min))
-}
-
-/// Lower bounds of `rows . z`, z the values of layer k before its ReLU.
-fn lower_bounds(
-    layers: &[(Array2<f64>, Array1<f64>, bool)],
-    lines: &[Lines],
-    k: usize,
-    rows: Array2<f64>,
-    (lo, hi): (&Array1<f64>, &Array1<f64>),
-) -> Array1<f64> {
-    let mut a = rows;
-    let mut constant = Array1::zeros(a.nrows());
-    for j in (0..=k).rev() {
-        let (weight, bias, _) = &layers[j];
-        constant += &a.dot(bias);
-        a = a.dot(weight);
-        let Some(line) = j.checked_sub(1).map(|below| &lines[below]) else { break };
-        for (mut row, constant) in a.axis_iter_mut(Axis(0)).zip(&mut constant) {
-            for (i, c) in row.iter_mut().enumerate() {
-                if *c < 0.0 {
-                    *constant += *c * line.offset[i];
-                    *c *= line.upper[i];
-                } else {
-                    *c *= line.lower[i];
-                }
-            }
-        }
-    }
-    constant + a.mapv(|c| c.max(0.0)).dot(lo) + a.mapv(|c| c.min(0.0)).dot(hi)
+    Property { inputs: centre.len(), outputs, queries: vec![Query { input, unsafe_if }] }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_oracle_bounds_a_network_from_below_and_is_exact_on_a_point() {
-        let graph = random_network(&[6, 12, 12, 4], 3);
-        for (number, centre) in points(4, 6, 5).iter().enumerate() {
-            let property = robustness(&graph, centre, 0.05).expect("a property");
-            let margin = crown_margin(&graph, &property).expect("layers");
-            let value = |x: &[f64]| super::super::verify::margin_at(&graph, &property, x).expect("six inputs");
-            let mut random = Random::new(number as u64);
-            for _ in 0..200 {
-                let x: Vec<f64> =
-                    centre.iter().map(|c| (c + 0.05 * (2.0 * random.unit() - 1.0)).clamp(0.0, 1.0)).collect();
-                assert!(value(&x) >= margin - 1e-9, "a point of the box is below the bound");
-            }
-            let point = robustness(&graph, centre, 0.0).expect("a property");
-            let margin = crown_margin(&graph, &point).expect("layers");
-            assert!((margin - value(centre)).abs() < 1e-9, "{margin} and {}", value(centre));
-        }
-    }
 
     #[test]
     fn shipped_networks_and_digits_are_readable() {

@@ -63,6 +63,21 @@ pub struct Entry {
     pub runs: Option<usize>,
     /// What else a reader should know.
     pub note: Option<String>,
+    /// Where the device's time went, the longest first; absent where one kernel is measured, or without a device clock.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernels: Vec<KernelTime>,
+}
+
+/// The device's time in one kernel.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KernelTime {
+    /// The kernel.
+    pub name: String,
+    /// Device seconds of all its dispatches in one operation: those of all kernels add up to about the entry's `seconds`.
+    pub seconds: f64,
+    /// Dispatches of one run, which may be a batch of operations.
+    pub dispatches: u64,
 }
 
 /// A run of the benchmarks.
@@ -136,6 +151,23 @@ impl Report {
             }
             _ => serde_json::from_str(text).map_err(bad),
         }
+    }
+
+    /// Where the device's time went in every entry that has several kernels, as plain text.
+    pub fn kernel_table(&self) -> String {
+        let mut rows = vec![["entry, kernel", "time", "share", "dispatches"].map(str::to_owned).to_vec()];
+        for entry in self.entries.iter().filter(|entry| !entry.kernels.is_empty()) {
+            rows.push(vec![entry.name.clone()]);
+            let total: f64 = entry.kernels.iter().map(|kernel| kernel.seconds).sum();
+            rows.extend(entry.kernels.iter().map(|kernel| {
+                let share = format!("{:.1} %", 100.0 * kernel.seconds / total.max(1e-12));
+                vec![format!("  {}", kernel.name), time(kernel.seconds), share, kernel.dispatches.to_string()]
+            }));
+        }
+        if rows.len() == 1 {
+            return "no entry has several kernels that were timed by the device's clock".to_owned();
+        }
+        aligned(&rows) + "time: of one operation, by the device's clock; dispatches: of one run, which may be a batch"
     }
 
     /// The report as a table of plain text.
@@ -274,6 +306,7 @@ pub(super) mod tests {
             transfer: None,
             runs: Some(5),
             note: None,
+            kernels: vec![],
         }
     }
 
@@ -298,6 +331,26 @@ pub(super) mod tests {
         assert!(error.message().contains("schema 2"), "{error}");
         let error = Report::from_json("{\n \"schema\": 1,\n x").expect_err("not JSON");
         assert_eq!(error.place().and_then(|p| p.position), Some((3, 2)), "{error}");
+    }
+
+    #[test]
+    fn kernels_are_optional_in_json_and_have_a_table_of_their_own() {
+        let mut one = entry("resnet", 0.05, 0.001);
+        let kernel = |name: &str, seconds, dispatches| KernelTime { name: name.into(), seconds, dispatches };
+        let plain = report(vec![one.clone()]);
+        let text = plain.to_json().expect("a report is JSON");
+        assert!(!text.contains("kernels"), "{text}");
+        assert_eq!(Report::from_json(&text).expect("its own JSON"), plain);
+        assert!(plain.kernel_table().starts_with("no entry"));
+        one.kernels = vec![kernel("map_conv", 0.03, 12), kernel("relax_rows", 0.01, 3)];
+        let full = report(vec![one]);
+        let text = full.to_json().expect("a report is JSON");
+        assert_eq!(Report::from_json(&text).expect("its own JSON"), full);
+        let table = full.kernel_table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[1], "resnet");
+        assert_eq!(lines[2], "  map_conv     30.0 ms  75.0 %          12", "{table}");
+        assert_eq!(lines[3], "  relax_rows   10.0 ms  25.0 %           3", "{table}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
+    ("lib/taps", include_str!("../../shaders/lib/taps.wgsl")),
 ];
 
 /// Expands `source` with `defines`.

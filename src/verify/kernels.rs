@@ -171,12 +171,16 @@ params!(MapConv {
     slope_x: i32,
     t_w: u32,
     t_c: u32,
-    pad0: u32,
-    pad1: u32,
     ldw: u32,
     lda: u32,
     ldc: u32,
+    pad0: u32,
+    pad1: u32,
     pad2: u32,
+    step_y: i32,
+    step_x: i32,
+    index_y: i32,
+    index_x: i32,
 });
 params!(MapSparse { n: u32, columns: u32, lda: u32, ldc: u32, flags: u32, pad0: u32, pad1: u32, pad2: u32 });
 params!(MapDiagonal {
@@ -406,12 +410,7 @@ impl Tile {
 }
 
 fn over(kernel: Kernel, over: Over) -> Kernel {
-    kernel
-        .flag("WALK", over.walk)
-        .flag("MOVED", over.moved)
-        .flag("LIST", over.list)
-        .flag("MIXED", over.mixed)
-        .flag("ABS", over.abs)
+    kernel.flag("WALK", over.walk).flag("MOVED", over.moved).flag("LIST", over.list).flag("ABS", over.abs)
 }
 
 pub(super) fn map_dense(how: Over, tile: Tile) -> Kernel {
@@ -424,8 +423,12 @@ pub(super) fn map_dense(how: Over, tile: Tile) -> Kernel {
 pub(super) fn map_conv(how: Over, transposed: bool, tile: Tile) -> Kernel {
     let mut bindings = vec![Read, Read, Write];
     bindings.resize(3 + 2 * usize::from(how.walk), Read);
-    let kernel = Kernel::new::<MapConv>("map_conv", source!("map_conv"), &bindings).flag("TRANSPOSED", transposed);
-    over(tile.define(kernel), how)
+    let kernel = if how.mixed {
+        Kernel::new::<MapConv>("map_conv_mixed", source!("map_conv_mixed"), &bindings)
+    } else {
+        Kernel::new::<MapConv>("map_conv", source!("map_conv"), &bindings)
+    };
+    over(tile.define(kernel.flag("TRANSPOSED", transposed)), how)
 }
 
 pub(super) fn map_sparse(how: Over) -> Kernel {

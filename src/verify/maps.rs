@@ -2,7 +2,7 @@
 //! for the rows of a walk. The kernels are `map_dense`, `map_conv`, `map_sparse` and `map_diagonal`.
 
 use super::kernels::{self, ACCUMULATE, Over, Tile};
-use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceMap, DeviceSparse, FORWARD, piece};
+use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceMap, DeviceSparse, FORWARD};
 use super::walk::{Push, Step, Window, conv_tile, is_mixed, offsets};
 use crate::error::Result;
 use crate::gpu::{Binding, Caps, Grid, Recording};
@@ -49,10 +49,10 @@ pub(super) struct WalkRows<'a> {
     pub capacity: usize,
 }
 
-/// The terms first <= k < end of every dispatch of a long sum.
-fn chunks(terms: usize) -> impl Iterator<Item = (usize, usize)> {
-    let piece = piece(terms).max(1);
-    (0..terms.max(1)).step_by(piece).map(move |first| (first, (first + piece).min(terms)))
+/// Channels (terms of a dense map) first <= k < end of every dispatch of a long sum.
+fn pieces(edge: &DeviceEdge, direction: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let (channels, piece) = (edge.channels(direction), edge.piece(direction).max(1));
+    (0..channels.max(1)).step_by(piece).map(move |first| (first, (first + piece).min(channels)))
 }
 
 fn flags(accumulate: bool) -> u32 {
@@ -67,7 +67,7 @@ impl Product<'_> {
     pub fn record(&self, recording: &mut Recording, caps: &Caps) -> Result<()> {
         let [_, to] = self.extents;
         let over = Over { abs: self.abs, ..Over::default() };
-        let work = 2.0 * (piece(self.edge.terms[self.direction]) * to.len() * self.columns) as f64;
+        let work = 2.0 * (self.edge.chunk(self.direction) * to.len() * self.columns) as f64;
         match &self.edge.map {
             DeviceMap::Dense { .. } => self.record_dense(recording, caps, over, work),
             DeviceMap::Conv { .. } => self.record_conv(recording, caps, over, work),
@@ -104,7 +104,7 @@ impl Product<'_> {
         let n = self.extents[1].len();
         let tile = Tile::choose(caps, n, Some(self.columns), true);
         let grid = direct(tile.group(), self.columns, n, 1)?;
-        for (first, end) in chunks(self.edge.terms[self.direction]) {
+        for (first, end) in pieces(self.edge, self.direction) {
             let params = kernels::MapDense {
                 n: word(n)?,
                 columns: word(self.columns)?,
@@ -132,7 +132,7 @@ impl Product<'_> {
         let grid = direct(tile.group(), self.columns, to.channels, places)?;
         // Backward, the offset of whole images is minus the padding; forward, the kernel takes the padding itself.
         let off = shape.pad.map(|pad| if back { -(pad as i32) } else { pad as i32 });
-        for (first, end) in chunks(self.edge.terms[self.direction]) {
+        for (first, end) in pieces(self.edge, self.direction) {
             let params = kernels::MapConv {
                 a_h: word(from.height)?,
                 a_w: word(from.width)?,
@@ -149,7 +149,7 @@ impl Product<'_> {
                 ldw: word(weight.row_stride())?,
                 lda: word(self.from.pitch)?,
                 ldc: word(self.to.pitch)?,
-                ..conv_params(shape)?
+                ..conv_params(shape, back)?
             };
             let bindings = vec![weight.binding(), self.from.memory.binding(), self.to.memory.binding()];
             recording.dispatch(&kernels::map_conv(over, back, tile), bindings, &params, grid.clone(), work)?;
@@ -158,9 +158,21 @@ impl Product<'_> {
     }
 }
 
-/// The geometry of a convolution, for columns that stand nowhere in an image.
-fn conv_params(shape: &ConvShape) -> Result<kernels::MapConv> {
+/// The geometry of a convolution, for columns that stand nowhere in an image. Taps that read something lie `step` apart and what
+/// they read `index`: backward a tap reads only where the stride divides.
+fn conv_params(shape: &ConvShape, back: bool) -> Result<kernels::MapConv> {
+    let of = |axis: usize| {
+        let (stride, dilation) = (shape.stride[axis], shape.dilation[axis]);
+        let step = if back { stride / gcd(stride, dilation) } else { 1 };
+        let index = if back { -((step * dilation / stride) as i32) } else { dilation as i32 };
+        (step as i32, index)
+    };
+    let ((step_y, index_y), (step_x, index_x)) = (of(0), of(1));
     Ok(kernels::MapConv {
+        step_y,
+        step_x,
+        index_y,
+        index_x,
         taps_h: word(shape.taps[0])?,
         taps_w: word(shape.taps[1])?,
         stride_y: word(shape.stride[0])?,
@@ -171,6 +183,10 @@ fn conv_params(shape: &ConvShape) -> Result<kernels::MapConv> {
         t_c: 1,
         ..Default::default()
     })
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Coefficients `from` on the z of a step's layer, pushed through one edge of it to its source.
@@ -191,7 +207,7 @@ impl Pushed<'_> {
     /// [`crate::ErrorKind::Internal`] if a size does not fit 32 bits, or a binding its kernel.
     pub fn record(&self, recording: &mut Recording, caps: &Caps, rows: &WalkRows<'_>, grid: &Grid) -> Result<()> {
         let to = self.push.window;
-        let work = 2.0 * (piece(self.edge.terms[BACKWARD]) * to.len() * rows.capacity) as f64;
+        let work = 2.0 * (self.edge.chunk(BACKWARD) * to.len() * rows.capacity) as f64;
         let over = Over { walk: true, moved: rows.moved, ..Over::default() };
         match &self.edge.map {
             DeviceMap::Dense { backward, .. } => {
@@ -199,8 +215,8 @@ impl Pushed<'_> {
                 let kernel = kernels::map_dense(over, Tile::choose(caps, to.len(), None, true));
                 let mut bindings = self.bindings(backward, rows);
                 bindings.extend(rows.list.into_iter().flat_map(|(list, count)| [list.binding(), count.binding()]));
-                for chunk in chunks(self.edge.terms[BACKWARD]) {
-                    let params = self.dense_params(backward, rows, chunk)?;
+                for piece in pieces(self.edge, BACKWARD) {
+                    let params = self.dense_params(backward, rows, piece)?;
                     recording.dispatch(&kernel, bindings.clone(), &params, grid.clone(), work)?;
                 }
                 Ok(())
@@ -208,8 +224,8 @@ impl Pushed<'_> {
             DeviceMap::Conv { backward, shape, .. } => {
                 let mixed = is_mixed(shape, self.step.window, to);
                 let kernel = kernels::map_conv(Over { mixed, ..over }, true, conv_tile(caps, mixed, to.channels));
-                for chunk in chunks(self.edge.terms[BACKWARD]) {
-                    let params = self.conv_params(backward, shape, rows, chunk)?;
+                for piece in pieces(self.edge, BACKWARD) {
+                    let params = self.conv_params(backward, shape, rows, piece)?;
                     recording.dispatch(&kernel, self.bindings(backward, rows), &params, grid.clone(), work)?;
                 }
                 Ok(())
@@ -291,7 +307,7 @@ impl Pushed<'_> {
             ldw: word(weight.row_stride())?,
             lda: word(self.from.pitch)?,
             ldc: word(self.to.pitch)?,
-            ..conv_params(shape)?
+            ..conv_params(shape, true)?
         })
     }
 }

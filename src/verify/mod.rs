@@ -12,6 +12,7 @@ pub mod instances;
 pub mod kernels;
 mod logistic;
 mod maps;
+mod measure;
 mod network;
 pub mod proof;
 pub mod property;
@@ -22,6 +23,7 @@ mod verifier;
 pub mod vnnlib;
 mod walk;
 
+pub use measure::{Measurement, Stage};
 pub use property::{Conjunction, InputBox, Property, Query, Row};
 pub use soundness::Soundness;
 pub use split::Boxes;

@@ -90,6 +90,11 @@ pub(super) struct DeviceSparse {
     pub rows: usize,
 }
 
+/// Terms of one dispatch of a long sum, about: no compiler can reassociate across what is stored, so a term meets the roundings
+/// of its own piece and one a piece behind it, not those of the whole sum. A constant, so that results never depend on the
+/// batch, the budget or the device.
+const CHUNK: usize = 128;
+
 /// One map into a layer.
 #[derive(Debug)]
 pub(super) struct DeviceEdge {
@@ -100,35 +105,33 @@ pub(super) struct DeviceEdge {
 }
 
 impl DeviceEdge {
-    /// How many dispatches one product takes; sparse sums are not cut.
+    /// How many dispatches one product takes, of [`DeviceEdge::piece`] channels (terms of a dense map) each; sparse sums are not cut.
     pub fn dispatches(&self, direction: usize) -> usize {
-        if self.is_cut() { pieces(self.terms[direction]) } else { 1 }
+        self.channels(direction).div_ceil(self.piece(direction))
     }
 
-    /// The terms of one dispatch.
-    fn chunk(&self, direction: usize) -> usize {
-        if self.is_cut() { piece(self.terms[direction]) } else { self.terms[direction] }
+    /// Terms of one dispatch, at most.
+    pub fn chunk(&self, direction: usize) -> usize {
+        self.piece(direction) * (self.terms[direction] / self.channels(direction))
     }
 
-    fn is_cut(&self) -> bool {
-        matches!(self.map, DeviceMap::Dense { .. } | DeviceMap::Conv { .. })
+    /// Channels (terms of a dense map) of one dispatch: about [`CHUNK`] terms in all, since each reads and writes the whole result.
+    pub fn piece(&self, direction: usize) -> usize {
+        let channels = self.channels(direction);
+        if !matches!(self.map, DeviceMap::Dense { .. } | DeviceMap::Conv { .. }) {
+            return channels;
+        }
+        let pieces = ((self.terms[direction] + CHUNK / 2) / CHUNK).clamp(1, channels);
+        channels.div_ceil(pieces)
     }
-}
 
-/// Terms of one dispatch of a long sum, about: no compiler can reassociate across what is stored, so a term meets the roundings
-/// of its own piece and one a piece behind it, not those of the whole sum. A constant, so that results never depend on the
-/// batch, the budget or the device.
-const CHUNK: usize = 128;
-
-/// Dispatches of a sum of this many terms: pieces of about [`CHUNK`] terms, as many as are nearest to that, since each reads and
-/// writes the whole result.
-pub(super) fn pieces(terms: usize) -> usize {
-    ((terms + CHUNK / 2) / CHUNK).max(1)
-}
-
-/// Terms of each of them, at most.
-pub(super) fn piece(terms: usize) -> usize {
-    terms.div_ceil(pieces(terms))
+    /// What a sum is cut along: channels, of which every tap is taken, or terms.
+    pub fn channels(&self, direction: usize) -> usize {
+        match &self.map {
+            DeviceMap::Conv { shape, .. } => self.terms[direction] / (shape.taps[0] * shape.taps[1]),
+            _ => self.terms[direction],
+        }
+    }
 }
 
 /// Directions of an edge.

@@ -15,11 +15,14 @@ use super::soundness::{Rounding, Soundness, round_down, round_up};
 use super::split::{Boxes, input_weights};
 use super::state::{Plan, Spec, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Control, Gpu, Recording};
+use crate::gpu::{Control, Gpu, Output, Recording};
 use crate::graph::{Activation, Graph, Layers};
 
 /// Conditions of a query that the second attack concentrates on.
 const PROMISING: usize = 3;
+/// Dispatches after which an analysis is run that far before more is recorded: a network of a million neurons has hundreds of
+/// thousands, of about a kilobyte each on the host.
+const MOST_DISPATCHES: usize = 16_384;
 
 /// How to verify.
 #[non_exhaustive]
@@ -161,6 +164,8 @@ pub(super) struct Analysis<'a> {
     pub bad: Vec<u32>,
     /// `[batch, rows, inputs]`: the linear form on the inputs of each row that is not above 0; empty unless asked for.
     pub forms: Vec<f32>,
+    /// Device seconds of each dispatch with its kernel's name, in order; empty unless asked for.
+    pub kernels: Vec<(&'static str, f64)>,
 }
 
 /// How to analyse a batch of boxes.
@@ -170,6 +175,8 @@ pub(super) struct Depth {
     pub full: bool,
     /// Bring the linear forms to the host.
     pub forms: bool,
+    /// Time every dispatch.
+    pub profile: bool,
 }
 
 impl<F: FnMut(usize, Outcome)> Call<'_, '_, F> {
@@ -264,7 +271,7 @@ impl Verifier {
         (6_000_000 / self.net.work().max(1)).clamp(12, 64)
     }
 
-    fn check_fit(&self, property: &Property) -> Result<()> {
+    pub(super) fn check_fit(&self, property: &Property) -> Result<()> {
         for (what, declared, has) in
             [("inputs", property.inputs, self.net.n_in()), ("outputs", property.outputs, self.net.n_out())]
         {
@@ -316,7 +323,7 @@ impl Verifier {
         let lower: Vec<f32> = queries.iter().flat_map(|q| q.input.lo_out.iter().map(|&v| round_down(v))).collect();
         let upper: Vec<f32> = queries.iter().flat_map(|q| q.input.hi_out.iter().map(|&v| round_up(v))).collect();
         let spec = specification(&queries, rows, self.net.n_out());
-        let depth = Depth { full, forms: full && (self.options.attack || self.options.cap.is_some()) };
+        let depth = Depth { full, forms: full && (self.options.attack || self.options.cap.is_some()), profile: false };
         let analysis = self.analyse(plan, (&lower, &upper), &spec, depth, control).await?;
         let mut held = Vec::new();
         for (place, (&i, margins)) in batch.iter().zip(analysis.margins.chunks(rows.max(1))).enumerate() {
@@ -350,6 +357,7 @@ impl Verifier {
         let mode = Mode { all_rows: self.options.all_rows, intersect: self.options.intersect };
         let bounds = Bounds::new(&self.gpu, &self.net, self.rounding, (mode, plan), boxes, spec).await?;
         let mut recording = Recording::new();
+        let mut kernels = Vec::new();
         bounds.record_input(&mut recording)?;
         for layer in 0..self.net.layers.len() {
             bounds.record_interval(&mut recording, layer)?;
@@ -357,17 +365,28 @@ impl Verifier {
                 bounds.record_refine(&mut recording, layer)?;
             }
             bounds.record_lines(&mut recording, layer)?;
+            if recording.dispatches() > MOST_DISPATCHES {
+                kernels.extend(self.play(&std::mem::take(&mut recording), depth, control).await?.kernel_times);
+            }
         }
         bounds.record_queries(&mut recording)?;
         let margins = bounds.queries.lower.record_read(&mut recording);
         let bad = bounds.bad.record_read(&mut recording);
         let forms = depth.forms.then(|| bounds.queries.form.record_read(&mut recording));
-        let mut output = self.gpu.run_async(&recording, control).await?;
+        let mut output = self.play(&recording, depth, control).await?;
+        kernels.append(&mut output.kernel_times);
         let forms = forms.map_or_else(Vec::new, |ticket| bounds.queries.form.take(&mut output, ticket));
         let forms = Order(self.net.input).to_onnx(&forms);
         let margins = bounds.queries.lower.take(&mut output, margins);
         let bad = bounds.bad.take(&mut output, bad);
-        Ok(Analysis { bounds, margins, bad, forms })
+        Ok(Analysis { bounds, margins, bad, forms, kernels })
+    }
+
+    async fn play(&self, recording: &Recording, depth: Depth, control: &Control) -> Result<Output> {
+        match depth.profile {
+            true => self.gpu.profile_async(recording, control).await,
+            false => self.gpu.run_async(recording, control).await,
+        }
     }
 
     /// Reads back slopes and bounds, and makes a proof of every query that held in this batch.

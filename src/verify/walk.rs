@@ -11,7 +11,7 @@
 //! the whole image.
 
 use super::kernels::Tile;
-use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap, TILE, piece};
+use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceLayer, DeviceMap, TILE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Gpu};
 use crate::graph::{Extent, Source};
@@ -374,7 +374,7 @@ impl Planner<'_> {
         let grid = if first { self.first_shape(walk, edge, to)? } else { self.product_shape(walk, edge, window, to)? };
         walk.widest = walk.widest.max(to.len());
         walk.heaviest = walk.heaviest.max(match &edge.map {
-            DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => piece(edge.terms[BACKWARD]) * to.len(),
+            DeviceMap::Conv { .. } | DeviceMap::Dense { .. } => edge.chunk(BACKWARD) * to.len(),
             _ => to.len(),
         });
         Ok(Push { edge: number, slot, window: to, accumulate, grid })

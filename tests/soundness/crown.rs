@@ -204,7 +204,7 @@ fn slope_below(l: f64, h: f64) -> f64 {
             let sd = logistic(d);
             if sd * (1.0 - sd) * (h - d) < sh - sd { left = d } else { right = d }
         }
-        0.5 * (left + right)
+        0.5 * (left + right).min(l + h)
     };
     logistic(touching) * (1.0 - logistic(touching))
 }

@@ -95,7 +95,7 @@ fn round_up(value: f64) -> f32 {
 /// `verify/network.rs`, `CHUNK`.
 const CHUNK: usize = 128;
 
-/// Parts that a row is summed in: `verify/walk.rs`, `slices`.
+/// Parts that a row is summed in. Devices take other numbers of them (`verify/walk.rs`, `slices`); what is charged follows from the number.
 fn slices(terms: usize) -> usize {
     terms.div_ceil(32).clamp(1, 64).max(terms.div_ceil(512).min(256))
 }

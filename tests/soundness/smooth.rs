@@ -88,6 +88,7 @@ fn slope(l: f32, h: f32) -> f32 {
             if s * (1.0 - s) * (h - touching) < sh - s { left = touching } else { right = touching }
         }
     }
+    touching = touching.min(0.5 * (l + h));
     (logistic(touching) * (1.0 - logistic(touching))) as f32
 }
 

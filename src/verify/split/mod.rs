@@ -167,7 +167,7 @@ impl Verifier {
             (used..rows).for_each(|_| push_padding(&mut spec));
         }
         let plan = Plan::new(&self.gpu, &self.net, picked.len(), rows)?;
-        let depth = Depth { full: true, forms: true };
+        let depth = Depth { full: true, forms: true, profile: false };
         let analysis = self.analyse(plan, (&lower, &upper), &spec, depth, call.control).await?;
         let mut survivors = Vec::new();
         for (place, (tree, node)) in picked.into_iter().enumerate() {
