@@ -1,5 +1,6 @@
 //! Recording products of a layer's maps with matrices of columns: forward for intervals and attacks, backward for gradients and
-//! for the rows of a walk. The kernels are `map_dense`, `map_conv`, `map_sparse` and `map_diagonal`.
+//! for the rows of a walk. The kernels are `map_dense`, `map_conv` and `map_conv_mixed`, `map_sparse` and
+//! `map_diagonal`.
 
 use super::kernels::{self, ACCUMULATE, Over, Tile};
 use super::network::{BACKWARD, ConvShape, DeviceEdge, DeviceMap, DeviceSparse, FORWARD};

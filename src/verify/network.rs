@@ -152,8 +152,9 @@ pub(super) struct DeviceLayer {
     pub activation: Activation,
     /// Roundings that a term of z meets on the way in.
     pub depth_in: usize,
-    /// Terms of a dispatch on the way back, and dispatches that write to the sums they go to.
+    /// Terms of a dispatch on the way back, at most.
     pub terms_back: usize,
+    /// Dispatches that write to the sums they go to, at most.
     pub writes_back: usize,
     /// Other dispatches that add to what the rows of this layer's neurons start with.
     pub start_writes: usize,
@@ -209,7 +210,7 @@ pub(super) struct DeviceNet {
     pub walks: Walks,
     /// Roundings that a term of a row's constant meets at the input, then at each layer.
     pub constant_depth: Vec<usize>,
-    /// The largest number of weights of a layer's sums: (columns) x (terms), and the largest weight, for what flushing may cost.
+    /// Products in the sums of one layer, at most, and the largest magnitude of a weight, for what flushing may cost.
     pub terms: f64,
     pub largest: f64,
 }
@@ -264,7 +265,8 @@ impl DeviceNet {
     }
 }
 
-/// Every walk adds at most all edges' products to a source's sums.
+/// Fills in `writes_back` and `start_writes`: whatever a walk does, no more is added to the coefficients on a source than the
+/// products of all edges that read it.
 fn count_writes(layers: &mut [DeviceLayer]) {
     let writes = |source: Source, layers: &[DeviceLayer]| -> (usize, usize) {
         let edges = layers.iter().flat_map(|layer| &layer.edges).filter(|edge| edge.source == source);
@@ -398,7 +400,7 @@ fn weights(map: &Map) -> Box<dyn Iterator<Item = f32> + '_> {
     }
 }
 
-/// Kernels refuse coefficients from 2^40 on; weights stay far below, so that one product cannot overflow either.
+/// Refuses layers with large numbers. Kernels refuse coefficients from 2^40 on; weights stay far below, so that one product cannot overflow either.
 fn check_magnitudes(index: usize, layer: &Layer) -> Result<()> {
     const MOST: f32 = 1_048_576.0;
     let mut all = layer.edges.iter().flat_map(|edge| weights(&edge.map)).chain(layer.bias.iter().copied());

@@ -17,7 +17,9 @@ pub(super) struct LayerState {
     pub upper: Tensor,
     /// `[batch, n]`: which neurons were chosen for back-substitution.
     pub refined: Tensor<u32>,
+    /// `[batch, n]`: sums of weights times magnitudes, to which the rounding of z is relative.
     pub weight_sum: Tensor,
+    /// `[batch, n, 2]` of (slope, offset, cost, bound): for positive and for negative coefficients, compact where `active` is.
     pub lines: Tensor,
     /// The active neurons, of layers whose rows keep those only.
     pub active: Option<Selection>,
@@ -26,8 +28,11 @@ pub(super) struct LayerState {
 /// Flags of elements, and their compaction.
 #[derive(Debug)]
 pub(super) struct Selection {
+    /// `[batch, n]`.
     pub flags: Tensor<u32>,
+    /// `[batch, n]`: the indices of flagged elements, ascending.
     pub list: Tensor<u32>,
+    /// `[batch]`: how many there are.
     pub count: Tensor<u32>,
 }
 
@@ -40,10 +45,11 @@ pub(super) struct QueryState {
     pub lower: Tensor,
     /// `[batch * rows, inputs]`: the linear form on the inputs by which each row is bounded, for rows that got so far.
     pub form: Tensor,
+    /// `[batch, rows]`: bound where kernels want upper bounds, which output rows have not.
     pub unused: Tensor,
     /// `[batch, rows]`: 1 for rows that count.
     pub used: Tensor<u32>,
-    /// `(constant, error)` of every row.
+    /// `[batch * rows]`: (constant, error) of every row.
     pub given: Tensor,
 }
 
@@ -52,12 +58,19 @@ pub(super) struct QueryState {
 pub(super) struct Room {
     /// Matrices of coefficients.
     pub slots: Vec<Tensor>,
+    /// `[slices, capacity, 4]`: parts of every row's sums.
     pub partial: Tensor,
+    /// `[rows, 4]`: the table of rows (shaders/verify/row_table.wgsl).
     pub rows: Tensor<u32>,
+    /// The row of every element's side in it.
     pub row_of: Tensor<u32>,
+    /// `[1]`: how many rows there are.
     pub row_count: Tensor<u32>,
+    /// `[batch]`: the first row of every box.
     pub offset: Tensor<u32>,
+    /// (constant, error) of every element's side.
     pub state: Tensor,
+    /// The grids of a walk's dispatches.
     pub arguments: Buffer,
     /// All elements that are to be bounded, and those of one walk.
     pub all: Selection,
@@ -77,7 +90,7 @@ pub(super) struct Plan {
     pub rows: usize,
 }
 
-/// Most operations of the product of one walk step: a fraction of a second on a small GPU, as an indirect dispatch is never cut.
+/// Most operations of one dispatch of a walk: a fraction of a second on a small GPU, as an indirect dispatch is never cut.
 const STEP: usize = 40_000_000_000;
 
 impl Plan {
@@ -113,13 +126,9 @@ impl Plan {
         let left = free.saturating_sub(batch * sizes.per_box + column_pitch(batch) * sizes.per_column);
         let mut plan = Self { batch, slot: 0, partial: 0, rows: 0 };
         for walk in net.walks.all() {
-            let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
-            let wanted = batch * n.next_multiple_of(TILE);
             let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
             let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
-            // Whole tiles for every box.
-            let unit = batch * TILE;
-            let capacity = (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit);
+            let capacity = rows_at_once(net, walk, batch, rows, fits);
             plan.slot = plan.slot.max(capacity * walk.widest);
             plan.partial = plan.partial.max(capacity * walk.slices);
             plan.rows = plan.rows.max(capacity);
@@ -127,14 +136,20 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Rows that a walk of this plan's batch takes at once: a tile a box at least.
+    /// Rows that a walk of this plan's batch takes at once.
     pub fn capacity(&self, net: &DeviceNet, walk: &Walk, rows: usize) -> usize {
-        let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
-        let wanted = self.batch * n.next_multiple_of(TILE);
         let fits = (self.slot / walk.widest).min(self.partial / walk.slices).min(self.rows);
-        let unit = self.batch * TILE;
-        (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit)
+        rows_at_once(net, walk, self.batch, rows, fits)
     }
+}
+
+/// Rows of a walk at once, where memory has room for `fits` (`rows`: output rows of a box): in whole tiles for every box, a tile a box
+/// at least.
+fn rows_at_once(net: &DeviceNet, walk: &Walk, batch: usize, rows: usize, fits: usize) -> usize {
+    let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
+    let wanted = batch * n.next_multiple_of(TILE);
+    let unit = batch * TILE;
+    (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit)
 }
 
 /// Bytes that one row of a walk takes.
@@ -159,7 +174,7 @@ impl Sizes {
         let active: usize = net.layers.iter().filter(|l| l.is_compact()).map(|l| 8 * pitch(l.len())).sum();
         let form = rows * pitch(net.n_in()) * 4;
         let query = form + rows * (pitch(net.n_out() + 1) + 10) * 4;
-        let most = net.layers.iter().map(|l| l.len()).max().unwrap_or(1).max(net.n_in());
+        let most = net.widest();
         Self {
             // lower, upper, refined, weight_sum and two vectors a neuron; the input's box and lines; slots' place and state.
             per_box: neurons * 48 + active + 40 * pitch(net.n_in()) + query + 2 * widest * 12 + 3 * widest * 4 + 256,
