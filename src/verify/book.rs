@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::proof::{Claim, LayerProof, QueryProof};
+use super::proof::{Claim, QueryProof};
 use super::property::{Conjunction, Property, Query, Row};
 use super::soundness::{round_down, round_up};
 use super::split::{Boxes, Splits};
@@ -256,23 +256,4 @@ pub(super) fn claims(query: &Query, margins: &[f32]) -> Vec<Option<Claim>> {
             Some(Claim { conjunction, row, bound: f64::from(bound) })
         })
         .collect()
-}
-
-/// Lower slopes as relax_neurons.wgsl chose them from these bounds (those of smooth functions, lower and upper, as it tells), and the
-/// bounds of refined neurons.
-pub(super) fn layer_proof(
-    lower: &[f32],
-    upper: &[f32],
-    refined: Option<&[u32]>,
-    slopes: Option<[&[f32]; 2]>,
-) -> LayerProof {
-    let refined = refined.map_or_else(Vec::new, |flags| {
-        (0..flags.len()).filter(|&j| flags[j] != 0).map(|j| (j, f64::from(lower[j]), f64::from(upper[j]))).collect()
-    });
-    let wide = |slopes: &[f32]| slopes.iter().map(|&slope| f64::from(slope).clamp(0.0, 1.0)).collect();
-    if let Some([low, high]) = slopes {
-        return LayerProof { slopes: wide(low), upper: wide(high), refined };
-    }
-    let slopes = lower.iter().zip(upper).map(|(&l, &h)| if l >= 0.0 || h > -l { 1.0 } else { 0.0 }).collect();
-    LayerProof { slopes, upper: vec![], refined }
 }

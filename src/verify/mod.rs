@@ -8,6 +8,7 @@ mod attack;
 mod book;
 mod bounds;
 pub mod check;
+mod evidence;
 pub mod instances;
 pub mod kernels;
 mod logistic;

@@ -91,7 +91,7 @@ pub(super) struct Plan {
 }
 
 /// Most operations of one dispatch of a walk: a fraction of a second on a small GPU, as an indirect dispatch is never cut.
-const STEP: usize = 40_000_000_000;
+const STEP: u64 = 40_000_000_000;
 
 impl Plan {
     /// A plan for at most `boxes` boxes of `rows` output rows each.
@@ -149,7 +149,12 @@ fn rows_at_once(net: &DeviceNet, walk: &Walk, batch: usize, rows: usize, fits: u
     let n = walk.target.map_or(rows, |layer| 2 * net.layers[layer].len());
     let wanted = batch * n.next_multiple_of(TILE);
     let unit = batch * TILE;
-    (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit)
+    (wanted.min(fits).min(step_rows(walk)) / unit * unit).max(unit)
+}
+
+/// Rows whose largest product takes no more than a step.
+fn step_rows(walk: &Walk) -> usize {
+    usize::try_from(STEP / (2 * walk.heaviest as u64)).unwrap_or(usize::MAX)
 }
 
 /// Bytes that one row of a walk takes.
