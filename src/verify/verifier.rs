@@ -1,12 +1,12 @@
 //! The verifier: attack, early exit, full analysis, attack again, for all queries of one network at once.
 
+mod proofs;
+
 use std::time::Duration;
 use web_time::Instant;
 
 use super::attack::{Aim, Effort, Find, Ground, attack};
-use super::book::{
-    Book, Limit, Open, State, claims, inward, layer_proof, nearest, row_count, specification, surely_fulfilled,
-};
+use super::book::{Book, Limit, Open, State, claims, inward, nearest, row_count, specification, surely_fulfilled};
 use super::bounds::{Bounds, Mode};
 use super::network::{DeviceNet, Order};
 use super::proof::QueryProof;
@@ -16,7 +16,7 @@ use super::split::{Boxes, input_weights};
 use super::state::{Plan, Spec, attack_capacity};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu, Output, Recording};
-use crate::graph::{Activation, Graph, Layers};
+use crate::graph::{Graph, Layers};
 
 /// Conditions of a query that the second attack concentrates on.
 const PROMISING: usize = 3;
@@ -387,58 +387,6 @@ impl Verifier {
             true => self.gpu.profile_async(recording, control).await,
             false => self.gpu.run_async(recording, control).await,
         }
-    }
-
-    /// Reads back slopes and bounds, and makes a proof of every query that held in this batch.
-    async fn keep_proofs(
-        &self,
-        open: &mut [Open<'_>],
-        bounds: &Bounds<'_>,
-        held: &[(usize, usize)],
-        full: bool,
-        control: &Control,
-    ) -> Result<()> {
-        let mut recording = Recording::new();
-        let curved: Vec<usize> =
-            (0..self.net.layers.len()).filter(|&k| self.net.layers[k].activation != Activation::None).collect();
-        let tickets: Vec<_> = curved
-            .iter()
-            .map(|&k| {
-                let state = &bounds.layers[k];
-                let refined =
-                    (full && self.net.layers[k].is_refinable()).then(|| state.refined.record_read(&mut recording));
-                let lines = self.net.layers[k].is_smooth().then(|| state.lines.record_read(&mut recording));
-                (state.lower.record_read(&mut recording), state.upper.record_read(&mut recording), refined, lines)
-            })
-            .collect();
-        let mut output = self.gpu.run_async(&recording, control).await?;
-        let mut layers = Vec::new();
-        for (&k, (lower, upper, refined, lines)) in curved.iter().zip(tickets) {
-            let (state, order) = (&bounds.layers[k], Order(self.net.layers[k].extent));
-            let refined = refined.map(|ticket| order.to_onnx(&state.refined.take(&mut output, ticket)));
-            let (lower, upper) = (state.lower.take(&mut output, lower), state.upper.take(&mut output, upper));
-            // Two lines a neuron, of which a proof needs the slopes: each is four numbers and starts with it.
-            let slopes = lines.map(|ticket| state.lines.take(&mut output, ticket)).map(|lines| {
-                let side = |first: usize| lines.chunks(8).map(|line| line[first]).collect::<Vec<f32>>();
-                [order.to_onnx(&side(0)), order.to_onnx(&side(4))]
-            });
-            layers.push((order.to_onnx(&lower), order.to_onnx(&upper), refined, slopes));
-        }
-        for &(place, i) in held {
-            let of_layer =
-                |((lower, upper, refined, slopes), &k): (&(Vec<f32>, Vec<f32>, Option<Vec<u32>>, _), &usize)| {
-                    let n = self.net.layers[k].len();
-                    let at = place * n..(place + 1) * n;
-                    let flags = refined.as_ref().map(|flags| &flags[at.clone()]);
-                    let slopes: &Option<[Vec<f32>; 2]> = slopes;
-                    let slopes = slopes.as_ref().map(|[low, high]| [&low[at.clone()], &high[at.clone()]]);
-                    layer_proof(&lower[at.clone()], &upper[at.clone()], flags, slopes)
-                };
-            let proofs = layers.iter().zip(&curved).map(of_layer).collect();
-            let claims = open[i].bounds.iter().flatten().copied().collect();
-            open[i].proof = Some(QueryProof { layers: proofs, claims });
-        }
-        Ok(())
     }
 
     /// Attacks the `most` nearest conditions of every undecided query, of those that no bound excludes.
