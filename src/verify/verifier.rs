@@ -1,7 +1,5 @@
 //! The verifier: attack, early exit, full analysis, attack again, for all queries of one network at once.
 
-mod proofs;
-
 use std::time::Duration;
 use web_time::Instant;
 
