@@ -102,7 +102,9 @@ impl Truth {
             Err(wrong(format!("a margin of {margin:e} where {what} in f64 have {bound:e}")))
         };
         match self.crown {
-            Some(crown) if mode == Mode::Plain => near("the margin", margin, crown, F32_DISTANCE * crown.abs().max(1.0)),
+            Some(crown) if mode == Mode::Plain => {
+                near("the margin", margin, crown, F32_DISTANCE * crown.abs().max(1.0))
+            }
             Some(crown) if stage == Stage::Full => reached("rows", crown, 0.05),
             _ if mode == Mode::Plain => Ok(()),
             _ => reached("intervals", self.intervals, 0.01),
@@ -153,8 +155,7 @@ impl Case<'_> {
         let count = all.len().max(1) as f64;
         kernels.iter_mut().for_each(|kernel| kernel.seconds /= count);
         let rows = conditions(self.properties);
-        let (work, unit) =
-            if self.count { (verifier.operations(self.stage, rows), "FLOP") } else { (1.0, "inputs") };
+        let (work, unit) = if self.count { (verifier.operations(self.stage, rows), "FLOP") } else { (1.0, "inputs") };
         let timing: Timing = timing.per(count);
         let mut measured = Measured::new(work, unit, timing).note(format!("batch of {count}"));
         (measured.transfer, measured.kernels) = (Some(transfer), kernels);

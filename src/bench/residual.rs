@@ -152,8 +152,7 @@ impl Sketch {
     }
 
     fn push(&mut self, name: String, shape: &[usize], constant: Option<Vec<f32>>) -> ValueId {
-        let constant =
-            constant.map(|data| Arc::new(ArrayD::from_shape_vec(IxDyn(shape), data).unwrap_or_default()));
+        let constant = constant.map(|data| Arc::new(ArrayD::from_shape_vec(IxDyn(shape), data).unwrap_or_default()));
         self.graph.values.push(Value { name, shape: shape.to_vec(), constant });
         ValueId(self.graph.values.len() - 1)
     }
@@ -176,24 +175,23 @@ impl Sketch {
     }
 
     /// A square convolution that keeps the size but for its stride. `grey`: the bias takes away what an input of 0.5 gives.
-    fn conv(&mut self, x: ValueId, (channels, kernel, stride): (usize, usize, usize), part: Part, grey: bool) -> ValueId {
+    fn conv(
+        &mut self,
+        x: ValueId,
+        (channels, kernel, stride): (usize, usize, usize),
+        part: Part,
+        grey: bool,
+    ) -> ValueId {
         let (inputs, side) = (self.shape(x)[1], self.shape(x)[2]);
         let terms = inputs * kernel * kernel;
         let weights = part.weights(&mut self.random, channels, terms);
         let middle = |row: &[f32]| if grey { 0.5 * row.iter().map(|&w| f64::from(w)).sum::<f64>() } else { 0.0 };
-        let bias: Vec<f32> = weights
-            .chunks(terms)
-            .map(|row| (part.bias() * self.random.normal() - middle(row)) as f32)
-            .collect();
+        let bias: Vec<f32> =
+            weights.chunks(terms).map(|row| (part.bias() * self.random.normal() - middle(row)) as f32).collect();
         let weight = self.constant(&[channels, inputs, kernel, kernel], weights);
         let bias = self.constant(&[channels], bias);
-        let window = Window {
-            strides: [stride; 2],
-            begin: [kernel / 2; 2],
-            end: [kernel / 2; 2],
-            dilations: [1; 2],
-            groups: 1,
-        };
+        let window =
+            Window { strides: [stride; 2], begin: [kernel / 2; 2], end: [kernel / 2; 2], dilations: [1; 2], groups: 1 };
         let out = side.div_ceil(stride);
         self.node(Op::Conv(window), vec![x, weight, bias], &[1, channels, out, out])
     }

@@ -52,8 +52,11 @@ impl Verifier {
         for property in properties {
             self.check_fit(property)?;
         }
-        let all: Vec<(usize, &Query)> =
-            properties.iter().enumerate().flat_map(|(i, property)| property.queries.iter().map(move |q| (i, q))).collect();
+        let all: Vec<(usize, &Query)> = properties
+            .iter()
+            .enumerate()
+            .flat_map(|(i, property)| property.queries.iter().map(move |q| (i, q)))
+            .collect();
         let rows = all.iter().map(|(_, query)| row_count(query)).max().unwrap_or(0).max(1);
         let mut found = Measurement { margins: vec![Some(f64::INFINITY); properties.len()], ..Measurement::default() };
         let mut rest = all.as_slice();

@@ -90,7 +90,7 @@ impl Plan {
         Self::fit(gpu.caps(), memory.budget.saturating_sub(memory.live), net, boxes, rows)
     }
 
-    fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
+    pub(super) fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
         let sizes = Sizes::new(net, rows);
         // A sixth stays free: pages are not filled to the last byte.
         let free = usize::try_from(free / 6 * 5).unwrap_or(usize::MAX);
@@ -117,6 +117,8 @@ impl Plan {
             let wanted = batch * n.next_multiple_of(TILE);
             let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
             let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
+            // No grid has more workgroups along the rows than a device takes: the smallest hold one tile.
+            let fits = fits.min(caps.max_workgroups as usize * TILE);
             // Whole tiles for every box.
             let unit = batch * TILE;
             let capacity = (wanted.min(fits).min(STEP / (2 * walk.heaviest)) / unit * unit).max(unit);
