@@ -103,7 +103,7 @@ impl Plan {
         Self::fit(gpu.caps(), memory.budget.saturating_sub(memory.live), net, boxes, rows)
     }
 
-    fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
+    pub(super) fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
         let sizes = Sizes::new(net, rows);
         // A sixth stays free: pages are not filled to the last byte.
         let free = usize::try_from(free / 6 * 5).unwrap_or(usize::MAX);
@@ -128,6 +128,8 @@ impl Plan {
         for walk in net.walks.all() {
             let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
             let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
+            // No grid has more workgroups along the rows than a device takes: the smallest hold one tile.
+            let fits = fits.min(caps.max_workgroups as usize * TILE);
             let capacity = rows_at_once(net, walk, batch, rows, fits);
             plan.slot = plan.slot.max(capacity * walk.widest);
             plan.partial = plan.partial.max(capacity * walk.slices);
