@@ -110,10 +110,13 @@ impl Plan {
         let binding = usize::try_from(caps.max_binding).unwrap_or(usize::MAX);
         let columns = (binding / (8 * net.widest())).min(free / 4 / sizes.per_column) / TILE * TILE;
         let least = TILE * net.walks.all().map(|walk| row_bytes(net, walk)).max().unwrap_or(0);
+        // Every box has a tile of rows at least, in one binding with those of the others.
+        let widest_tile = net.walks.all().map(|walk| TILE * (walk.widest * 4).max(walk.slices * 16)).max().unwrap_or(1);
         let batch = boxes
             .min(free / (sizes.per_box + 2 * least))
             .min(columns)
             .min(binding / sizes.widest_box)
+            .min(binding / widest_tile)
             .min(caps.max_workgroups as usize);
         if batch == 0 {
             let need = sizes.per_box + 2 * least + TILE * sizes.per_column;
