@@ -18,8 +18,8 @@ const RADIUS: f64 = 0.2;
 const TRIES: usize = 20_000;
 /// How far the property is from failing, as a share of the range of margins.
 const LIFT: f64 = 0.02;
-/// Seconds of a run, and of a smoke test's.
-const RUN: (f64, f64) = (1.0, 0.1);
+/// Seconds of a run.
+const RUN: f64 = 1.0;
 
 pub(super) fn specs() -> Vec<Spec> {
     vec![Spec::new("verify", "input_splits_6x50_strict", None, splits)]
@@ -47,7 +47,7 @@ fn hard(graph: &Graph) -> Result<(Property, Vec<f64>)> {
 fn splits(context: &Context<'_>) -> Result<Done> {
     let graph = random_network(&WIDTHS, SEED);
     let (property, values) = hard(&graph)?;
-    let cap = Duration::from_secs_f64(if context.quick() { RUN.1 } else { RUN.0 });
+    let cap = Duration::from_secs_f64(RUN);
     let options = VerifyOptions { cap: Some(cap), ..VerifyOptions::default() };
     let verifier = Verifier::new(context.gpu, &graph, options)?;
     let (mut bounded, mut left, mut runs) = (0, 0, 0);
