@@ -1,7 +1,8 @@
 // The constant and error that the two rows of every neuron of an affine layer start with: its lower bound is that of
 // W_j y + b_j, its upper bound the negated lower bound of -(W_j y + b_j).
 //
-// state[slot] = (b_j or -b_j, bias_abs_j + weight_rel * weight_sum_j), slot = (input * n + j) * 2 + side.
+// state[slot] = (b_j or -b_j, bias_abs_j + weight_rel * weight_sum_j), slot = (input * n + j) * 2 + side. p.weight_rel is the
+// relative error of the weights and gamma of the sums at sources that several edges of the layer, or later products, add to.
 // Buffers: bias (value, error) [n], weight_sum [batch, n] with row stride p.ld, state [batch * n * 2].
 // Precision: the sum's own rounding is covered by 1 + 4u. Geometry: workgroup (64,1,1), grid-stride. Races: own elements.
 

@@ -12,7 +12,7 @@ use super::maps::{Product, Sheet};
 use super::network::{DeviceNet, FORWARD, Order, code, column_pitch};
 use super::soundness::Rounding;
 use super::state::{LayerState, Plan, QueryState, Room, Spec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Grid, Recording};
 use crate::graph::{Activation, Source};
 use crate::ops::{strided_grid, word};
@@ -64,6 +64,9 @@ impl<'a> Bounds<'a> {
     ) -> Result<Self> {
         let n_in = net.n_in();
         let batch = lower.len() / n_in.max(1);
+        if batch > plan.batch {
+            return Err(Error::internal(format!("{batch} boxes for a plan of {}", plan.batch)));
+        }
         let plan = Plan { batch, ..plan };
         let order = Order(net.input);
         let mut layers = Vec::new();

@@ -221,6 +221,7 @@ impl DeviceNet {
         let (mut terms, mut largest) = (1.0_f64, 0.0_f64);
         for (index, layer) in net.layers.iter().enumerate() {
             check_magnitudes(index, layer)?;
+            check_geometry(index, layer)?;
             let mut edges = Vec::new();
             for edge in &layer.edges {
                 largest = weights(&edge.map).fold(largest, |m, w| m.max(f64::from(w.abs())));
@@ -231,6 +232,9 @@ impl DeviceNet {
             layers.push(DeviceLayer::new(gpu, layer, edges).await?);
         }
         count_writes(&mut layers);
+        for (index, layer) in layers.iter().enumerate() {
+            check_depth(index, layer)?;
+        }
         let smooth = layers.iter().any(DeviceLayer::is_smooth);
         let table = if smooth { logistic::table() } else { vec![0.0] };
         let logistic = Tensor::from_slice_async(gpu, &[table.len()], &table).await?;
@@ -411,6 +415,43 @@ fn check_magnitudes(index: usize, layer: &Layer) -> Result<()> {
             format!("layer {index} ('{name}') has a weight or bias of {value}"),
         )
         .with_help("weights and biases must be below 2^20 in magnitude; rescale the network"));
+    }
+    Ok(())
+}
+
+/// Kernels reckon places in 32-bit integers, with room for a factor of 2^16: strides, paddings and reaches of a convolution stay below 2^15.
+fn check_geometry(index: usize, layer: &Layer) -> Result<()> {
+    const MOST: usize = 1 << 15;
+    for edge in &layer.edges {
+        let Map::Conv(conv) = &edge.map else { continue };
+        let (_, _, height, width) = conv.weight.dim();
+        let reach = |taps: usize, axis: usize| taps.saturating_mul(conv.dilation[axis]);
+        let (rows, columns) = (layer.extent.height, layer.extent.width);
+        let ends = [rows.saturating_mul(conv.stride[0]), columns.saturating_mul(conv.stride[1])];
+        let sizes = [conv.stride, conv.pad, [reach(height, 0), reach(width, 1)]].concat();
+        let name = &layer.name;
+        if let Some(size) = sizes.iter().find(|&&size| size >= MOST) {
+            let what = format!("layer {index} ('{name}') is a convolution with a stride, padding or reach of {size}");
+            return Err(Error::new(ErrorKind::Unsupported, what).with_help("these must be below 32,768"));
+        }
+        if rows.saturating_mul(columns) > 65_535 || ends.iter().any(|&end| end >= 1 << 30) {
+            let what = format!("layer {index} ('{name}') is a convolution over {rows} x {columns} places");
+            return Err(
+                Error::new(ErrorKind::TooBig, what).with_help("images of at most 65,535 pixels can be verified")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The cost of a sum is linear in its depth D as long as D u stays far below 1 (relax_neurons.wgsl).
+fn check_depth(index: usize, layer: &DeviceLayer) -> Result<()> {
+    let deepest = layer.depth_in.max(layer.terms_back + layer.writes_back);
+    if deepest >= 1 << 15 {
+        let what = format!("a sum into or out of layer {index} has {deepest} terms that cannot be cut");
+        return Err(
+            Error::new(ErrorKind::Unsupported, what).with_help("sums of sparse maps must have fewer than 32,768 terms")
+        );
     }
     Ok(())
 }

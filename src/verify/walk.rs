@@ -402,7 +402,8 @@ impl Planner<'_> {
     /// The grid of the kernel by which rows start.
     fn first_shape(&mut self, walk: &Walk, edge: &DeviceEdge, to: Window) -> Result<usize> {
         match &edge.map {
-            DeviceMap::Dense { .. } | DeviceMap::Conv { .. } => self.shape(walk, 32, first_places(to)),
+            DeviceMap::Dense { .. } => self.shape(walk, 32, first_places(to)),
+            DeviceMap::Conv { .. } => self.shape(walk, 32, to.rows.size * to.columns.size),
             DeviceMap::Sparse { .. } | DeviceMap::Diagonal(_) => self.shape(walk, 64, 1),
         }
     }

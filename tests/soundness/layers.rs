@@ -138,6 +138,50 @@ fn pools_and_dense_layers_between_images_agree_with_f64() {
     agree_on("pools_and_dense_layers_between_images_agree_with_f64", 33, 100, Kinds { smooth: false, ..ALL });
 }
 
+/// Pointwise and strided convolutions of more channels than any piece of a kernel has.
+#[test]
+fn many_channels_agree_with_f64() {
+    let Some(gpu) = common::device("many_channels_agree_with_f64", false) else { return };
+    let mut random = Random::new(34);
+    for (channels, kernel, stride) in [(33, 1, 1), (64, 1, 1), (70, 1, 2), (40, 3, 1), (130, 1, 1)] {
+        let window = |stride: usize, pad: usize| Window {
+            strides: [stride; 2],
+            begin: [pad; 2],
+            end: [pad; 2],
+            dilations: [1; 2],
+            groups: 1,
+        };
+        let mut sketch = Sketch::new(&[1, 2, 5, 4]);
+        let x = sketch.conv(&mut random, ValueId(0), channels, [1, 1], window(1, 0));
+        let x = sketch.activation(Op::Relu, x);
+        let x = sketch.conv(&mut random, x, 3, [kernel; 2], window(stride, kernel / 2));
+        let x = sketch.activation(Op::Relu, x);
+        sketch.dense(&mut random, x, 2);
+        let case = Case::new(sketch.graph, &mut random, 4);
+        agrees(gpu, &case).unwrap_or_else(|why| panic!("{channels} channels, kernel {kernel}, stride {stride}: {why}"));
+    }
+}
+
+/// What 32-bit places cannot hold is refused, not cut off.
+#[test]
+fn absurd_strides_and_paddings_are_refused() {
+    let Some(gpu) = common::device("absurd_strides_and_paddings_are_refused", false) else { return };
+    for (stride, pad) in [(1 << 31, 1 << 32), (40_000, 0), (1, 40_000)] {
+        let mut random = Random::new(35);
+        let window = Window { strides: [1, stride], begin: [0, pad], end: [0, pad + 2], dilations: [1; 2], groups: 1 };
+        let mut sketch = Sketch::new(&[1, 1, 1, 4]);
+        let x = sketch.conv(&mut random, ValueId(0), 1, [1, 2], window);
+        sketch.dense(&mut random, x, 1);
+        if let Err(error) = Verifier::new(gpu, &sketch.graph, VerifyOptions::default()) {
+            assert!(error.help().is_some(), "{error}");
+            continue;
+        }
+        // Whatever is taken must be right.
+        let case = Case::new(sketch.graph, &mut random, 2);
+        agrees(gpu, &case).unwrap_or_else(|why| panic!("stride {stride}, padding {pad}: {why}"));
+    }
+}
+
 /// The comparison is sharp: with windows one row further down in the oracle alone, or one bias a little larger, it fails.
 #[test]
 fn a_shifted_window_and_a_changed_bias_are_noticed() {

@@ -196,6 +196,8 @@ impl Rows<'_> {
         let (off, slope) = offsets(shape.stride, shape.pad, Window::place(self.extent()), push.window);
         let mut params = self.first_params(push)?;
         params.ldm = word(backward.row_stride())?;
+        // A place is a place here, however many channels it has: the kernel finds its tap by it.
+        params.c_c = word(push.window.channels)?;
         (params.taps_h, params.taps_w) = (word(shape.taps[0])?, word(shape.taps[1])?);
         (params.dilation_y, params.dilation_x) = (word(shape.dilation[0])?, word(shape.dilation[1])?);
         (params.off_y, params.off_x) = (off[0], off[1]);

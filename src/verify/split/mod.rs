@@ -157,24 +157,30 @@ impl Verifier {
     ) -> Result<Vec<(usize, Survivor)>> {
         let n = self.net.n_in();
         let rows = picked.iter().map(|(tree, node)| trees[*tree].rows(node).count()).max().unwrap_or(0).max(1);
-        let (mut lower, mut upper) = (Vec::new(), Vec::new());
-        let mut spec = Spec { rows, outputs: self.net.n_out(), ..Spec::default() };
-        for (tree, node) in &picked {
-            lower.extend_from_slice(&node.ends[..n]);
-            upper.extend_from_slice(&node.ends[n..]);
-            let tree = &trees[*tree];
-            let used = tree.rows(node).map(|row| push_row(&mut spec, &tree.spec, row)).count();
-            (used..rows).for_each(|_| push_padding(&mut spec));
-        }
-        let plan = Plan::new(&self.gpu, &self.net, picked.len(), rows)?;
-        let depth = Depth { full: true, forms: true, profile: false };
-        let analysis = self.analyse(plan, (&lower, &upper), &spec, depth, call.control).await?;
         let mut survivors = Vec::new();
-        for (place, (tree, node)) in picked.into_iter().enumerate() {
-            let at = place * rows..(place + 1) * rows;
-            let forms = &analysis.forms[at.start * n..at.end * n];
-            let margins = (analysis.bad[place] == 0).then(|| &analysis.margins[at]);
-            survivors.extend(trees[tree].take(node, Answer { margins, forms }).map(|survivor| (tree, survivor)));
+        let mut waiting = picked;
+        while !waiting.is_empty() {
+            // What fits may have shrunk since the boxes were picked: others may use the device as well.
+            let plan = Plan::new(&self.gpu, &self.net, waiting.len(), rows)?;
+            let rest = waiting.split_off(plan.batch.clamp(1, waiting.len()));
+            let batch = std::mem::replace(&mut waiting, rest);
+            let (mut lower, mut upper) = (Vec::new(), Vec::new());
+            let mut spec = Spec { rows, outputs: self.net.n_out(), ..Spec::default() };
+            for (tree, node) in &batch {
+                lower.extend_from_slice(&node.ends[..n]);
+                upper.extend_from_slice(&node.ends[n..]);
+                let tree = &trees[*tree];
+                let used = tree.rows(node).map(|row| push_row(&mut spec, &tree.spec, row)).count();
+                (used..rows).for_each(|_| push_padding(&mut spec));
+            }
+            let depth = Depth { full: true, forms: true, profile: false };
+            let analysis = self.analyse(plan, (&lower, &upper), &spec, depth, call.control).await?;
+            for (place, (tree, node)) in batch.into_iter().enumerate() {
+                let at = place * rows..(place + 1) * rows;
+                let forms = &analysis.forms[at.start * n..at.end * n];
+                let margins = (analysis.bad[place] == 0).then(|| &analysis.margins[at]);
+                survivors.extend(trees[tree].take(node, Answer { margins, forms }).map(|survivor| (tree, survivor)));
+            }
         }
         Ok(survivors)
     }
