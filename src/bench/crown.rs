@@ -214,7 +214,8 @@ mod tests {
             let exact = [crown(graph, &point).map(|c| c.margin), interval_margin(graph, &point)];
             for margin in exact {
                 let margin = margin.expect("layers");
-                assert!((margin - value(centre)).abs() < 1e-9, "{margin} and {}", value(centre));
+                // Where two maps meet, their biases are added and rounded to f32 (1e-7 of values near 1).
+                assert!((margin - value(centre)).abs() < 1e-6, "{margin} and {}", value(centre));
             }
         }
     }

@@ -12,7 +12,7 @@ const RUNS: usize = 5;
 /// Most repetitions inside one run.
 const REPETITIONS: usize = 4096;
 /// Seconds after which an analysis is not run again, even if there were fewer runs: the largest take seconds each.
-const LONG: f64 = 4.0;
+const LONG: f64 = 2.0;
 
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Measurements: what this device can do, and how near the kernels come to it.
 //!
-//! Every entry checks its answer against an f64 oracle before the clock starts, runs at least five times, and stands
-//! beside the roof that bounds it, measured in the same run: the device's own copy bandwidth and multiply-add rate, the
+//! Every entry checks its answer against an f64 oracle before the clock starts, runs at least five times (analyses that take
+//! seconds run fewer times, and say so), and stands beside the roof that bounds it, measured in the same run: the device's own copy bandwidth and multiply-add rate, the
 //! host's memcpy and sgemm. Compiling, transfers and computing are apart. `wavehull bench` prints the table;
 //! `cargo bench` runs the same code through `benches/`.
 

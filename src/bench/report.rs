@@ -349,8 +349,8 @@ pub(super) mod tests {
         let table = full.kernel_table();
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[1], "resnet");
-        assert_eq!(lines[2], "  map_conv     30.0 ms  75.0 %          12", "{table}");
-        assert_eq!(lines[3], "  relax_rows   10.0 ms  25.0 %           3", "{table}");
+        assert_eq!(lines[2], "  map_conv     30.0 ms  75.0 %  12", "{table}");
+        assert_eq!(lines[3], "  relax_rows   10.0 ms  25.0 %  3", "{table}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn a_plan_brings_the_roofs_of_what_it_names() {
 }
 
 /// A device, or a named skip; a missing one is a failure where `WAVEHULL_REQUIRE_GPU` is 1.
-fn device(test: &str) -> Option<Gpu> {
+pub(super) fn device(test: &str) -> Option<Gpu> {
     match Gpu::open(&Options { checked: true, ..Options::default() }) {
         Ok(gpu) => {
             eprintln!("{test}: on {}", gpu.caps());
@@ -53,6 +53,26 @@ fn quick_entries_are_right_on_this_device() {
             assert!(entry.rate.is_some_and(|rate| rate > 0.0), "{entry:?}");
         }
         assert!(report.entries.iter().any(|e| e.group == group && e.name != "copy"), "{}", report.table());
+    }
+}
+
+#[test]
+fn quick_analyses_are_right_and_say_where_the_time_went() {
+    let Some(gpu) = device("quick_analyses_are_right_and_say_where_the_time_went") else { return };
+    for only in ["resnet", "input_splits"] {
+        let plan = Plan { only: Some(only.to_owned()), quick: true, ..Plan::default() };
+        let report = run(&gpu, &plan, &Control::default()).expect("a report");
+        eprintln!("{}\n{}", report.table(), report.kernel_table());
+        for entry in report.entries.iter().filter(|entry| entry.group == "verify") {
+            if entry.name.starts_with("resnet34") {
+                assert!(entry.check.starts_with("n/a: "), "{entry:?}");
+                continue;
+            }
+            assert_eq!(entry.check, "ok", "{}", entry.name);
+            let timed = gpu.caps().timestamps && only == "resnet";
+            assert_eq!(entry.kernels.iter().any(|kernel| kernel.name == "map_conv" && kernel.dispatches > 0), timed);
+            assert!(entry.rate.is_some_and(|rate| rate > 0.0), "{entry:?}");
+        }
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Args {
     /// Small sizes and few repetitions: a test that ends in seconds, not a measurement
     #[arg(long)]
     pub quick: bool,
+    /// Show where the device's time went in analyses of whole networks, kernel by kernel
+    #[arg(long)]
+    pub profile: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
 }
@@ -61,6 +64,9 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode> {
     if !on_stdout {
         let banner = global.out.red(bench::SOFTWARE_BANNER);
         show(report.table().replace(bench::SOFTWARE_BANNER, &banner));
+    }
+    if args.profile {
+        show(format!("\n{}", report.kernel_table()));
     }
     if let Some(old) = old {
         show(format!("\n{}", bench::compare(&old, &report)));

@@ -17,6 +17,8 @@ mod measure;
 mod network;
 pub mod proof;
 pub mod property;
+#[cfg(test)]
+mod rehearsal;
 mod soundness;
 mod split;
 mod state;

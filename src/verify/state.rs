@@ -103,17 +103,20 @@ impl Plan {
         Self::fit(gpu.caps(), memory.budget.saturating_sub(memory.live), net, boxes, rows)
     }
 
-    fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
+    pub(super) fn fit(caps: &Caps, free: u64, net: &DeviceNet, boxes: usize, rows: usize) -> Result<Self> {
         let sizes = Sizes::new(net, rows);
         // A sixth stays free: pages are not filled to the last byte.
         let free = usize::try_from(free / 6 * 5).unwrap_or(usize::MAX);
         let binding = usize::try_from(caps.max_binding).unwrap_or(usize::MAX);
         let columns = (binding / (8 * net.widest())).min(free / 4 / sizes.per_column) / TILE * TILE;
         let least = TILE * net.walks.all().map(|walk| row_bytes(net, walk)).max().unwrap_or(0);
+        // Every box has a tile of rows at least, in one binding with those of the others.
+        let widest_tile = net.walks.all().map(|walk| TILE * (walk.widest * 4).max(walk.slices * 16)).max().unwrap_or(1);
         let batch = boxes
             .min(free / (sizes.per_box + 2 * least))
             .min(columns)
             .min(binding / sizes.widest_box)
+            .min(binding / widest_tile)
             .min(caps.max_workgroups as usize);
         if batch == 0 {
             let need = sizes.per_box + 2 * least + TILE * sizes.per_column;
@@ -128,6 +131,8 @@ impl Plan {
         for walk in net.walks.all() {
             let fits = (left / 5 * 4 / (net.walks.slots * walk.widest * 4)).min(left / 8 / (walk.slices * 16));
             let fits = fits.min(binding / (walk.widest * 4)).min(binding / (walk.slices * 16));
+            // No grid has more workgroups along the rows than a device takes: the smallest hold one tile.
+            let fits = fits.min(caps.max_workgroups as usize * TILE);
             let capacity = rows_at_once(net, walk, batch, rows, fits);
             plan.slot = plan.slot.max(capacity * walk.widest);
             plan.partial = plan.partial.max(capacity * walk.slices);

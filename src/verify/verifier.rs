@@ -141,7 +141,7 @@ pub struct Verifier {
     pub(super) net: DeviceNet,
     /// For every input, the sum of magnitudes of the weights that it meets first; only where boxes may be split.
     pub(super) input_weights: Vec<f64>,
-    rounding: Rounding,
+    pub(super) rounding: Rounding,
     pub(super) options: VerifyOptions,
 }
 

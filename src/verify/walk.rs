@@ -190,7 +190,12 @@ pub(super) struct Walks {
 
 impl Walks {
     pub async fn new(gpu: &Gpu, input: Extent, layers: &[DeviceLayer]) -> Result<Self> {
-        let mut planner = Planner { caps: gpu.caps(), input, layers, shapes: Vec::new(), slots: 0 };
+        Self::planned_for(gpu, gpu.caps(), input, layers).await
+    }
+
+    /// The walks as a device with these capabilities has them.
+    pub(super) async fn planned_for(gpu: &Gpu, caps: &Caps, input: Extent, layers: &[DeviceLayer]) -> Result<Self> {
+        let mut planner = Planner { caps, input, layers, shapes: Vec::new(), slots: 0 };
         let walks = (0..layers.len()).map(|index| planner.walk(Some(index))).collect::<Result<Vec<_>>>()?;
         let queries = planner.walk(None)?;
         let (slots, shapes) = (planner.slots, planner.shapes);
