@@ -112,20 +112,13 @@ impl Run {
         let n = net.n_in();
         let candidates = aims.len() * effort.starts;
         let pitch = column_pitch(candidates);
-        let mut start = Vec::with_capacity(candidates * n);
-        let (mut query, mut aim) = (Vec::new(), Vec::new());
-        for target in aims {
-            for attempt in 0..effort.starts {
-                query.push(word(target.query)?);
-                aim.extend([word(target.first_row)?, word(target.rows)?]);
-                let at = target.query * n..(target.query + 1) * n;
-                let seed = effort.seed ^ target.member.wrapping_mul(0xD134_2543_DE82_EF95);
-                let own = target.start.as_deref();
-                push_start(&mut start, &ground.lower[at.clone()], &ground.upper[at], own, attempt, seed);
-            }
-        }
         let order = Order(net.input);
-        let start = in_columns(&order.to_device(&start), n, pitch);
+        let start = in_columns(&order.to_device(&starts(ground, aims, effort, n)), n, pitch);
+        let (mut query, mut aim) = (Vec::new(), Vec::new());
+        for target in aims.iter().flat_map(|target| std::iter::repeat_n(target, effort.starts)) {
+            query.push(word(target.query)?);
+            aim.extend([word(target.first_row)?, word(target.rows)?]);
+        }
         let rows = ground.constants.len();
         let (mut values, mut gradients) = (Vec::new(), Vec::new());
         for layer in &net.layers {
@@ -311,6 +304,20 @@ impl Run {
         let work = (self.candidates * n) as f64;
         recording.dispatch(&kernels::attack_step(), bindings, &params, Grid::Direct([groups, 1, 1]), work)
     }
+}
+
+/// Where all candidates start, `[candidates, n]`: the starts of each aim behind each other.
+fn starts(ground: &Ground<'_>, aims: &[Aim], effort: Effort, n: usize) -> Vec<f32> {
+    let mut starts = Vec::with_capacity(aims.len() * effort.starts * n);
+    for aim in aims {
+        let at = aim.query * n..(aim.query + 1) * n;
+        let (lower, upper) = (&ground.lower[at.clone()], &ground.upper[at]);
+        let seed = effort.seed ^ aim.member.wrapping_mul(0xD134_2543_DE82_EF95);
+        for attempt in 0..effort.starts {
+            push_start(&mut starts, lower, upper, aim.start.as_deref(), attempt, seed);
+        }
+    }
+    starts
 }
 
 /// Vectors of n values as the columns of a matrix with this pitch.
