@@ -18,15 +18,10 @@ const RADIUS: f64 = 0.2;
 const TRIES: usize = 20_000;
 /// How far the property is from failing, as a share of the range of margins.
 const LIFT: f64 = 0.02;
-<<<<<<< HEAD
 /// Seconds of a run.
 const RUN: f64 = 1.0;
-=======
-/// Seconds of a run, and of a smoke test's.
-const RUN: (f64, f64) = (1.0, 0.5);
 /// Runs before the first that counts, at most: while kernels are compiled a run may end without a split.
 const WARM_UP: usize = 8;
->>>>>>> w/bench
 
 pub(super) fn specs() -> Vec<Spec> {
     vec![Spec::new("verify", "input_splits_6x50_strict", None, splits)]

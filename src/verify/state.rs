@@ -110,15 +110,9 @@ impl Plan {
         let binding = usize::try_from(caps.max_binding).unwrap_or(usize::MAX);
         let columns = (binding / (8 * net.widest())).min(free / 4 / sizes.per_column) / TILE * TILE;
         let least = TILE * net.walks.all().map(|walk| row_bytes(net, walk)).max().unwrap_or(0);
-<<<<<<< HEAD
         // Every box has a tile of rows at least, in one binding with those of the others.
         let widest_tile = net.walks.all().map(|walk| TILE * (walk.widest * 4).max(walk.slices * 16)).max().unwrap_or(1);
-=======
-        // Every box has a tile of rows at least, and all of a slot binds at once.
-        let tile = TILE * net.walks.all().map(|walk| (walk.widest * 4).max(walk.slices * 16)).max().unwrap_or(1);
->>>>>>> w/bench
         let batch = boxes
-            .min(binding / tile)
             .min(free / (sizes.per_box + 2 * least))
             .min(columns)
             .min(binding / sizes.widest_box)
