@@ -141,11 +141,13 @@ impl<'a> Meter<'a> {
         Ok(Timing::of(&wall, if device_clock { Some(&device) } else { None }, first))
     }
 
-    /// Times calls on the wall's clock; the first call is not counted, but reported.
+    /// Times calls on the wall's clock; the first call is not counted, but reported. A call says what it took, by a unit of
+    /// work if it likes, so the clock that ends the runs is another.
     pub fn time_calls(&self, mut call: impl FnMut() -> Result<f64>) -> Result<Timing> {
         let first = call()?;
         let mut wall = Vec::new();
-        while wall.len() < RUNS || wall.iter().sum::<f64>() < self.effort.total {
+        let start = Instant::now();
+        while wall.len() < RUNS || start.elapsed().as_secs_f64() < self.effort.total {
             self.control.cancel.check()?;
             wall.push(call()?);
         }
