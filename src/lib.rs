@@ -35,6 +35,8 @@ pub mod gpu;
 pub mod graph;
 pub mod ops;
 pub mod tensor;
+#[cfg(feature = "train")]
+pub mod train;
 #[cfg(feature = "verify")]
 pub mod verify;
 

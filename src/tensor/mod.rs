@@ -2,7 +2,8 @@
 //!
 //! The last axis is contiguous and, from two axes on, rows start at multiples of four elements, so that kernels may
 //! read four at a time; the up to three elements behind a row are padding with undefined contents. An axis of stride
-//! 0 is shared: every index along it means the same elements (the batch axis of a shared operand).
+//! 0 is shared: every index along it means the same elements (the batch axis of a shared operand). An array may be a field of a
+//! table ([`Tensor::field`]): what one row of the table holds at a fixed place, with the table's rows as its first axis.
 
 use std::marker::PhantomData;
 
@@ -29,6 +30,8 @@ pub struct Tensor<T: Element = f32> {
     buffer: Buffer,
     shape: Vec<usize>,
     strides: Vec<usize>,
+    /// Elements of the memory before the first.
+    offset: usize,
     element: PhantomData<T>,
 }
 
@@ -55,7 +58,7 @@ impl<T: Element> Tensor<T> {
             Error::new(ErrorKind::TooBig, format!("an array of shape {shape:?} has more bytes than can be counted"))
         })?;
         let buffer = gpu.allocate_async(bytes as u64).await?;
-        Ok(Self { buffer, shape: shape.to_vec(), strides, element: PhantomData })
+        Ok(Self { buffer, shape: shape.to_vec(), strides, offset: 0, element: PhantomData })
     }
 
     /// Blocking twin of [`Tensor::uninit_async`].
@@ -93,9 +96,9 @@ impl<T: Element> Tensor<T> {
     /// Overwrites all elements, before everything that is run after this call.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] if there are not as many as the shape says.
+    /// [`ErrorKind::Internal`] if there are not as many as the shape says, or for a part of other memory.
     pub fn write(&self, gpu: &Gpu, elements: &[T]) -> Result<()> {
-        if elements.len() != self.len() {
+        if elements.len() != self.len() || self.offset != 0 || self.strides != strides(&self.shape) {
             return Err(Error::internal(format!("{} elements for an array of shape {:?}", elements.len(), self.shape)));
         }
         let columns = self.columns();
@@ -149,12 +152,35 @@ impl<T: Element> Tensor<T> {
 
     /// The front of the same memory as an array of another shape, if it fits.
     pub fn view(&self, shape: &[usize]) -> Option<Self> {
+        self.at(0, shape)
+    }
+
+    /// The same memory from element `first` on as an array of this shape, if it fits. Kernels want `first` to be a multiple of [`ALIGNED`].
+    pub fn at(&self, first: usize, shape: &[usize]) -> Option<Self> {
         let strides = strides(shape);
         let elements = shape.first().zip(strides.first()).map_or(1, |(&n, &stride)| n * stride);
-        (elements as u64 * 4 <= self.buffer.size()).then(|| Self {
+        let offset = self.offset + first;
+        ((offset + elements) as u64 * 4 <= self.buffer.size()).then(|| Self {
             buffer: self.buffer.clone(),
             shape: shape.to_vec(),
             strides,
+            offset,
+            element: PhantomData,
+        })
+    }
+
+    /// Of a table `[rows, width]`: the array `[rows, shape..]` whose part of every row starts at element `first` of that row, if it fits
+    /// and rows and `first` are multiples of [`ALIGNED`]. Its first stride is the table's, so kernels take it as any batch.
+    pub fn field(&self, first: usize, shape: &[usize]) -> Option<Self> {
+        let &[rows, _] = self.shape.as_slice() else { return None };
+        let width = self.strides[0];
+        let inner = strides(&[&[1], shape].concat());
+        let fits = first + inner[0] <= width && first.is_multiple_of(ALIGNED) && width.is_multiple_of(ALIGNED);
+        fits.then(|| Self {
+            buffer: self.buffer.clone(),
+            shape: [&[rows], shape].concat(),
+            strides: [&[width], &inner[1..]].concat(),
+            offset: self.offset + first,
             element: PhantomData,
         })
     }
@@ -201,7 +227,15 @@ impl<T: Element> Tensor<T> {
 
     /// The memory, with its padding, to bind to a kernel.
     pub fn binding(&self) -> Binding {
-        Binding::whole(&self.buffer)
+        if self.offset == 0 && self.strides == strides(&self.shape) {
+            return Binding::whole(&self.buffer);
+        }
+        // A part of other memory: up to its own last element, so that neighbours may be written meanwhile.
+        let inner = self.shape.get(1).map_or(1, |&length| length * self.strides[1]);
+        let extent = self.shape.first().map_or(1, |&rows| rows.saturating_sub(1) * self.strides[0] + inner);
+        let offset = self.offset as u64 * 4;
+        let size = (extent.max(1) as u64 * 4).next_multiple_of(16).min(self.buffer.size() - offset);
+        Binding { buffer: self.buffer.clone(), offset, size }
     }
 
     /// A window of the memory: `elements` (with padding) from `first` on, an aligned place; whole vectors of four are bound.
@@ -209,7 +243,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`ErrorKind::Internal`] if it does not start at a multiple of [`ALIGNED`] or leaves the memory.
     pub fn part(&self, first: usize, elements: usize) -> Result<Binding> {
-        let (offset, size) = (first as u64 * 4, (elements.max(1) as u64 * 4).next_multiple_of(16));
+        let (offset, size) = ((self.offset + first) as u64 * 4, (elements.max(1) as u64 * 4).next_multiple_of(16));
         if !first.is_multiple_of(ALIGNED) || offset + size > self.buffer.size() {
             let what = format!("a window of {elements} elements from {first} on in an array of shape {:?}", self.shape);
             return Err(Error::internal(what));

@@ -6,7 +6,8 @@ use std::fmt;
 /// One bound of an input as written in the property: the decimal, and its roundings.
 ///
 /// A proof uses the outward `f32` (`lo_out`, `hi_out`), which encloses the real number; an attack uses `f64`
-/// values (`lo`, `hi`), the decimals to nearest as every other tool reads them. A strict bound (`<`) moves `lo` or `hi`
+/// values (`lo`, `hi`), the decimals to nearest as every other tool reads them, and what it finds is moved between the real ends
+/// ([`InputBox::clamp`]). A strict bound (`<`) moves `lo` or `hi`
 /// one `f64` inward and leaves the outward end where it was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputBox {
@@ -18,6 +19,18 @@ pub struct InputBox {
     pub lo_out: Vec<f64>,
     /// Smallest `f64` known to be at least the real upper end.
     pub hi_out: Vec<f64>,
+}
+
+impl InputBox {
+    /// The `f64` nearest to `value` that lies within the real ends of input `i`, not only within their roundings; where none
+    /// does (the ends are closer than neighbouring `f64`), within the roundings.
+    pub fn clamp(&self, i: usize, value: f64) -> f64 {
+        let (lo, hi) = (self.lo[i], self.hi[i]);
+        // A rounded end is less than one step away from the real one.
+        let within_lo = if self.lo_out[i] < lo { lo.next_up() } else { lo };
+        let within_hi = if self.hi_out[i] > hi { hi.next_down() } else { hi };
+        if within_lo <= within_hi { value.clamp(within_lo, within_hi) } else { value.clamp(lo, hi) }
+    }
 }
 
 /// The condition `coefficients . Y + constant <= 0` on the outputs.
@@ -195,6 +208,20 @@ mod tests {
         let (lo, hi) = (vec![0.0, 0.0], vec![hi, hi / 2.0]);
         let input = InputBox { lo_out: lo.clone(), hi_out: hi.clone(), lo, hi };
         Query { input, unsafe_if }
+    }
+
+    #[test]
+    fn points_are_moved_between_the_real_ends() {
+        let (third, tenth) = (1.0_f64 / 3.0, 0.1_f64);
+        let input = InputBox {
+            lo: vec![tenth, 0.5, third],
+            hi: vec![third, 0.5, third],
+            lo_out: vec![tenth.next_down(), 0.5, third.next_down()],
+            hi_out: vec![third.next_up(), 0.5, third.next_up()],
+        };
+        assert_eq!([input.clamp(0, 0.0), input.clamp(0, 1.0)], [tenth.next_up(), third.next_down()]);
+        assert_eq!([input.clamp(0, 0.2), input.clamp(1, 7.0)], [0.2, 0.5], "exact ends stay");
+        assert_eq!(input.clamp(2, 0.0), third, "no number lies strictly between the ends");
     }
 
     #[test]

@@ -474,8 +474,7 @@ impl Verifier {
     /// f64's own error.
     fn confirm(&self, open: &Open<'_>, conjunction: usize, x: &[f32]) -> Result<Option<Counterexample>> {
         let input = &open.query.input;
-        let x: Vec<f64> =
-            x.iter().zip(input.lo.iter().zip(&input.hi)).map(|(&v, (&l, &h))| f64::from(v).clamp(l, h)).collect();
+        let x: Vec<f64> = x.iter().enumerate().map(|(i, &v)| input.clamp(i, f64::from(v))).collect();
         let y = self.graph.eval_f64_bounded(&x)?;
         let fulfilled = open.query.unsafe_if[conjunction].iter().all(|row| surely_fulfilled(row, &y));
         let y = y.into_iter().map(|(value, _)| value).collect();
