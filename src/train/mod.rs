@@ -4,3 +4,9 @@
 //! array. Everything on the device has the slots as its first axis: activations are `[slots, batch, ..]` (images channels last), and all
 //! parameters of a member are one row of a table `[slots, width]`, of which each parameter is a field ([`crate::Tensor::field`]).
 //! No kernel adds across slots and no order of summation knows how many there are.
+
+mod init;
+mod model;
+
+pub use init::Init;
+pub use model::{Model, Parameter};
