@@ -259,10 +259,20 @@ impl Gpu {
     /// # Errors
     /// [`ErrorKind::Internal`] if they do not fit, [`ErrorKind::OutOfMemory`] if the device has no room to pass them on.
     pub fn upload(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
-        if bytes.len() as u64 > buffer.size() {
-            return Err(Error::internal(format!("{} bytes written to {}", bytes.len(), buffer.size())));
+        self.upload_at(buffer, 0, bytes)
+    }
+
+    /// [`Gpu::upload`] from byte `offset` on, a multiple of 4.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::upload`].
+    pub fn upload_at(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        if offset + bytes.len() as u64 > buffer.size() || !offset.is_multiple_of(4) {
+            let size = buffer.size();
+            return Err(Error::internal(format!("{} bytes written to {size} from {offset} on", bytes.len())));
         }
         let (raw, base) = buffer.raw();
+        let base = base + offset;
         let whole = bytes.len() / 4 * 4;
         self.guarded_now(|| {
             self.0.queue.write_buffer(raw, base, &bytes[..whole]);

@@ -6,6 +6,7 @@
 
 mod bounded;
 mod device;
+mod gradient;
 mod layers;
 #[cfg(feature = "onnx")]
 pub mod onnx;
@@ -15,6 +16,7 @@ mod shape;
 mod testing;
 
 pub use device::Executor;
+pub use gradient::{Program, Task};
 pub use layers::{Activation, Convolution, Edge, Extent, Layer, Layers, Map, Source, Sparse};
 
 use ndarray::ArrayD;

@@ -6,7 +6,9 @@
 //! No kernel adds across slots and no order of summation knows how many there are.
 
 mod init;
+mod lower;
 mod model;
+mod table;
 
 pub use init::Init;
 pub use model::{Model, Parameter};

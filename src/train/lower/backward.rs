@@ -1,0 +1,250 @@
+//! Gradient steps of every operator, for inputs and for parameters apart.
+
+use super::forward::{Other, Pairs, stacked};
+use super::layout::Layout;
+use super::{Lowering, Place};
+use crate::error::{Error, Result};
+use crate::graph::{Node, Op, Task, ValueId};
+use crate::ops::elementwise::{self, Binary, Unary};
+use crate::ops::matmul::Matmul;
+use crate::ops::{columns, softmax};
+use crate::train::table::Field;
+
+impl Lowering<'_> {
+    pub(super) fn gradient(&mut self, task: Task) -> Result<()> {
+        match task {
+            Task::Forward(_) => Err(Error::internal("a forward task behind gradients")),
+            Task::InputGradient { node, operand } => {
+                let n = &self.graph.nodes[node];
+                let g = self.gradients[n.output.0].ok_or_else(|| Error::internal("a gradient that nobody gave"))?;
+                self.input_gradient(node, n, operand, g)
+            }
+            Task::ParameterGradient { node, operand } => {
+                let n = &self.graph.nodes[node];
+                let g = self.gradients[n.output.0].ok_or_else(|| Error::internal("a gradient that nobody gave"))?;
+                if !self.written.insert(n.inputs[operand]) {
+                    return Err(Self::refuse(n, "a parameter that several nodes share"));
+                }
+                self.parameter_gradient(node, n, operand, g)
+            }
+        }
+    }
+
+    /// Adds a share to the gradient of a value; it comes in `layout`.
+    pub(super) fn give(&mut self, value: ValueId, share: Place, layout: &Layout) -> Result<()> {
+        let (_, home) = self.computed(value)?;
+        let share = match *layout == home || layout.is_dense() && home.is_dense() {
+            true => share,
+            false => self.reordered(share, layout, &home, &|i| i),
+        };
+        let sum = match self.gradients[value.0] {
+            None => share,
+            Some(before) => {
+                let out = self.samples(&home);
+                let (rows, columns) = (self.batch * home.rows(), home.columns());
+                self.step(&[before, share], &[out], move |recording, frame| {
+                    let of = |place| frame.rows(place, rows, columns);
+                    elementwise::binary(recording, frame.caps, Binary::Add, &of(before)?, &of(share)?, &of(out)?)
+                });
+                out
+            }
+        };
+        self.gradients[value.0] = Some(sum);
+        Ok(())
+    }
+
+    fn input_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
+        let value = node.inputs[operand];
+        match &node.op {
+            Op::Gemm { trans_b, .. } => self.product_input(node, *trans_b, g),
+            Op::MatMul => self.matmul_input(index, node, operand, g),
+            Op::Add | Op::Sub | Op::Mul | Op::Div => self.binary_input(node, operand, g),
+            // y > 0 says as much as x > 0.
+            Op::Relu => self.through_output(node, Binary::ReluGradient, g),
+            Op::Sigmoid => self.through_output(node, Binary::SigmoidGradient, g),
+            Op::Tanh => self.through_output(node, Binary::TanhGradient, g),
+            Op::Softmax { .. } => {
+                let (y, layout) = self.computed(node.output)?;
+                let (rows, columns) = (self.batch * layout.rows(), layout.columns());
+                let out = self.samples(&layout);
+                self.step(&[y, g], &[out], move |recording, frame| {
+                    let of = |place| frame.rows(place, rows, columns);
+                    softmax::gradient(recording, frame.caps, &of(y)?, &of(g)?, &of(out)?)
+                });
+                self.give(value, out, &layout)
+            }
+            Op::Reshape | Op::Transpose { .. } | Op::Concat { .. } | Op::Select { .. } | Op::Pad { .. } => {
+                self.move_backward(node, operand, g)
+            }
+            _ => Err(Self::refuse(node, "it has no gradient")),
+        }
+    }
+
+    /// The gradient of an activation from its result.
+    fn through_output(&mut self, node: &Node, op: Binary, g: Place) -> Result<()> {
+        let (y, layout) = self.computed(node.output)?;
+        self.combined(node.inputs[0], op, g, y, &layout)
+    }
+
+    /// A gradient that is `op(g, y)` element by element.
+    fn combined(&mut self, value: ValueId, op: Binary, g: Place, y: Place, layout: &Layout) -> Result<()> {
+        let (rows, columns) = (self.batch * layout.rows(), layout.columns());
+        let out = self.samples(layout);
+        self.step(&[g, y], &[out], move |recording, frame| {
+            let of = |place| frame.rows(place, rows, columns);
+            elementwise::binary(recording, frame.caps, op, &of(g)?, &of(y)?, &of(out)?)
+        });
+        self.give(value, out, layout)
+    }
+
+    /// dx = g W^T.
+    fn product_input(&mut self, node: &Node, trans_b: bool, g: Place) -> Result<()> {
+        let weight = self.field(node, 1)?;
+        let to = Layout::plain(self.shape(node.inputs[0]));
+        let from = Layout::plain(self.shape(node.output));
+        let (rows, k, n) = (self.batch * to.rows(), to.columns(), from.columns());
+        let out = self.samples(&to);
+        self.step(&[g], &[out], move |recording, frame| {
+            let product = Matmul { trans_b: !trans_b, ..Matmul::default() };
+            let (g, out) = (frame.view(g, &[rows, n])?, frame.view(out, &[rows, k])?);
+            product.record(recording, frame.caps, &g, &weight.of(&frame.tables.parameters)?, &out)
+        });
+        self.give(node.inputs[0], out, &to)
+    }
+
+    /// Da = g B^T, db = A^T g.
+    fn matmul_input(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
+        let Some(&[a, b]) = self.saved.get(&index).map(Vec::as_slice) else {
+            return self.product_input(node, false, g);
+        };
+        let layouts = [0, 1].map(|i| Layout::plain(self.shape(node.inputs[i])));
+        let shape = Pairs::new(&layouts[0], &layouts[1]).ok_or_else(|| Error::internal("a pair of matrices"))?;
+        let pairs = shape.stack * self.batch;
+        let out = self.samples(&layouts[operand]);
+        let other = if operand == 0 { b } else { a };
+        self.step(&[g, other], &[out], move |recording, frame| {
+            let stack = pairs * frame.slots;
+            let of = |place, rows, columns| stacked(&frame.view(place, &[pairs, rows, columns])?, stack);
+            let g = of(g, shape.m, shape.n)?;
+            if operand == 0 {
+                let product = Matmul { trans_b: true, ..Matmul::default() };
+                return product.record(recording, frame.caps, &g, &of(other, shape.k, shape.n)?, &of(out, shape.m, shape.k)?);
+            }
+            let product = Matmul { trans_a: true, ..Matmul::default() };
+            product.record(recording, frame.caps, &of(other, shape.m, shape.k)?, &g, &of(out, shape.k, shape.n)?)
+        });
+        self.give(node.inputs[operand], out, &layouts[operand])
+    }
+
+    fn binary_input(&mut self, node: &Node, operand: usize, g: Place) -> Result<()> {
+        let value = node.inputs[operand];
+        let (_, layout) = self.computed(node.output)?;
+        let (_, other) = self.operands(node)?;
+        let (rows, columns) = (self.batch * layout.rows(), layout.columns());
+        let scaled = |lowering: &mut Self, op: Binary, number: f32| {
+            let out = lowering.samples(&layout);
+            lowering.step(&[g], &[out], move |recording, frame| {
+                let of = |place| frame.rows(place, rows, columns);
+                elementwise::with_number(recording, frame.caps, op, &of(g)?, number, &of(out)?)
+            });
+            lowering.give(value, out, &layout)
+        };
+        match (&node.op, other) {
+            (Op::Add, _) => self.give(value, g, &layout),
+            (Op::Sub, _) if operand == 0 => self.give(value, g, &layout),
+            (Op::Sub, _) => scaled(self, Binary::Mul, -1.0),
+            (Op::Mul, Other::Place(_)) => {
+                let (y, from) = self.computed(node.inputs[1 - operand])?;
+                let y = if from == layout { y } else { self.plain(node.inputs[1 - operand])?.0 };
+                self.combined(value, Binary::Mul, g, y, &layout)
+            }
+            (Op::Mul, Other::Number(number)) => scaled(self, Binary::Mul, number),
+            (Op::Div, Other::Number(number)) => scaled(self, Binary::Div, number),
+            (Op::Mul, Other::Field(field, [own, columns], _)) => {
+                let out = self.samples(&layout);
+                self.step(&[g], &[out], move |recording, frame| {
+                    let of = |place| frame.view(place, &[rows / own, own, columns]);
+                    let y = field.shaped(&frame.tables.parameters, &[1, own, columns])?;
+                    elementwise::binary(recording, frame.caps, Binary::Mul, &of(g)?, &y, &of(out)?)
+                });
+                self.give(value, out, &layout)
+            }
+            _ => Err(Self::refuse(node, "a quotient of computed or trained values has no gradient here")),
+        }
+    }
+
+    fn parameter_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
+        let field = self.field(node, operand)?;
+        match &node.op {
+            Op::Gemm { .. } if operand == 2 => {
+                let from = Layout::plain(self.shape(node.output));
+                self.column_sums(g, self.batch * from.rows(), from.columns(), field);
+                Ok(())
+            }
+            Op::Gemm { trans_b, .. } => self.product_weight(index, node, *trans_b, g, field),
+            Op::MatMul if operand == 1 => self.product_weight(index, node, false, g, field),
+            Op::Add | Op::Sub | Op::Mul => self.binary_parameter(node, operand, g),
+            _ => Err(Self::refuse(node, "this operand has no gradient")),
+        }
+    }
+
+    /// Sums over samples: a field of the gradient table.
+    pub(super) fn column_sums(&mut self, x: Place, rows: usize, n: usize, field: Field) {
+        let scratch_shape = columns::scratch(rows, n);
+        let scratch = self.place(&scratch_shape);
+        self.step(&[x], &[scratch], move |recording, frame| {
+            let (x, scratch) = (frame.view(x, &[rows, n])?, frame.view(scratch, &scratch_shape)?);
+            let out = field.shaped(&frame.tables.gradients, &[n])?;
+            columns::sum(recording, frame.caps, &x, &scratch, &out)
+        });
+    }
+
+    /// dW = x^T g, or its transpose.
+    fn product_weight(&mut self, index: usize, node: &Node, trans_b: bool, g: Place, field: Field) -> Result<()> {
+        let Some(&[x]) = self.saved.get(&index).map(Vec::as_slice) else {
+            return Err(Error::internal("a product without its input"));
+        };
+        let from = Layout::plain(self.shape(node.output));
+        let k = Layout::plain(self.shape(node.inputs[0])).columns();
+        let (rows, n) = (self.batch * from.rows(), from.columns());
+        self.step(&[x, g], &[], move |recording, frame| {
+            let (x, g) = (frame.view(x, &[rows, k])?, frame.view(g, &[rows, n])?);
+            let out = field.of(&frame.tables.gradients)?;
+            let product = Matmul { trans_a: true, ..Matmul::default() };
+            let (a, b) = if trans_b { (&g, &x) } else { (&x, &g) };
+            product.record(recording, frame.caps, a, b, &out)
+        });
+        Ok(())
+    }
+
+    fn binary_parameter(&mut self, node: &Node, operand: usize, g: Place) -> Result<()> {
+        let (_, Other::Field(field, [own, columns], _)) = self.operands(node)? else {
+            return Err(Error::internal("a trained operand without a field"));
+        };
+        let (x, layout) = self.computed(node.inputs[1 - operand])?;
+        let rows = self.batch * layout.rows();
+        let words = own * if own > 1 { crate::tensor::pitch(columns) } else { columns };
+        let mut share = g;
+        match node.op {
+            Op::Add => {}
+            Op::Sub => {
+                share = self.samples(&layout);
+                let columns = layout.columns();
+                self.step(&[g], &[share], move |recording, frame| {
+                    let of = |place| frame.rows(place, rows, columns);
+                    elementwise::unary(recording, frame.caps, Unary::Neg, &of(g)?, &of(share)?)
+                });
+            }
+            _ => {
+                share = self.samples(&layout);
+                let columns = layout.columns();
+                self.step(&[g, x], &[share], move |recording, frame| {
+                    let of = |place| frame.rows(place, rows, columns);
+                    elementwise::binary(recording, frame.caps, Binary::Mul, &of(g)?, &of(x)?, &of(share)?)
+                });
+            }
+        }
+        self.column_sums(share, rows / own, words, field);
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! From a graph to the steps of a training or evaluation pass over all slots at once.
+//!
+//! A [`Plan`] knows shapes and what depends on what, but no device and no number of slots: [`Plan::words`] says what a number of them
+//! takes, and [`Plan::record`] writes the dispatches down. How many dispatches there are does not depend on the slots.
+
+mod backward;
+mod forward;
+mod layout;
+mod moves;
+
+use std::collections::{HashMap, HashSet};
+
+use self::layout::Layout;
+use super::Model;
+use super::table::{Field, Table};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{Caps, Gpu, Recording};
+use crate::graph::{Graph, Node, Program, Task, ValueId};
+use crate::tensor::Tensor;
+
+/// Memory of a pass: an array `[slots, words]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Place(usize);
+
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Forward and gradients; batch statistics, dropout.
+    Training,
+    /// Forward only; running statistics, no dropout.
+    Evaluation,
+}
+
+/// The tables of an array of slots, `[slots, width]` each.
+#[derive(Debug, Clone)]
+pub(super) struct Tables {
+    pub parameters: Tensor,
+    pub gradients: Tensor,
+    pub statistics: Tensor,
+}
+
+/// What a step finds when it is recorded.
+pub(super) struct Frame<'a> {
+    pub caps: &'a Caps,
+    /// Slots.
+    pub slots: usize,
+    pub tables: &'a Tables,
+    /// Random streams `[slots, 4]`.
+    pub streams: &'a Tensor<u32>,
+    memory: &'a [Option<Tensor>],
+    indices: &'a [Tensor<u32>],
+}
+
+impl Frame<'_> {
+    /// A place as `[slots, shape..]`.
+    pub fn view(&self, place: Place, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.memory[place.0].as_ref().ok_or_else(|| Error::internal("a step runs before its operand"))?;
+        let shape = [&[self.slots], shape].concat();
+        tensor.view(&shape).ok_or_else(|| Error::internal(format!("a place does not hold {shape:?}")))
+    }
+
+    /// A place as `[slots * rows, columns]`.
+    pub fn rows(&self, place: Place, rows: usize, columns: usize) -> Result<Tensor> {
+        let view = self.view(place, &[rows, columns])?;
+        let shape = [self.slots * rows, columns];
+        view.view(&shape).ok_or_else(|| Error::internal(format!("a place does not hold {shape:?}")))
+    }
+
+    pub fn index(&self, index: usize) -> &Tensor<u32> {
+        &self.indices[index]
+    }
+}
+
+type Record = Box<dyn Fn(&mut Recording, &Frame<'_>) -> Result<()> + Send + Sync>;
+
+/// A part of a pass.
+struct Step {
+    reads: Vec<Place>,
+    writes: Vec<Place>,
+    record: Record,
+}
+
+/// Where a value is.
+#[derive(Debug, Clone)]
+enum Home {
+    Place(Place, Layout),
+    Field(Field),
+    /// A constant that is not trained.
+    Constant,
+}
+
+/// A pass over all slots.
+pub(super) struct Plan {
+    /// Words of each place a slot.
+    places: Vec<usize>,
+    steps: Vec<Step>,
+    /// Orders of elements that steps move by.
+    indices: Vec<Vec<u32>>,
+    /// Where a batch of inputs goes, and how a sample lies there.
+    pub input: (Place, Vec<usize>),
+    /// The graph's output, `[slots, batch * rows, columns]`.
+    pub output: (Place, [usize; 2]),
+    /// Where the gradient of the output is expected (training).
+    pub seed: Option<Place>,
+    /// Steps before the gradient of the output is needed.
+    forward: usize,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("places", &self.places).field("steps", &self.steps.len()).finish_non_exhaustive()
+    }
+}
+
+/// Device memory of a plan, for a number of slots.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    memory: Vec<Option<Tensor>>,
+    indices: Vec<Tensor<u32>>,
+    slots: usize,
+}
+
+impl Plan {
+    /// The pass of a model over batches of `batch` samples.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] naming the node for what cannot be trained.
+    pub fn new(model: &Model, tables: (&Table, &Table), batch: usize, purpose: Purpose) -> Result<Self> {
+        let wanted: Vec<ValueId> = model.parameters.iter().map(|p| p.value).collect();
+        let program = Program::new(&model.graph, &wanted);
+        let mut lowering = Lowering::new(&model.graph, tables, batch, purpose)?;
+        let mut tasks = program.tasks.iter().peekable();
+        while let Some(&Task::Forward(node)) = tasks.peek() {
+            lowering.forward(node)?;
+            tasks.next();
+        }
+        let (output, shape) = lowering.output()?;
+        let forward = lowering.steps.len();
+        let mut seed = None;
+        if purpose == Purpose::Training {
+            let place = lowering.place(&[batch * shape[0], shape[1]]);
+            seed = Some(place);
+            lowering.seed(place);
+            for task in tasks {
+                lowering.gradient(*task)?;
+            }
+        }
+        let input = lowering.input()?;
+        let Lowering { places, steps, indices, .. } = lowering;
+        Ok(Self { places, steps, indices, input, output: (output, [batch * shape[0], shape[1]]), seed, forward })
+    }
+
+    /// For each place the last step that uses it.
+    fn last_uses(&self) -> Vec<usize> {
+        let mut last = vec![0; self.places.len()];
+        for (number, step) in self.steps.iter().enumerate() {
+            step.reads.iter().chain(&step.writes).for_each(|place| last[place.0] = number);
+        }
+        // What comes and goes from outside stays.
+        for place in [Some(self.input.0), Some(self.output.0), self.seed].into_iter().flatten() {
+            last[place.0] = usize::MAX;
+        }
+        last
+    }
+
+    /// Which piece of memory each place gets, and the words a slot of each piece: places share a piece if none is used before
+    /// the other is done.
+    fn pieces(&self) -> (Vec<Option<usize>>, Vec<usize>) {
+        let last = self.last_uses();
+        let (mut of, mut sizes, mut free) = (vec![None; self.places.len()], Vec::<usize>::new(), Vec::<usize>::new());
+        let mut give = |place: usize, of: &mut Vec<Option<usize>>, free: &mut Vec<usize>| {
+            if of[place].is_some() {
+                return;
+            }
+            let words = self.places[place];
+            let fits = (0..free.len()).filter(|&i| sizes[free[i]] >= words).min_by_key(|&i| sizes[free[i]]);
+            let piece = match fits {
+                // A piece many times too large would be missed elsewhere.
+                Some(i) if sizes[free[i]] <= words.saturating_mul(2).max(4096) => free.swap_remove(i),
+                _ => {
+                    sizes.push(words);
+                    sizes.len() - 1
+                }
+            };
+            of[place] = Some(piece);
+        };
+        give(self.input.0.0, &mut of, &mut free);
+        for (number, step) in self.steps.iter().enumerate() {
+            if number == self.forward
+                && let Some(seed) = self.seed
+            {
+                give(seed.0, &mut of, &mut free);
+            }
+            step.writes.iter().for_each(|place| give(place.0, &mut of, &mut free));
+            let mut done: Vec<usize> = step.reads.iter().chain(&step.writes).map(|p| p.0).collect();
+            done.sort_unstable();
+            done.dedup();
+            free.extend(done.into_iter().filter(|&place| last[place] == number).filter_map(|place| of[place]));
+        }
+        // A network of one layer has no step behind its output.
+        for place in [Some(self.output.0), self.seed].into_iter().flatten() {
+            give(place.0, &mut of, &mut free);
+        }
+        (of, sizes)
+    }
+
+    /// Words that a slot takes during a pass.
+    pub fn words(&self) -> usize {
+        self.pieces().1.iter().sum()
+    }
+
+    /// Words of the largest piece a slot.
+    pub fn largest(&self) -> usize {
+        self.pieces().1.into_iter().max().unwrap_or(0)
+    }
+
+    /// Memory for `slots` slots.
+    ///
+    /// # Errors
+    /// Memory errors.
+    pub async fn workspace(&self, gpu: &Gpu, slots: usize) -> Result<Workspace> {
+        let (of, sizes) = self.pieces();
+        let mut pieces = Vec::with_capacity(sizes.len());
+        for words in sizes {
+            pieces.push(Tensor::uninit_async(gpu, &[slots, words]).await?);
+        }
+        let place = |(piece, &words): (Option<usize>, &usize)| piece.and_then(|piece| pieces[piece].view(&[slots, words]));
+        let memory = of.into_iter().zip(&self.places).map(place).collect();
+        let mut indices = Vec::with_capacity(self.indices.len());
+        for index in &self.indices {
+            indices.push(Tensor::from_slice_async(gpu, &[index.len()], index).await?);
+        }
+        Ok(Workspace { memory, indices, slots })
+    }
+
+    /// Records the steps before (`false`) or behind (`true`) the loss.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        caps: &Caps,
+        (tables, streams): (&Tables, &Tensor<u32>),
+        workspace: &Workspace,
+        behind: bool,
+    ) -> Result<()> {
+        let (memory, indices) = (&workspace.memory, &workspace.indices);
+        let frame = Frame { caps, slots: workspace.slots, tables, streams, memory, indices };
+        let (before, after) = self.steps.split_at(self.forward);
+        (if behind { after } else { before }).iter().try_for_each(|step| (step.record)(recording, &frame))
+    }
+
+    /// A place of the workspace as `[slots, shape..]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if it does not hold that many.
+    pub fn view(&self, workspace: &Workspace, place: Place, shape: &[usize]) -> Result<Tensor> {
+        let shape = [&[workspace.slots], shape].concat();
+        let tensor = workspace.memory[place.0].as_ref();
+        tensor.and_then(|t| t.view(&shape)).ok_or_else(|| Error::internal(format!("no place of shape {shape:?}")))
+    }
+}
+
+/// A plan on its way.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    table: &'a Table,
+    statistics: &'a Table,
+    /// Samples of a slot.
+    batch: usize,
+    training: bool,
+    homes: Vec<Option<Home>>,
+    /// Shares of the gradient of each value.
+    gradients: Vec<Option<Place>>,
+    /// Nodes that read each value.
+    consumers: Vec<usize>,
+    /// ReLUs that the node before them did already.
+    fused: Vec<bool>,
+    /// Parameters whose gradient is computed already.
+    written: HashSet<ValueId>,
+    /// What a node's forward step left for its gradient.
+    saved: HashMap<usize, Vec<Place>>,
+    places: Vec<usize>,
+    steps: Vec<Step>,
+    indices: Vec<Vec<u32>>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        graph: &'a Graph,
+        (table, statistics): (&'a Table, &'a Table),
+        batch: usize,
+        purpose: Purpose,
+    ) -> Result<Self> {
+        let mut consumers = vec![0; graph.values.len()];
+        graph.nodes.iter().flat_map(|n| &n.inputs).for_each(|v| consumers[v.0] += 1);
+        consumers[graph.output.0] += 1;
+        let mut homes = vec![None; graph.values.len()];
+        for (home, (id, value)) in homes.iter_mut().zip(graph.values.iter().enumerate()) {
+            if let Some(field) = table.get(ValueId(id)) {
+                *home = Some(Home::Field(field.clone()));
+            } else if value.constant.is_some() {
+                *home = Some(Home::Constant);
+            }
+        }
+        let mut lowering = Self {
+            graph,
+            table,
+            statistics,
+            batch,
+            training: purpose == Purpose::Training,
+            homes,
+            gradients: vec![None; graph.values.len()],
+            consumers,
+            fused: vec![false; graph.nodes.len()],
+            written: HashSet::new(),
+            saved: HashMap::new(),
+            places: Vec::new(),
+            steps: Vec::new(),
+            indices: Vec::new(),
+        };
+        let shape = &graph.value(graph.input).shape;
+        let layout = Layout::image(shape).unwrap_or_else(|| Layout::plain(shape));
+        lowering.define(graph.input, layout);
+        Ok(lowering)
+    }
+
+    /// Memory of `rows` rows of `columns` a slot.
+    fn place(&mut self, shape: &[usize]) -> Place {
+        let columns = crate::tensor::pitch(shape.last().copied().unwrap_or(1));
+        self.places.push(shape.iter().rev().skip(1).product::<usize>() * columns);
+        Place(self.places.len() - 1)
+    }
+
+    /// Memory for all samples of a value.
+    fn samples(&mut self, layout: &Layout) -> Place {
+        self.places.push(self.batch * layout.words());
+        Place(self.places.len() - 1)
+    }
+
+    fn define(&mut self, value: ValueId, layout: Layout) -> Place {
+        let place = self.samples(&layout);
+        self.homes[value.0] = Some(Home::Place(place, layout));
+        place
+    }
+
+    fn step(
+        &mut self,
+        reads: &[Place],
+        writes: &[Place],
+        record: impl Fn(&mut Recording, &Frame<'_>) -> Result<()> + Send + Sync + 'static,
+    ) {
+        self.steps.push(Step { reads: reads.to_vec(), writes: writes.to_vec(), record: Box::new(record) });
+    }
+
+    /// Where a computed value is.
+    fn computed(&self, value: ValueId) -> Result<(Place, Layout)> {
+        match &self.homes[value.0] {
+            Some(Home::Place(place, layout)) => Ok((*place, layout.clone())),
+            _ => Err(Error::internal(format!("value '{}' is not computed", self.graph.value(value).name))),
+        }
+    }
+
+    fn shape(&self, value: ValueId) -> &'a [usize] {
+        &self.graph.value(value).shape
+    }
+
+    fn refuse(node: &Node, why: &str) -> Error {
+        Error::new(ErrorKind::Unsupported, format!("node '{}' ({}): {why}", node.name, node.op.name()))
+            .with_help("see docs/train.md for what can be trained")
+    }
+
+    /// The place of the output and its rows and columns a sample; classes stand in the last axis.
+    fn output(&mut self) -> Result<(Place, [usize; 2])> {
+        let value = self.graph.output;
+        let (place, layout) = self.plain(value)?;
+        Ok((place, [layout.rows(), layout.columns()]))
+    }
+
+    fn input(&self) -> Result<(Place, Vec<usize>)> {
+        let (place, layout) = self.computed(self.graph.input)?;
+        Ok((place, layout.dims))
+    }
+
+    /// Puts the loss's gradient at the graph's output.
+    fn seed(&mut self, place: Place) {
+        let output = self.graph.output;
+        let shape = self.graph.value(output).shape.clone();
+        let plain = Layout::plain(&shape);
+        let place = match &self.homes[output.0] {
+            Some(Home::Place(_, layout)) if *layout != plain => {
+                let layout = layout.clone();
+                self.reordered(place, &plain, &layout, &|i| i)
+            }
+            _ => place,
+        };
+        self.gradients[output.0] = Some(place);
+    }
+}
