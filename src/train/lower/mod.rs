@@ -130,7 +130,7 @@ impl Plan {
         let program = Program::new(&model.graph, &wanted);
         let mut lowering = Lowering::new(&model.graph, tables, batch, purpose)?;
         let mut tasks = program.tasks.iter().peekable();
-        while let Some(&Task::Forward(node)) = tasks.peek() {
+        while let Some(&&Task::Forward(node)) = tasks.peek() {
             lowering.forward(node)?;
             tasks.next();
         }

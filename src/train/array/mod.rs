@@ -1,0 +1,452 @@
+//! Arrays of slots in which members are trained at once.
+
+mod order;
+mod part;
+
+use std::sync::Arc;
+
+use self::order::Order;
+use self::part::{Evaluation, Part};
+use super::batch::{Augment, DeviceSet};
+use super::lower::{Plan, Purpose};
+use super::member::{Member, Progress, Score, Snapshot, State};
+use super::optimiser::Optimiser;
+use super::table::Table;
+use super::{Loss, Model};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{Control, Gpu};
+use crate::graph::{Graph, Op};
+
+/// What all members of an array have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArrayOptions {
+    /// Members at once.
+    pub slots: usize,
+    /// Samples of a batch.
+    pub batch: usize,
+    /// What is minimised.
+    pub loss: Loss,
+    /// The optimiser that members use; coefficients are each member's own.
+    pub optimiser: Optimiser,
+    /// How inputs are disturbed, by each member's own random stream.
+    pub augment: Augment,
+    /// All members see the same samples in the same order, drawn from this seed; `None`: each draws its own.
+    pub shared_order: Option<u64>,
+    /// Steps that are submitted together: results come in so many at once, and it changes nothing else.
+    pub turns: usize,
+}
+
+impl Default for ArrayOptions {
+    fn default() -> Self {
+        Self {
+            slots: 1,
+            batch: 64,
+            loss: Loss::default(),
+            optimiser: Optimiser::adam(),
+            augment: Augment::default(),
+            shared_order: None,
+            turns: 16,
+        }
+    }
+}
+
+/// What parts of an array share.
+#[derive(Debug)]
+struct Shared {
+    gpu: Gpu,
+    model: Model,
+    table: Table,
+    statistics: Table,
+    plan: Plan,
+    options: ArrayOptions,
+    data: DeviceSet,
+    order: Order,
+}
+
+/// A member in its slot.
+#[derive(Debug, Clone)]
+struct Occupant {
+    member: Member,
+    state: State,
+    step: u64,
+}
+
+/// Slots in which members of one model are trained at once; each member as if it were alone, bit for bit.
+///
+/// Slots are spread over sub-arrays where one would be larger than a binding of the device or the memory budget allows; that
+/// changes no result either.
+#[derive(Debug)]
+pub struct TrainingArray {
+    shared: Arc<Shared>,
+    parts: Vec<Part>,
+    occupants: Vec<Option<Occupant>>,
+}
+
+/// Device memory of an array in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArrayMemory {
+    /// What every slot takes for its tables: parameters, gradients, optimiser states, running statistics.
+    pub tables: u64,
+    /// What a slot takes while it is trained; sub-arrays of the same size use it one after the other.
+    pub pass: u64,
+    /// The data set.
+    pub data: u64,
+    /// Most slots of one sub-array, by the device's largest binding and by the budget.
+    pub slots_at_once: usize,
+}
+
+impl TrainingArray {
+    /// An array of empty slots.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] naming the node of a model that cannot be trained, [`ErrorKind::BadInput`] for options or data that do not fit,
+    /// [`ErrorKind::TooBig`] if not even one slot fits.
+    pub async fn new_async(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
+        if options.slots == 0 || options.batch == 0 || options.turns == 0 {
+            return Err(Error::bad_input("an array without slots, samples in a batch or turns").with_help("give 1 or more of each"));
+        }
+        let samples = data.len();
+        if samples < options.batch {
+            return Err(Error::bad_input(format!("{samples} samples do not fill a batch of {}", options.batch))
+                .with_help("use a smaller batch"));
+        }
+        data.check(&model.graph, options.loss)?;
+        let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
+        let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
+        let order = Order::new(samples, options.batch, options.shared_order);
+        let shared =
+            Shared { gpu: gpu.clone(), model: model.clone(), table, statistics, plan, options, data, order };
+        let most = shared.memory().slots_at_once;
+        if most == 0 {
+            return Err(shared.too_big());
+        }
+        let (slots, shared) = (shared.options.slots, Arc::new(shared));
+        let mut parts = Vec::new();
+        for first in (0..slots).step_by(most) {
+            parts.push(Part::new(&shared, most.min(slots - first)).await?);
+        }
+        Ok(Self { shared, parts, occupants: vec![None; slots] })
+    }
+
+    /// Blocking twin of [`TrainingArray::new_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
+        pollster::block_on(Self::new_async(gpu, model, data, options))
+    }
+
+    /// What the array takes on the device.
+    pub fn memory(&self) -> ArrayMemory {
+        self.shared.memory()
+    }
+
+    /// Number of slots.
+    pub fn slots(&self) -> usize {
+        self.occupants.len()
+    }
+
+    /// The state and age of the member in a slot, if there is one.
+    pub fn state(&self, slot: usize) -> Option<(State, u64)> {
+        self.occupants.get(slot)?.as_ref().map(|o| (o.state, o.step))
+    }
+
+    /// The hyper-parameters of the member in a slot.
+    pub fn member(&self, slot: usize) -> Option<&Member> {
+        self.occupants.get(slot)?.as_ref().map(|o| &o.member)
+    }
+
+    /// Slots whose members are trained by the next step.
+    pub fn running(&self) -> impl Iterator<Item = usize> + '_ {
+        let running = |o: &Option<Occupant>| o.as_ref().is_some_and(|o| o.state == State::Running);
+        (0..self.occupants.len()).filter(move |&slot| running(&self.occupants[slot]))
+    }
+
+    /// Puts a new member into a slot, in place of whoever is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] for a slot that is not there, for wrong hyper-parameters or another kind of optimiser than the array's.
+    pub fn start(&mut self, slot: usize, member: Member) -> Result<()> {
+        self.check_member(slot, &member)?;
+        let tables = self.shared.fresh(member.seed)?;
+        self.put(slot, &Snapshot { member, state: State::Running, step: 0, tables })
+    }
+
+    /// Starts a slot's member again from its first step.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if nobody is there.
+    pub fn reset(&mut self, slot: usize) -> Result<()> {
+        let member = self.occupant(slot)?.member.clone();
+        self.start(slot, member)
+    }
+
+    /// Ends the training of a slot's member; it stays there to be read out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if nobody is there.
+    pub fn stop(&mut self, slot: usize) -> Result<()> {
+        self.occupant(slot)?;
+        if let Some(Some(occupant)) = self.occupants.get_mut(slot) {
+            occupant.state = State::Stopped;
+        }
+        Ok(())
+    }
+
+    /// Lets a member that stopped or finished go on, up to another number of steps.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if nobody is there, or if it diverged.
+    pub fn go_on(&mut self, slot: usize, steps: Option<u64>) -> Result<()> {
+        if self.occupant(slot)?.state == State::Diverged {
+            return Err(Error::bad_input(format!("the member in slot {slot} diverged")).with_help("start another one"));
+        }
+        if let Some(Some(occupant)) = self.occupants.get_mut(slot) {
+            occupant.member.steps = steps;
+            let done = steps.is_some_and(|steps| occupant.step >= steps);
+            occupant.state = if done { State::Finished } else { State::Running };
+        }
+        Ok(())
+    }
+
+    /// Puts a copy of a slot's member, with all its state, into another slot, under other hyper-parameters if any are given (exploit and
+    /// explore of population-based training).
+    ///
+    /// # Errors
+    /// Those of [`TrainingArray::start`] and [`TrainingArray::snapshot`].
+    pub fn copy(&mut self, from: usize, to: usize, member: Option<Member>) -> Result<()> {
+        let mut snapshot = self.snapshot(from)?;
+        snapshot.member = member.unwrap_or(snapshot.member);
+        self.restore(to, &snapshot)
+    }
+
+    /// All that a slot's member is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if nobody is there; device errors.
+    pub fn snapshot(&self, slot: usize) -> Result<Snapshot> {
+        let occupant = self.occupant(slot)?.clone();
+        let (part, place) = self.part(slot);
+        let tables = self.parts[part].read(&self.shared, place)?;
+        Ok(Snapshot { member: occupant.member, state: occupant.state, step: occupant.step, tables })
+    }
+
+    /// Puts a member as it was into a slot.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if it comes from another model or optimiser, and those of [`TrainingArray::start`].
+    pub fn restore(&mut self, slot: usize, snapshot: &Snapshot) -> Result<()> {
+        self.check_member(slot, &snapshot.member)?;
+        let wanted: Vec<usize> = self.shared.widths();
+        let found: Vec<usize> = snapshot.tables.iter().map(Vec::len).collect();
+        if wanted != found {
+            return Err(Error::bad_input(format!("a member with tables of {found:?} numbers, this array's have {wanted:?}"))
+                .with_help("it was saved from another model or optimiser"));
+        }
+        self.put(slot, snapshot)
+    }
+
+    /// The network of a slot's member: the model's graph with its trained constants and statistics.
+    ///
+    /// # Errors
+    /// Those of [`TrainingArray::snapshot`].
+    pub fn export(&self, slot: usize) -> Result<Graph> {
+        Ok(self.shared.network(&self.snapshot(slot)?))
+    }
+
+    /// Trains all running members for some steps, fewer if none is left. `sink` hears of every step of every member, in order
+    /// of steps; a member whose loss is no number is stopped there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`], after a block of steps that is complete; device errors.
+    pub async fn run_async(
+        &mut self,
+        steps: u64,
+        control: &Control,
+        sink: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<()> {
+        let turns = self.shared.options.turns as u64;
+        let mut left = steps;
+        while left > 0 && self.running().next().is_some() {
+            control.cancel.check()?;
+            let block = left.min(turns) as usize;
+            let most = self.shared.plan_slots();
+            let mut found = Vec::new();
+            for (index, part) in self.parts.iter().enumerate() {
+                let range = index * most..(index * most + part.slots());
+                let occupants = &self.occupants[range.clone()];
+                if occupants.iter().flatten().any(|o| o.state == State::Running) {
+                    found.push((range.start, part.train(&self.shared, occupants, block, control).await?));
+                }
+            }
+            for turn in 0..block {
+                for (first, results) in &found {
+                    for (place, result) in results[turn].iter().enumerate() {
+                        if let Some(progress) = self.account(first + place, result) {
+                            sink(progress);
+                        }
+                    }
+                }
+            }
+            left -= block as u64;
+        }
+        Ok(())
+    }
+
+    /// Blocking twin of [`TrainingArray::run_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&mut self, steps: u64, control: &Control, sink: &mut (dyn FnMut(Progress) + Send)) -> Result<()> {
+        pollster::block_on(self.run_async(steps, control, sink))
+    }
+
+    /// Mean loss and share of right rows of every slot's member on a set, with running statistics and without dropout. Empty slots have
+    /// scores of nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] for a set that does not fit the model; device errors.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn evaluate(&self, data: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
+        pollster::block_on(self.evaluate_async(data, control))
+    }
+
+    /// What [`TrainingArray::evaluate`] does, without blocking.
+    ///
+    /// # Errors
+    /// Those of [`TrainingArray::evaluate`].
+    pub async fn evaluate_async(&self, data: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
+        data.check(&self.shared.model.graph, self.shared.options.loss)?;
+        let mut scores = Vec::new();
+        let evaluation = Evaluation::new(&self.shared, data.len())?;
+        for part in &self.parts {
+            scores.extend(part.evaluate(&self.shared, &evaluation, data, control).await?);
+        }
+        Ok(scores)
+    }
+
+    /// Counts a step of a slot; what there is to tell of it.
+    fn account(&mut self, slot: usize, result: &[f32]) -> Option<Progress> {
+        let occupant = self.occupants[slot].as_mut().filter(|o| o.state == State::Running)?;
+        occupant.step += 1;
+        let &[loss, correct, counted, ..] = result else { return None };
+        if !is_finite(loss) {
+            occupant.state = State::Diverged;
+        } else if occupant.member.steps.is_some_and(|steps| occupant.step >= steps) {
+            occupant.state = State::Finished;
+        }
+        let correct = if counted > 0.0 { correct / counted } else { 0.0 };
+        Some(Progress { slot, step: occupant.step, loss, correct })
+    }
+
+    fn occupant(&self, slot: usize) -> Result<&Occupant> {
+        self.occupants.get(slot).and_then(Option::as_ref).ok_or_else(|| {
+            Error::bad_input(format!("nobody is in slot {slot} of {}", self.occupants.len()))
+                .with_help("start a member there first")
+        })
+    }
+
+    fn check_member(&self, slot: usize, member: &Member) -> Result<()> {
+        if slot >= self.occupants.len() {
+            let last = self.occupants.len() - 1;
+            return Err(Error::bad_input(format!("slot {slot}, the last one is {last}")).with_help("slots are counted from 0"));
+        }
+        if member.optimiser.kind() != self.shared.options.optimiser.kind() {
+            return Err(Error::bad_input("a member with another kind of optimiser than the array's")
+                .with_help("give it an array of its own"));
+        }
+        member.check()
+    }
+
+    fn put(&mut self, slot: usize, snapshot: &Snapshot) -> Result<()> {
+        let (part, place) = self.part(slot);
+        self.parts[part].write(&self.shared, place, &snapshot.tables)?;
+        let Snapshot { member, state, step, .. } = snapshot.clone();
+        self.occupants[slot] = Some(Occupant { member, state, step });
+        Ok(())
+    }
+
+    /// The part that a slot is in, and its place there.
+    fn part(&self, slot: usize) -> (usize, usize) {
+        let most = self.shared.plan_slots();
+        (slot / most, slot % most)
+    }
+}
+
+/// Tested by bits: kernels may not be asked about NaN, and the host says the same as they.
+fn is_finite(value: f32) -> bool {
+    value.to_bits() & 0x7f80_0000 != 0x7f80_0000
+}
+
+impl Shared {
+    /// Lengths of a member's rows in the tables.
+    fn widths(&self) -> Vec<usize> {
+        let states = self.options.optimiser.kind().state_tables();
+        let mut widths = vec![self.table.width; 1 + states];
+        widths.push(self.statistics.width);
+        widths
+    }
+
+    /// Most slots of a part.
+    fn plan_slots(&self) -> usize {
+        self.memory().slots_at_once.min(self.options.slots).max(1)
+    }
+
+    fn memory(&self) -> ArrayMemory {
+        let words: usize = self.widths().iter().sum::<usize>() + self.table.width;
+        let pass = self.plan.words() + self.options.batch * 16;
+        let caps = self.gpu.caps();
+        let largest = self.plan.largest().max(self.table.width).max(self.statistics.width).max(1) as u64 * 4;
+        let data = self.data.bytes();
+        let (tables, pass) = (words as u64 * 4, pass as u64 * 4);
+        let budget = self.gpu.memory().budget;
+        // Pages of the pool are not filled to the last byte, and evaluations take memory of their own.
+        let free = (budget / 10 * 8).saturating_sub(data + tables * self.options.slots as u64);
+        let slots_at_once = (caps.max_binding / largest).min(free / pass.max(1)).min(u64::from(caps.max_workgroups)) as usize;
+        ArrayMemory { tables, pass, data, slots_at_once }
+    }
+
+    fn too_big(&self) -> Error {
+        let ArrayMemory { tables, pass, data, .. } = self.memory();
+        let (slots, budget) = (self.options.slots as u64, self.gpu.memory().budget);
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let what = format!(
+            "{slots} slots take {} MiB of tables, {} MiB of data and {} MiB for a pass of one slot, the budget is {} MiB",
+            mib(tables * slots),
+            mib(data),
+            mib(pass),
+            mib(budget)
+        );
+        let room = (budget / 10 * 8).saturating_sub(data + pass) / tables.max(1);
+        let help = format!("{room} slots would fit; or use a smaller batch, or raise the memory budget (`--memory`)");
+        Error::new(ErrorKind::TooBig, what).with_help(help)
+    }
+
+    /// Tables of a member before its first step.
+    fn fresh(&self, seed: u64) -> Result<Vec<Vec<f32>>> {
+        let mut tables: Vec<Vec<f32>> = self.widths().into_iter().map(|width| vec![0.0; width]).collect();
+        for (index, parameter) in self.model.parameters.iter().enumerate() {
+            let value = self.model.graph.value(parameter.value);
+            let given: Vec<f32> = value.constant.iter().flat_map(|c| c.iter().copied()).collect();
+            let elements = parameter.init.fill(seed, index as u32, &value.shape, &given)?;
+            self.table.write(&mut tables[0], parameter.value, &elements);
+        }
+        if let Some(statistics) = tables.last_mut() {
+            for value in self.statistics.values() {
+                let given: Vec<f32> = self.model.graph.value(value).constant.iter().flat_map(|c| c.iter().copied()).collect();
+                self.statistics.write(statistics, value, &given);
+            }
+        }
+        Ok(tables)
+    }
+
+    /// The graph with a member's constants.
+    fn network(&self, snapshot: &Snapshot) -> Graph {
+        let mut graph = self.model.graph.clone();
+        let rows = [(&self.table, snapshot.tables.first()), (&self.statistics, snapshot.tables.last())];
+        for (table, row) in rows {
+            for value in table.values() {
+                if let Some(constant) = row.and_then(|row| table.read(row, value)) {
+                    graph.values[value.0].constant = Some(Arc::new(constant));
+                }
+            }
+        }
+        graph
+    }
+}

@@ -1,0 +1,48 @@
+//! Which samples a member sees in which step: shuffled epochs, a pure function of seed and step.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::ops::random::{Stream, purpose};
+
+/// The order of samples.
+#[derive(Debug)]
+pub(super) struct Order {
+    samples: usize,
+    batch: usize,
+    shared: Option<u64>,
+    /// Shuffled epochs that are in use, by seed and epoch.
+    epochs: Mutex<HashMap<(u64, u64), std::sync::Arc<Vec<u32>>>>,
+}
+
+impl Order {
+    pub fn new(samples: usize, batch: usize, shared: Option<u64>) -> Self {
+        Self { samples, batch, shared, epochs: Mutex::default() }
+    }
+
+    /// Full batches of an epoch; the rest of the samples, fewer than a batch, are left to another epoch's order.
+    pub fn batches(&self) -> u64 {
+        (self.samples / self.batch) as u64
+    }
+
+    /// Writes the samples of a member's step, counted from 0.
+    pub fn write(&self, seed: u64, step: u64, ids: &mut [u32]) {
+        let (epoch, batch) = (step / self.batches(), (step % self.batches()) as usize);
+        let order = self.epoch(self.shared.unwrap_or(seed), epoch);
+        ids.copy_from_slice(&order[batch * self.batch..][..ids.len()]);
+    }
+
+    fn epoch(&self, seed: u64, epoch: u64) -> std::sync::Arc<Vec<u32>> {
+        let mut epochs = self.epochs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // A member needs one epoch at a time; what others still use is made again if need be.
+        if epochs.len() > 4096 {
+            epochs.retain(|&(_, kept), _| kept >= epoch);
+        }
+        let draw = || std::sync::Arc::new(Stream::new(seed).permutation(self.samples, epoch));
+        let found = epochs.entry((seed, epoch)).or_insert_with(draw).clone();
+        if epoch > 0 {
+            epochs.remove(&(seed, epoch - 1));
+        }
+        found
+    }
+}

@@ -1,0 +1,111 @@
+//! A member of an array: what makes it different from its neighbours.
+
+use super::optimiser::Optimiser;
+use super::schedule::Schedule;
+use crate::error::{Error, Result};
+
+/// A model's own hyper-parameters. Members of one array share shapes, batch size and kind of optimiser, nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Key of its random streams: initial parameters, order of samples, dropout, augmentation. Never its slot.
+    pub seed: u64,
+    /// The optimiser with its coefficients.
+    pub optimiser: Optimiser,
+    /// The base learning rate.
+    pub learning_rate: f64,
+    /// How the rate changes with the step.
+    pub schedule: Schedule,
+    /// Largest norm of its gradient, all parameters together; `None`: any.
+    pub clip: Option<f64>,
+    /// Steps after which it is done; `None`: when it is stopped.
+    pub steps: Option<u64>,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            optimiser: Optimiser::adam(),
+            learning_rate: 1e-3,
+            schedule: Schedule::Constant,
+            clip: None,
+            steps: None,
+        }
+    }
+}
+
+impl Member {
+    /// What is wrong with it, if anything.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] naming the hyper-parameter.
+    pub fn check(&self) -> Result<()> {
+        self.optimiser.check()?;
+        self.schedule.check()?;
+        let rate = self.learning_rate;
+        if !(rate.is_finite() && rate >= 0.0) {
+            return Err(Error::bad_input(format!("a learning rate of {rate}")).with_help("give a number from 0 on"));
+        }
+        match self.clip {
+            Some(clip) if !(clip > 0.0 && clip.is_finite()) => {
+                Err(Error::bad_input(format!("gradients clipped at a norm of {clip}")).with_help("give a positive number, or none"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its learning rate in the step that follows `step` finished ones.
+    pub fn rate(&self, step: u64) -> f64 {
+        self.learning_rate * self.schedule.rate(step)
+    }
+}
+
+/// What a slot's member is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Trained by every step.
+    Running,
+    /// All its steps are done.
+    Finished,
+    /// Stopped by the caller.
+    Stopped,
+    /// Its loss stopped being a number.
+    Diverged,
+}
+
+/// All that a member is: with it training goes on bit-identically, here or in another array of the same model, data and batch size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Its hyper-parameters.
+    pub member: Member,
+    /// What it was doing.
+    pub state: State,
+    /// Steps done.
+    pub step: u64,
+    /// Rows of the tables: parameters, the optimiser's states, running statistics.
+    pub tables: Vec<Vec<f32>>,
+}
+
+/// What a step of a slot's member came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// The slot.
+    pub slot: usize,
+    /// Steps that its member has done, this one included.
+    pub step: u64,
+    /// Mean loss over the batch, before the step.
+    pub loss: f32,
+    /// Share of rows whose largest output is the label, or whose outputs are on the right side (losses without classes: 0).
+    pub correct: f32,
+}
+
+/// What an evaluation of a slot's member came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Score {
+    /// Mean loss over the set.
+    pub loss: f64,
+    /// Share of rows that are right.
+    pub correct: f64,
+    /// Rows that counted.
+    pub rows: f64,
+}
