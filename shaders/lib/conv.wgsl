@@ -4,11 +4,12 @@
 // Transposed: it reads source pixel (y', x') wherever the forward convolution would write y' from y: y' s - p + i d = y.
 //   Only every few taps fit a pixel, always the same ones for pixels of one phase (y mod s, x mod s): phases are computed apart,
 //   so that no tap is tried in vain. Forward has one phase.
-// Pixels of a phase are numbered sample by sample and row by row; `place_of` gives sample, row and column in the phase.
+// Pixels of a phase are numbered sample by sample and row by row, for each slot from 0 on, so that no tile straddles slots; `place_of` gives
+//   sample, row and column in the phase. The slot comes from the grid: z = (slot * parts + group) * phases + phase.
 
 struct Params {
     grid: vec4<u32>,
-    // Pixels of a phase in all samples; the first one of this dispatch; rows and columns of a phase in a sample.
+    // Pixels of a phase in all samples of a slot; the first one of this dispatch; rows and columns of a phase in a sample.
     rows: u32, first: u32, grid_h: u32, grid_w: u32,
     in_h: u32, in_w: u32, out_h: u32, out_w: u32,
     // Taps; channels that a group reads and writes.
@@ -21,8 +22,10 @@ struct Params {
     pad_y: u32, pad_x: u32, dilation_y: u32, dilation_x: u32,
     // Taps from one of a phase to the next, and the source pixels between them.
     step_y: u32, step_x: u32, move_y: i32, move_x: i32,
-    // Invocations of a workgroup that stand side by side along the channels.
-    lanes: u32, pad0: u32,
+    // Invocations of a workgroup that stand side by side along the channels; groups.
+    lanes: u32, parts: u32,
+    // Elements from one slot to the next, 0 where slots share an operand.
+    slot_x: u32, slot_w: u32, slot_out: u32, slot_bias: u32,
 }
 const BIAS = 1u;
 const RELU = 2u;

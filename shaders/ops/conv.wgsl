@@ -6,14 +6,16 @@
 // (i, j, c). Each invocation owns a tile of TM pixels x TN channels in registers (TN a multiple of 4) and walks k in
 // ascending order with one accumulator an output: bit-identical to conv_tiled.wgsl wherever the device rounds alike.
 //
-// Buffers (f32, channels last, pixels and weight rows start at multiples of 4):  x [batch, in_h, in_w, groups c];
-//   w [kernel_h, kernel_w, c, groups n];  out [batch, out_h, out_w, groups n];  bias [groups n] if p.flags & BIAS.
-//   More than one group needs c and n to be multiples of 4.
+// Buffers (f32, channels last, pixels and weight rows start at multiples of 4):  x [slots, batch, in_h, in_w, groups c];
+//   w [slots, kernel_h, kernel_w, c, groups n] or, with TRANS_W, the weight of the transposed map, [.., n, groups c];
+//   out [slots, batch, out_h, out_w, groups n];  bias [slots, groups n] if p.flags & BIAS.
+//   More than one group needs c and n to be multiples of 4. A slot stride of 0 shares an operand.
 // Precision: at most kernel_h kernel_w c roundings of unit 2^-23 on any one term, and one of the bias; terms outside of x are
-//   exact zeros. No value depends on the batch size, the grid or TM, TN: bit-identical along the batch.
+//   exact zeros. No value depends on the slots, the batch size, the grid or TM, TN: bit-identical
+//   along both; TRANS_W changes no bit either.
 // Undefined: contents of padding channels; NaN and infinity in the operands.
 // Geometry: workgroup (LANES,1,1), p.lanes of them along the channels, the others along the pixels; x covers pixels of a phase,
-//   y channels of a group, z groups and phases.
+//   y channels of a group, z slots, groups and phases.
 // Bounds: pixels are clamped to the last one of the phase and channels to the last vector of the group when loading; stores are
 //   guarded by out_h, out_w and that vector.
 // Races: an invocation writes its own tile only; phases interleave, they do not overlap.
@@ -22,7 +24,11 @@
 
 #import "lib/conv"
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
+#ifdef TRANS_W
+@group(0) @binding(1) var<storage, read_write> w: array<f32>;
+#else
 @group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
+#endif
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> bias: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
@@ -36,19 +42,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         return;
     }
     let phases = p.spacing_y * p.spacing_x;
-    let part = at.z / phases;
+    let part = at.z / phases % p.parts;
+    let slot = at.z / phases / p.parts;
     let phase_y = (at.z % phases) / p.spacing_x;
     let phase_x = (at.z % phases) % p.spacing_x;
     let taps_y = rows_of(phase_y);
     let taps_x = columns_of(phase_x);
     let last4 = (p.n + 3u) / 4u - 1u;
-    let ldw4 = p.ld_w / 4u;
 #unroll j 0 ${TN4}
     let column_${j} = part * p.n / 4u + min(column / 4u + ${j}u, last4);
+#ifdef TRANS_W
+    // Four channels written are four rows of w; one past n repeats the last.
+    let channels_${j} = min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
+    let w_from_${j} = slot * p.slot_w + part * p.c + channels_${j} * p.ld_w;
+#else
+    let w_from_${j} = slot * p.slot_w / 4u + column_${j};
+#endif
 #endunroll
 #unroll r 0 ${TM}
     let place_${r} = place_of(min(row + ${r}u, p.rows - 1u));
-    let base_${r} = place_${r}.x * p.stride_x + part * p.c;
+    let base_${r} = slot * p.slot_x + place_${r}.x * p.stride_x + part * p.c;
     let y_${r} = i32(place_${r}.y * p.read_y) + taps_y.start;
     let x_${r} = i32(place_${r}.z * p.read_x) + taps_x.start;
 #endunroll
@@ -66,10 +79,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             let from_${r} = select(0u, base_${r} + bitcast<u32>((y_${r} + dy) * i32(p.in_w) + x_${r} + dx) * p.ld_x, in_${r});
 #endunroll
             let tap = (taps_y.first + ti * p.step_y) * p.kernel_w + taps_x.first + tj * p.step_x;
-            let w_tap = tap * p.c * ldw4;
+#ifdef TRANS_W
+            let w_tap = tap * p.n * p.ld_w;
+#else
+            let w_tap = tap * p.c * (p.ld_w / 4u);
+#endif
             for (var c = 0u; c < p.c; c++) {
 #unroll j 0 ${TN4}
-                let w_${j} = w[w_tap + c * ldw4 + column_${j}];
+#ifdef TRANS_W
+                let at_${j} = w_from_${j} + vec4<u32>(w_tap + c);
+                let w_${j} = vec4<f32>(w[at_${j}.x], w[at_${j}.y], w[at_${j}.z], w[at_${j}.w]);
+#else
+                let w_${j} = w[w_tap + c * (p.ld_w / 4u) + w_from_${j}];
+#endif
 #endunroll
 #unroll r 0 ${TM}
                 let v_${r} = vec4<f32>(select(0.0, x[from_${r} + c], in_${r}));
@@ -82,7 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     if ((p.flags & BIAS) != 0u) {
 #unroll j 0 ${TN4}
-        let at_${j} = part * p.n + min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
+        let at_${j} = slot * p.slot_bias + part * p.n + min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
         let bias_${j} = vec4<f32>(bias[at_${j}.x], bias[at_${j}.y], bias[at_${j}.z], bias[at_${j}.w]);
 #unroll r 0 ${TM}
         s_${r}_${j} += bias_${j};
@@ -100,7 +122,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let out_y_${r} = place_${r}.y * p.spacing_y + phase_y;
     let out_x_${r} = place_${r}.z * p.spacing_x + phase_x;
     if (row + ${r}u < p.rows && out_y_${r} < p.out_h && out_x_${r} < p.out_w) {
-        let to_${r} = (place_${r}.x * p.stride_out + (out_y_${r} * p.out_w + out_x_${r}) * p.ld_out) / 4u;
+        let to_${r} = (slot * p.slot_out + place_${r}.x * p.stride_out + (out_y_${r} * p.out_w + out_x_${r}) * p.ld_out) / 4u;
 #unroll j 0 ${TN4}
         if (column / 4u + ${j}u <= last4) {
             out[to_${r} + column_${j}] = s_${r}_${j};

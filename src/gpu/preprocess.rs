@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The shared parts that `#import` knows.
 const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
+    ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),

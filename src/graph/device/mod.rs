@@ -130,6 +130,7 @@ impl Executor {
                     dilation: geometry.dilation,
                     groups: geometry.groups,
                     transposed: geometry.transposed,
+                    trans_weight: false,
                     bias: bias.map(|c| &self.constants[c]),
                     relu: *relu,
                     variant: None,

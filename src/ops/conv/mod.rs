@@ -3,18 +3,25 @@
 //! Kernels: `conv` (direct: registers only), `conv_tiled` (workgroup memory) and `conv_depthwise` (every channel a group of
 //! its own). All walk taps and channels in ascending order with one fused multiply-add an output and term, so they agree
 //! bit for bit where the device rounds alike. The transposed form is both the gradient with respect to the input and
-//! ONNX's ConvTranspose; weights for either come from [`Weight`].
+//! ONNX's ConvTranspose; weights for either come from [`Weight`]. Images may have slots as their first axis, each with its
+//! weight. The gradient of a weight is [`Conv::weight_gradient`]'s (`conv_weight` and its relatives).
 
-use ndarray::{Array4, ArrayView4};
+mod gradient;
+mod variant;
+mod weight;
+
+pub use gradient::{CHUNK, gradient_depth};
+pub use variant::Variant;
+pub use weight::Weight;
 
 use super::{strided_grid, word};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Access, Caps, Gpu, Grid, Kernel, Recording, params};
+use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::tensor::Tensor;
 
-const CONV: &str = include_str!("../../shaders/ops/conv.wgsl");
-const CONV_TILED: &str = include_str!("../../shaders/ops/conv_tiled.wgsl");
-const CONV_DEPTHWISE: &str = include_str!("../../shaders/ops/conv_depthwise.wgsl");
+const CONV: &str = include_str!("../../../shaders/ops/conv.wgsl");
+const CONV_TILED: &str = include_str!("../../../shaders/ops/conv_tiled.wgsl");
+const CONV_DEPTHWISE: &str = include_str!("../../../shaders/ops/conv_depthwise.wgsl");
 const BIAS: u32 = 1;
 const RELU: u32 = 2;
 const TRANSPOSED: u32 = 4;
@@ -54,164 +61,22 @@ params!(ConvParams {
     move_y: i32,
     move_x: i32,
     lanes: u32,
-    pad0: u32,
+    parts: u32,
+    slot_x: u32,
+    slot_w: u32,
+    slot_out: u32,
+    slot_bias: u32,
 });
-
-/// Which kernel computes a convolution that is not depthwise. The choice never changes a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Variant {
-    /// `conv`: 16 pixels x `columns` channels an invocation.
-    Direct {
-        /// Channels of the tile: 4, 8 or 16.
-        columns: u32,
-    },
-    /// `conv_tiled`: 64 pixels x 64 channels a workgroup of 256.
-    Tiled,
-}
-
-impl Variant {
-    /// The variant for `n` output channels a group on this device: software devices want registers only, GPUs workgroup
-    /// memory; few channels want narrow tiles.
-    pub fn choose(caps: &Caps, n: usize) -> Self {
-        if !caps.is_software() && caps.max_invocations >= 256 && n > 8 {
-            return Self::Tiled;
-        }
-        Self::Direct {
-            columns: match n {
-                0..=4 => 4,
-                5..=8 => 8,
-                _ => 16,
-            },
-        }
-    }
-
-    fn kernel(self) -> Kernel {
-        match self {
-            Self::Direct { columns } => Kernel::new::<ConvParams>("conv", CONV, &BINDINGS)
-                .define("TM", ROWS)
-                .define("TN", columns)
-                .define("TN4", columns / 4)
-                .define("LANES", LANES),
-            Self::Tiled => Kernel::new::<ConvParams>("conv_tiled", CONV_TILED, &BINDINGS),
-        }
-    }
-
-    /// Pixels and channels of a workgroup, and its lanes along the channels, for `n` channels.
-    fn tile(self, n: u32) -> (u32, u32, u32) {
-        match self {
-            Self::Direct { columns } => {
-                let lanes = n.div_ceil(columns).next_power_of_two().clamp(1, LANES);
-                (ROWS * (LANES / lanes), columns * lanes, lanes)
-            }
-            Self::Tiled => (64, 64, 16),
-        }
-    }
-}
 
 const BINDINGS: [Access; 4] = [Access::Read, Access::Read, Access::Write, Access::Read];
 
-/// A convolution's weight as the kernels read it: `[kernel rows, kernel columns, channels read by a group, channels written]`,
-/// the channels written by a group side by side.
-#[derive(Debug, Clone)]
-pub struct Weight {
-    /// The elements.
-    pub elements: Array4<f32>,
-    /// Groups that are left: those of the file, or 1 where the kernels want them filled up with zeros.
-    pub groups: usize,
-}
-
-impl Weight {
-    /// Of a forward convolution with `weight` `[written, read / groups, kernel rows, kernel columns]`, ONNX's order for Conv.
-    ///
-    /// # Errors
-    /// [`ErrorKind::BadInput`] if the channels cannot be divided into that many groups; [`ErrorKind::TooBig`] if zeros make it too large.
-    pub fn forward(weight: &ArrayView4<'_, f32>, groups: usize) -> Result<Self> {
-        let (written, read, height, width) = weight.dim();
-        check_groups(written, groups)?;
-        let per_group = written / groups;
-        Self::pack(groups, [height, width], [read, per_group], |group, read, m, [i, j]| {
-            weight[[group * per_group + m, read, i, j]]
-        })
-    }
-
-    /// Of the transpose of a forward convolution with `weight` `[written, read / groups, kernel rows, kernel columns]`: it reads what
-    /// that one writes. ONNX's ConvTranspose stores its weight in this order, `[read, written / groups, ...]` in its own words.
-    ///
-    /// # Errors
-    /// Those of [`Weight::forward`].
-    pub fn transposed(weight: &ArrayView4<'_, f32>, groups: usize) -> Result<Self> {
-        let (read, written, height, width) = weight.dim();
-        check_groups(read, groups)?;
-        let per_group = read / groups;
-        Self::pack(groups, [height, width], [per_group, written], |group, read, m, [i, j]| {
-            weight[[group * per_group + read, m, i, j]]
-        })
-    }
-
-    fn pack(
-        groups: usize,
-        [height, width]: [usize; 2],
-        [read, written]: [usize; 2],
-        at: impl Fn(usize, usize, usize, [usize; 2]) -> f32,
-    ) -> Result<Self> {
-        let depthwise = read == 1 && written == 1;
-        let native = groups == 1 || depthwise || (read.is_multiple_of(4) && written.is_multiple_of(4));
-        let rows = if native { read } else { groups * read };
-        let size = [height, width, rows, groups, written].iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
-        if size.is_none_or(|size| size > 1 << 28) {
-            return Err(Error::new(
-                ErrorKind::TooBig,
-                format!("a convolution of {groups} groups has a weight of more than 2^28 elements once it is filled with zeros"),
-            )
-            .with_help("use channels a group that are multiples of 4"));
-        }
-        let mut elements = Array4::zeros((height, width, rows, groups * written));
-        for i in 0..height {
-            for j in 0..width {
-                for group in 0..groups {
-                    for c in 0..read {
-                        for m in 0..written {
-                            let row = if native { c } else { group * read + c };
-                            elements[[i, j, row, group * written + m]] = at(group, c, m, [i, j]);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(Self { elements, groups: if native { groups } else { 1 } })
-    }
-
-    /// A copy on the device.
-    ///
-    /// # Errors
-    /// Those of [`Tensor::from_slice_async`].
-    pub async fn upload_async(&self, gpu: &Gpu) -> Result<Tensor> {
-        let elements: Vec<f32> = self.elements.iter().copied().collect();
-        Tensor::from_slice_async(gpu, self.elements.shape(), &elements).await
-    }
-
-    /// Blocking twin of [`Weight::upload_async`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn upload(&self, gpu: &Gpu) -> Result<Tensor> {
-        pollster::block_on(self.upload_async(gpu))
-    }
-}
-
-fn check_groups(channels: usize, groups: usize) -> Result<()> {
-    if groups > 0 && channels.is_multiple_of(groups) {
-        return Ok(());
-    }
-    Err(Error::bad_input(format!("a convolution divides {channels} channels into {groups} groups"))
-        .with_help("the number of groups must divide the channels"))
-}
-
 /// The longest chain of roundings that one term of an output passes through, the bias not counted: `taps` times the channels
-/// that a group reads.
+/// that a group reads. With [`Conv::trans_weight`] those are the weight's last axis divided by the groups.
 pub fn depth(weight: &[usize]) -> usize {
-    weight.iter().take(3).product()
+    weight.iter().rev().skip(1).take(3).product()
 }
 
-/// A convolution of images `[batch, rows, columns, channels]`.
+/// A convolution of images `[batch, rows, columns, channels]`, or `[slots, batch, rows, columns, channels]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv<'a> {
     /// Rows and columns from one window to the next (of the forward convolution).
@@ -224,7 +89,10 @@ pub struct Conv<'a> {
     pub groups: usize,
     /// The transpose of the convolution with this geometry.
     pub transposed: bool,
-    /// `[channels written]`.
+    /// `weight` is stored for the transpose of this convolution: `[kernel rows, kernel columns, channels written by a group, channels
+    /// read]`. So the gradient for the input reads the weight of its forward convolution where it lies.
+    pub trans_weight: bool,
+    /// `[channels written]`, or `[slots, channels written]`.
     pub bias: Option<&'a Tensor>,
     /// `max(., 0)` at the end.
     pub relu: bool,
@@ -240,6 +108,7 @@ impl Default for Conv<'_> {
             dilation: [1, 1],
             groups: 1,
             transposed: false,
+            trans_weight: false,
             bias: None,
             relu: false,
             variant: None,
@@ -250,9 +119,10 @@ impl Default for Conv<'_> {
 impl Conv<'_> {
     /// Records `out = act(conv(x, weight) + bias)` for `x` `[batch, H, W, channels read]`, `weight` as [`Weight`] packs it and `out`
     /// `[batch, OH, OW, channels written]`. Source pixels that `out` asks for outside of `x` count as zeros.
+    /// With slots, `out` has them as another first axis, and so has every operand that is not shared by them.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] for more than 2^31 pixels.
+    /// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] for more than 2^31 pixels a slot.
     pub fn record(
         &self,
         recording: &mut Recording,
@@ -264,33 +134,52 @@ impl Conv<'_> {
         let mut params = self.params(x, weight, out)?;
         let bindings = vec![x.binding(), weight.binding(), out.binding(), self.bias.unwrap_or(x).binding()];
         let phases = params.spacing_y * params.spacing_x;
-        let valid = out.len() as f64 * depth(weight.shape()) as f64;
+        let z = small(Image::of(out).slots.unwrap_or(1).saturating_mul(self.parts() * phases as usize))?;
+        let valid = out.len() as f64 * f64::from(params.kernel_h * params.kernel_w) * f64::from(params.c);
         // The transposed form tries only the taps that fit a phase.
         let work = 2.0 * if self.transposed { valid / f64::from(phases) } else { valid };
-        if self.is_depthwise(weight) {
+        if self.is_depthwise(&Image::of(weight).shape) {
             let items = small((params.rows as usize).saturating_mul(out.columns().div_ceil(4)))? as usize;
             let (groups, threads) = strided_grid(items, caps.max_workgroups)?;
-            (params.lanes, params.n) = (threads, word(out.columns())?);
-            let grid = Grid::Direct([groups, 1, phases]);
-            return recording.dispatch(&depthwise_kernel(), bindings, &params, grid, work);
+            let z = z / word(self.groups)?;
+            (params.lanes, params.n, params.parts) = (threads, word(out.columns())?, 1);
+            return recording.dispatch(&depthwise_kernel(), bindings, &params, Grid::Direct([groups, 1, z]), work);
         }
         let variant = self.variant.unwrap_or_else(|| Variant::choose(caps, params.n as usize));
         let (rows, columns, lanes) = variant.tile(params.n);
         params.lanes = lanes;
         let tiles = params.rows.div_ceil(rows);
         let most = caps.max_workgroups;
+        let kernel = variant.kernel(self.trans_weight);
         for first in (0..tiles).step_by(most as usize) {
             let count = most.min(tiles - first);
             let params = ConvParams { first: first * rows, ..params };
-            let grid = [count, params.n.div_ceil(columns), word(self.groups)? * phases];
+            let grid = [count, params.n.div_ceil(columns), z];
             let share = f64::from(count) / f64::from(tiles);
-            recording.dispatch(&variant.kernel(), bindings.clone(), &params, Grid::Direct(grid), work * share)?;
+            recording.dispatch(&kernel, bindings.clone(), &params, Grid::Direct(grid), work * share)?;
         }
         Ok(())
     }
 
-    fn is_depthwise(&self, weight: &Tensor) -> bool {
-        self.groups > 1 && weight.shape()[2] == 1 && weight.columns() == self.groups
+    fn parts(&self) -> usize {
+        self.groups.max(1)
+    }
+
+    /// One channel a group on either side: a weight that is the same for both directions.
+    fn is_depthwise(&self, weight: &[usize]) -> bool {
+        self.groups > 1 && weight[2] == 1 && weight[3] == self.groups
+    }
+
+    /// Taps of a weight, and the channels that a group reads and writes; `None` if kernels do not take it.
+    fn channels(&self, weight: &[usize]) -> Option<([usize; 2], [usize; 2])> {
+        let &[height, width, rows, columns] = weight else { return None };
+        let groups = self.parts();
+        let side = columns / groups;
+        let (c, n) = if self.trans_weight { (side, rows) } else { (rows, side) };
+        let whole = groups == 1 || self.is_depthwise(weight) || (c.is_multiple_of(4) && n.is_multiple_of(4));
+        let positive = [self.stride, self.dilation].concat().iter().all(|&v| v > 0);
+        let sizes = [height, width, c, n].iter().all(|&v| v > 0) && side * groups == columns;
+        (whole && positive && sizes).then_some(([height, width], [c, n]))
     }
 
     fn params(&self, x: &Tensor, weight: &Tensor, out: &Tensor) -> Result<ConvParams> {
@@ -302,19 +191,20 @@ impl Conv<'_> {
                 out.shape()
             ))
         };
-        let (&[batch, in_h, in_w, read], &[height, width, c, written], &[out_batch, out_h, out_w, channels]) =
-            (x.shape(), weight.shape(), out.shape())
+        let (from, of_weight, to) = (Image::of(x), Image::of(weight), Image::of(out));
+        let ([height, width], [c, n]) = self.channels(&of_weight.shape).ok_or_else(misfit)?;
+        let (&[batch, in_h, in_w, read], &[out_batch, out_h, out_w, channels]) =
+            (from.shape.as_slice(), to.shape.as_slice())
         else {
             return Err(misfit());
         };
-        let groups = self.groups.max(1);
-        let n = written / groups;
-        let whole = groups == 1 || self.is_depthwise(weight) || (c.is_multiple_of(4) && n.is_multiple_of(4));
-        let positive = [self.stride, self.dilation].concat().iter().all(|&v| v > 0);
-        let sizes = [batch, in_h, in_w, out_h, out_w, height, width, c, n].iter().all(|&v| v > 0);
-        let fits = out_batch == batch && channels == written && read == c * groups && n * groups == written;
-        let bias = self.bias.is_none_or(|b| b.shape() == [written]);
-        if !(whole && positive && sizes && fits && bias) {
+        let (groups, written) = (self.parts(), n * self.parts());
+        let sizes = [batch, in_h, in_w, out_h, out_w].iter().all(|&v| v > 0);
+        let fits = out_batch == batch && channels == written && read == c * groups;
+        let slots = from.serves(&to) && of_weight.serves(&to) && to.is_written();
+        let of_bias =
+            |b: &Tensor| b.shape() == [written] || to.slots.is_some_and(|slots| b.shape() == [slots, written]);
+        if !(sizes && fits && slots && self.bias.is_none_or(of_bias)) {
             return Err(misfit());
         }
         check_reach(self, [height, width], [in_h, in_w, out_h, out_w])?;
@@ -322,6 +212,7 @@ impl Conv<'_> {
         let (y, x_axis) = (axis(0), axis(1));
         let (grid_h, grid_w) = (out_h.div_ceil(y.spacing), out_w.div_ceil(x_axis.spacing));
         let flags = [(self.bias.is_some(), BIAS), (self.relu, RELU), (self.transposed, TRANSPOSED)];
+        let slot_bias = self.bias.filter(|b| b.shape().len() > 1).map_or(0, |b| b.strides()[0]);
         Ok(ConvParams {
             rows: small(batch.saturating_mul(grid_h * grid_w))?,
             grid_h: word(grid_h)?,
@@ -338,8 +229,8 @@ impl Conv<'_> {
             ld_w: word(weight.row_stride())?,
             ld_out: word(out.row_stride())?,
             flags: flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum(),
-            stride_x: word(x.strides()[0])?,
-            stride_out: word(out.strides()[0])?,
+            stride_x: word(from.sample)?,
+            stride_out: word(to.sample)?,
             spacing_y: word(y.spacing)?,
             spacing_x: word(x_axis.spacing)?,
             read_y: word(y.read)?,
@@ -352,8 +243,46 @@ impl Conv<'_> {
             step_x: word(x_axis.step)?,
             move_y: y.shift,
             move_x: x_axis.shift,
+            parts: word(groups)?,
+            slot_x: word(from.stride)?,
+            slot_w: word(of_weight.stride)?,
+            slot_out: word(to.stride)?,
+            slot_bias: word(slot_bias)?,
             ..Default::default()
         })
+    }
+}
+
+/// A tensor of images (or a weight) without its axis of slots.
+struct Image {
+    /// The length of that axis; `None` if there is none.
+    slots: Option<usize>,
+    /// Elements from one slot to the next, 0 if they share the tensor.
+    stride: usize,
+    /// Elements from one sample to the next.
+    sample: usize,
+    /// What is left of the shape.
+    shape: Vec<usize>,
+}
+
+impl Image {
+    fn of(t: &Tensor) -> Self {
+        let (shape, strides) = (t.shape(), t.strides());
+        if shape.len() == 5 {
+            return Self { slots: Some(shape[0]), stride: strides[0], sample: strides[1], shape: shape[1..].to_vec() };
+        }
+        let sample = strides.first().copied().unwrap_or(0);
+        Self { slots: None, stride: 0, sample, shape: shape.to_vec() }
+    }
+
+    /// Whether it has one part for each slot of `other`, or is shared by them.
+    fn serves(&self, other: &Self) -> bool {
+        self.slots.is_none() || self.slots == other.slots
+    }
+
+    /// Whether slots have memory of their own.
+    fn is_written(&self) -> bool {
+        self.slots.is_none_or(|slots| slots > 0 && (slots == 1 || self.stride > 0))
     }
 }
 
@@ -410,6 +339,7 @@ fn depthwise_kernel() -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let direct = [4, 8, 16].map(|columns| Variant::Direct { columns }.kernel());
-    direct.into_iter().chain([Variant::Tiled.kernel(), depthwise_kernel()]).collect()
+    let variants = [4, 8, 16].map(|columns| Variant::Direct { columns }).into_iter().chain([Variant::Tiled]);
+    let convolutions = variants.flat_map(|variant| [false, true].map(|trans_weight| variant.kernel(trans_weight)));
+    convolutions.chain([depthwise_kernel()]).chain(gradient::catalogue()).collect()
 }
