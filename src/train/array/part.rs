@@ -1,15 +1,18 @@
 //! Device memory of some slots of an array, and what runs on it: blocks of training steps, and evaluations.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::batch::{self, Augment, DeviceSet};
-use super::super::loss::{LossOut, RESULTS};
-use super::super::lower::{Plan, Tables, Workspace};
-use super::super::optimiser::{self, COEFFICIENTS, Kind, State};
-use super::Shared;
+use super::{Occupant, Shared};
 use crate::error::Result;
-use crate::gpu::{Binding, Control, Gpu, ReadTicket, Recording};
+use crate::gpu::{Control, Gpu, ReadTicket, Recording};
+use crate::ops::random::Stream;
 use crate::tensor::{ALIGNED, Element, Tensor};
+use crate::train::loss::{LossOut, RESULTS};
+use crate::train::lower::{Plan, Purpose, Tables, Workspace};
+use crate::train::member::{Score, State};
+use crate::train::optimiser::{self, COEFFICIENTS, StepTables};
+use crate::train::set::{Augment, DeviceSet, Targets};
 
 /// Words of a random stream.
 pub(super) const STREAM: usize = 4;
@@ -46,10 +49,282 @@ impl<T: Element> Turns<T> {
         gpu.upload(self.tensor.buffer(), bytemuck::cast_slice(&words))
     }
 
+    fn read(&self, recording: &mut Recording, turns: usize) -> Result<ReadTicket> {
+        Ok(recording.read(self.tensor.part(0, turns * self.tensor.row_stride())?))
+    }
+
     /// What the device wrote, turn by turn and slot by slot.
     fn split(&self, words: &[T], turns: usize) -> Vec<Vec<Vec<T>>> {
         let (stride, pitch) = (self.tensor.row_stride(), self.width.next_multiple_of(4));
         let row = |row: &[T]| row.chunks_exact(pitch).take(self.slots).map(|cell| cell[..self.width].to_vec()).collect();
         words.chunks_exact(stride).take(turns).map(row).collect()
     }
+}
+
+/// What changes from turn to turn, and what comes of each.
+#[derive(Debug)]
+struct Tape {
+    streams: Turns<u32>,
+    coefficients: Turns<f32>,
+    ids: Turns<u32>,
+    results: Turns<f32>,
+}
+
+/// Some slots of an array.
+#[derive(Debug)]
+pub(super) struct Part {
+    tables: Tables,
+    /// The optimiser's.
+    states: Vec<Tensor>,
+    /// Norms of gradients: scratch, and factors `[slots, 4]`.
+    norms: [Tensor; 2],
+    workspace: Workspace,
+    /// Losses of rows on their way into the sums.
+    scratch: Tensor,
+    targets: Targets,
+    tape: Tape,
+    /// Recordings by number of turns, and where they bring the results.
+    blocks: Mutex<HashMap<usize, (Arc<Recording>, ReadTicket)>>,
+    slots: usize,
+}
+
+impl Part {
+    /// Memory for `slots` slots; passes use `workspace`, which other parts use too.
+    pub async fn new(shared: &Shared, slots: usize, workspace: Workspace) -> Result<Self> {
+        let (gpu, options) = (&shared.gpu, &shared.options);
+        let table = async |width: usize| zeros(gpu, &[slots, width.max(ALIGNED)]).await;
+        let mut states = Vec::new();
+        for _ in 0..shared.state_tables() {
+            states.push(table(shared.table.width).await?);
+        }
+        let tables = Tables {
+            parameters: table(shared.table.width).await?,
+            gradients: table(shared.table.width).await?,
+            statistics: table(shared.statistics.width).await?,
+        };
+        let turns = options.turns;
+        let (_, [rows, columns]) = shared.plan.output;
+        let tape = Tape {
+            streams: Turns::new(gpu, turns, slots, STREAM).await?,
+            coefficients: Turns::new(gpu, turns, slots, COEFFICIENTS).await?,
+            ids: Turns::new(gpu, turns, shared.orders(slots), options.batch).await?,
+            results: Turns::new(gpu, turns, slots, RESULTS).await?,
+        };
+        Ok(Self {
+            tables,
+            states,
+            norms: [
+                Tensor::uninit_async(gpu, &shared.norms.scratch(slots)).await?,
+                Tensor::uninit_async(gpu, &[slots, 4]).await?,
+            ],
+            workspace,
+            scratch: Tensor::uninit_async(gpu, &options.loss.scratch(&[slots, rows, columns])).await?,
+            targets: shared.data.targets_of_batch(gpu, shared.orders(slots), options.batch).await?,
+            tape,
+            blocks: Mutex::default(),
+            slots,
+        })
+    }
+
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Trains the running members of these slots for some turns; the results of each turn and slot.
+    pub async fn train(
+        &self,
+        shared: &Shared,
+        occupants: &[Option<Occupant>],
+        turns: usize,
+        control: &Control,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        self.write_tape(shared, occupants, turns)?;
+        let (recording, ticket) = self.block(shared, turns)?;
+        let mut output = shared.gpu.run_async(&recording, control).await?;
+        Ok(self.tape.results.split(&output.take(ticket), turns))
+    }
+
+    fn write_tape(&self, shared: &Shared, occupants: &[Option<Occupant>], turns: usize) -> Result<()> {
+        let gpu = &shared.gpu;
+        // A member that is done in the middle of a block is left alone from there on.
+        let at = |turn: usize, slot: usize| {
+            let occupant = occupants[slot].as_ref().filter(|o| o.state == State::Running)?;
+            let step = occupant.step + turn as u64;
+            occupant.member.steps.is_none_or(|steps| step < steps).then_some((&occupant.member, step))
+        };
+        self.tape.streams.write(gpu, turns, |turn, slot, words| {
+            if let Some((member, step)) = at(turn, slot) {
+                words.copy_from_slice(&Stream::new(member.seed).words(step as u32, true));
+            }
+        })?;
+        self.tape.coefficients.write(gpu, turns, |turn, slot, row| {
+            if let Some((member, step)) = at(turn, slot) {
+                row.copy_from_slice(&member.optimiser.coefficients(step, member.rate(step), member.clip));
+            }
+        })?;
+        self.tape.ids.write(gpu, turns, |turn, slot, ids| match shared.options.shared_order {
+            // Whoever runs has the age that the order is of.
+            Some(seed) => {
+                let first = (0..occupants.len()).find_map(|slot| at(turn, slot));
+                shared.order.write(seed, first.map_or(0, |(_, step)| step), ids);
+            }
+            None => {
+                if let Some((member, step)) = at(turn, slot) {
+                    shared.order.write(member.seed, step, ids);
+                }
+            }
+        })
+    }
+
+    /// The recording of a block of turns.
+    fn block(&self, shared: &Shared, turns: usize) -> Result<(Arc<Recording>, ReadTicket)> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((recording, ticket)) = blocks.get(&turns) {
+            return Ok((Arc::clone(recording), *ticket));
+        }
+        let mut recording = Recording::new();
+        for turn in 0..turns {
+            self.turn(shared, turn, &mut recording)?;
+        }
+        let ticket = self.tape.results.read(&mut recording, turns)?;
+        let recording = Arc::new(recording);
+        blocks.insert(turns, (Arc::clone(&recording), ticket));
+        Ok((recording, ticket))
+    }
+
+    /// One step of all slots: batch, forward, loss, gradients, update.
+    fn turn(&self, shared: &Shared, turn: usize, recording: &mut Recording) -> Result<()> {
+        let (caps, plan, options) = (shared.gpu.caps(), &shared.plan, &shared.options);
+        let (streams, ids) = (self.tape.streams.of(turn)?, self.tape.ids.of(turn)?);
+        let inputs = plan.view(&self.workspace, plan.input.0, &[&[options.batch], &plan.input.1[..]].concat())?;
+        shared.data.record(recording, caps, &options.augment, (&ids, &streams), &inputs, &self.targets)?;
+        plan.record(recording, caps, (&self.tables, &streams), &self.workspace, false)?;
+        let (output, shape) = plan.output;
+        let logits = plan.view(&self.workspace, output, &shape)?;
+        let gradient = plan.seed.map(|place| plan.view(&self.workspace, place, &shape)).transpose()?;
+        let results = self.tape.results.of(turn)?;
+        let out = LossOut { gradient: gradient.as_ref(), scratch: &self.scratch, results: &results };
+        options.loss.record(recording, caps, &logits, &self.targets, &out)?;
+        plan.record(recording, caps, (&self.tables, &streams), &self.workspace, true)?;
+        let coefficients = self.tape.coefficients.of(turn)?;
+        let [scratch, factors] = &self.norms;
+        if options.clip {
+            optimiser::record_norms(recording, caps, &shared.norms, &self.tables.gradients, &coefficients, scratch, factors)?;
+        }
+        let tables = StepTables {
+            parameters: &self.tables.parameters,
+            gradients: &self.tables.gradients,
+            state: &self.states,
+            coefficients: &coefficients,
+            factors: options.clip.then_some(factors),
+        };
+        optimiser::record_step(recording, caps, options.optimiser.formula(), &tables)
+    }
+
+    /// The tables of a slot's member, in the order of [`Shared::widths`].
+    fn rows(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.tables.parameters];
+        all.extend(&self.states);
+        all.push(&self.tables.statistics);
+        all
+    }
+
+    /// Brings a slot's rows to the host.
+    pub fn read(&self, shared: &Shared, slot: usize) -> Result<Vec<Vec<f32>>> {
+        let mut recording = Recording::new();
+        let mut tickets = Vec::new();
+        for table in self.rows() {
+            let binding = table.part(slot * table.row_stride(), table.row_stride())?;
+            tickets.push(recording.read(binding));
+        }
+        let mut output = shared.gpu.run(&recording, &Control::default())?;
+        let widths = shared.widths();
+        let row = |(ticket, width): (ReadTicket, usize)| {
+            let mut row: Vec<f32> = output.take(ticket);
+            row.truncate(width);
+            row
+        };
+        Ok(tickets.into_iter().zip(widths).map(row).collect())
+    }
+
+    /// Overwrites a slot's rows.
+    pub fn write(&self, shared: &Shared, slot: usize, rows: &[Vec<f32>]) -> Result<()> {
+        for (table, row) in self.rows().into_iter().zip(rows) {
+            let offset = (slot * table.row_stride()) as u64 * 4;
+            shared.gpu.upload_at(table.buffer(), offset, bytemuck::cast_slice(row))?;
+        }
+        Ok(())
+    }
+
+    /// Scores of the slots on a set.
+    pub async fn evaluate(
+        &self,
+        shared: &Shared,
+        evaluation: &Evaluation,
+        data: &DeviceSet,
+        control: &Control,
+    ) -> Result<Vec<Score>> {
+        let Evaluation { plan, batch, .. } = evaluation;
+        let (gpu, caps) = (&shared.gpu, shared.gpu.caps());
+        let workspace = plan.workspace(gpu, self.slots).await?;
+        let rounds = data.len().div_ceil(*batch);
+        let ids: Turns<u32> = Turns::new(gpu, rounds, 1, *batch).await?;
+        // Behind the end of the set nothing counts.
+        ids.write(gpu, rounds, |round, _, ids| {
+            let first = round * batch;
+            ids.iter_mut().enumerate().for_each(|(i, id)| *id = if first + i < data.len() { (first + i) as u32 } else { u32::MAX });
+        })?;
+        let results: Turns<f32> = Turns::new(gpu, rounds, self.slots, RESULTS).await?;
+        let streams = zeros_words(gpu, &[self.slots, STREAM]).await?;
+        let (output, shape) = plan.output;
+        let scratch = Tensor::uninit_async(gpu, &shared.options.loss.scratch(&[self.slots, shape[0], shape[1]])).await?;
+        let targets = data.targets_of_batch(gpu, 1, *batch).await?;
+        let one = Tensor::uninit_async(gpu, &[&[1, *batch], &plan.input.1[..]].concat()).await?;
+        let inputs = plan.view(&workspace, plan.input.0, &[&[*batch], &plan.input.1[..]].concat())?;
+        let mut recording = Recording::new();
+        for round in 0..rounds {
+            data.record(&mut recording, caps, &Augment::default(), (&ids.of(round)?, &streams), &one, &targets)?;
+            spread(&mut recording, caps, &one, &inputs)?;
+            plan.record(&mut recording, caps, (&self.tables, &streams), &workspace, false)?;
+            let logits = plan.view(&workspace, output, &shape)?;
+            let out = LossOut { gradient: None, scratch: &scratch, results: &results.of(round)? };
+            shared.options.loss.record(&mut recording, caps, &logits, &targets, &out)?;
+        }
+        let ticket = results.read(&mut recording, rounds)?;
+        let mut found = gpu.run_async(&recording, control).await?;
+        let all = results.split(&found.take(ticket), rounds);
+        let score = |slot: usize| {
+            let sum = |column: usize| all.iter().map(|round| f64::from(round[slot][column])).sum::<f64>();
+            let (correct, rows, loss) = (sum(1), sum(2), sum(3));
+            Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), rows }
+        };
+        Ok((0..self.slots).map(score).collect())
+    }
+}
+
+/// A forward pass for evaluations.
+#[derive(Debug)]
+pub(super) struct Evaluation {
+    plan: Plan,
+    batch: usize,
+}
+
+impl Evaluation {
+    /// Samples evaluated at once, at most.
+    const BATCH: usize = 256;
+
+    pub fn new(shared: &Shared, samples: usize) -> Result<Self> {
+        let batch = samples.min(Self::BATCH.min(shared.options.batch.max(32)));
+        let plan = Plan::new(&shared.model, (&shared.table, &shared.statistics), batch, Purpose::Evaluation)?;
+        Ok(Self { plan, batch })
+    }
+}
+
+/// A table of zeros: words behind the last field of a row are read by kernels that take whole rows.
+async fn zeros(gpu: &Gpu, shape: &[usize]) -> Result<Tensor> {
+    Tensor::from_slice_async(gpu, shape, &vec![0.0; shape.iter().product()]).await
+}
+
+async fn zeros_words(gpu: &Gpu, shape: &[usize]) -> Result<Tensor<u32>> {
+    Tensor::from_slice_async(gpu, shape, &vec![0; shape.iter().product()]).await
 }

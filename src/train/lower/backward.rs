@@ -58,6 +58,7 @@ impl Lowering<'_> {
         match &node.op {
             Op::Gemm { trans_b, .. } => self.product_input(node, *trans_b, g),
             Op::MatMul => self.matmul_input(index, node, operand, g),
+            Op::Conv(window) => self.conv_input(node, *window, g),
             Op::Add | Op::Sub | Op::Mul | Op::Div => self.binary_input(node, operand, g),
             // y > 0 says as much as x > 0.
             Op::Relu => self.through_output(node, Binary::ReluGradient, g),
@@ -174,6 +175,9 @@ impl Lowering<'_> {
     }
 
     fn parameter_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
+        if let Op::Conv(window) = node.op {
+            return self.conv_parameter(index, node, window, operand, g);
+        }
         let field = self.field(node, operand)?;
         match &node.op {
             Op::Gemm { .. } if operand == 2 => {

@@ -25,6 +25,7 @@ impl Lowering<'_> {
         match &node.op {
             Op::Gemm { .. } => self.gemm(index, node),
             Op::MatMul => self.matmul(index, node),
+            Op::Conv(window) => self.conv_forward(index, node, *window),
             Op::Add | Op::Sub | Op::Mul | Op::Div => self.binary(node),
             Op::Relu if self.fused[index] => {
                 self.homes[node.output.0] = self.homes[node.inputs[0].0].clone();

@@ -7,6 +7,7 @@ mod backward;
 mod forward;
 mod layout;
 mod moves;
+mod windows;
 
 use std::collections::{HashMap, HashSet};
 
