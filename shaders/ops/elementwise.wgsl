@@ -2,7 +2,7 @@
 //
 // Buffers (f32, by vectors of four along the last axis): x, y, out, by element strides in `p`; the stride along the last axis is 1
 //   or 0, the others are multiples of 4. A unary f binds x twice. In place: bind out only (IN_PLACE), f of x.
-// f is the define EXPR over the vectors x and y. Precision: that of the WGSL operators in EXPR (u = 2^-23 for + - *, 2.5 ulp for /;
+// f is the define EXPR over the vectors x and y and the constant p.alpha. Precision: that of the WGSL operators in EXPR (u = 2^-23 for + - *, 2.5 ulp for /;
 //   lib/smooth.wgsl).
 // Undefined: NaN and infinity in operands. Padding columns keep what they hold: the last vector of a row is mixed with it.
 // Geometry: workgroup (64,1,1) as p.across lanes along a row times 64 / p.across rows; x covers rows, y pieces of a row, both with a
@@ -21,6 +21,7 @@ struct Params {
     stride_y: vec4<u32>,
     stride_out: vec4<u32>,
     rows: u32, across: u32, row_step: u32, column_step: u32,
+    alpha: f32, pad0: u32, pad1: u32, pad2: u32,
 }
 #ifdef IN_PLACE
 @group(0) @binding(0) var<storage, read_write> out: array<vec4<f32>>;

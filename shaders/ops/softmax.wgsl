@@ -1,4 +1,6 @@
 // out[r, j] = exp(x[r, j] - m) / s,  m = max over j of x[r, j],  s = sum over j of exp(x[r, j] - m);  lse[r] = m + log(s).
+// CAUSAL: rows come in square blocks of n, row r sees elements j <= r mod n alone, the others of out are 0. Bit for bit what large negative
+//   numbers in their place give.
 //
 // Buffers (f32): x, out [rows, n] with row strides p.ld_x, p.ld_out; lse [rows] with LSE. With LOG_ONLY out is not bound.
 // Lane t of 64 takes j = t, t + 64, ... in ascending order; partial results are combined in a tree through workgroup
@@ -32,9 +34,14 @@ var<workgroup> partial: array<f32, 64>;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     for (var row = group.x + p.grid.x; row < p.rows; row += p.groups) {
         let base = row * p.ld_x;
+#ifdef CAUSAL
+        let n = row % p.n + 1u;
+#else
+        let n = p.n;
+#endif
         // A lane without elements of its own repeats the first: harmless for a maximum.
-        var largest = x[base + min(lane.x, p.n - 1u)];
-        for (var j = lane.x; j < p.n; j += 64u) {
+        var largest = x[base + min(lane.x, n - 1u)];
+        for (var j = lane.x; j < n; j += 64u) {
             largest = max(largest, x[base + j]);
         }
         partial[lane.x] = largest;
@@ -48,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         largest = partial[0];
         workgroupBarrier();
         var sum = 0.0;
-        for (var j = lane.x; j < p.n; j += 64u) {
+        for (var j = lane.x; j < n; j += 64u) {
             sum += exp(x[base + j] - largest);
         }
         partial[lane.x] = sum;
@@ -62,9 +69,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         sum = partial[0];
         workgroupBarrier();
 #ifndef LOG_ONLY
-        for (var j = lane.x; j < p.n; j += 64u) {
+        for (var j = lane.x; j < n; j += 64u) {
             out[row * p.ld_out + j] = exp(x[base + j] - largest) / sum;
         }
+#ifdef CAUSAL
+        for (var j = n + lane.x; j < p.n; j += 64u) {
+            out[row * p.ld_out + j] = 0.0;
+        }
+#endif
 #endif
 #ifdef LSE
         if (lane.x == 0u) {

@@ -17,8 +17,11 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
+    ("lib/ids", include_str!("../../shaders/lib/ids.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
+    ("lib/rows", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
+    ("lib/strands", include_str!("../../shaders/lib/strands.wgsl")),
     ("lib/taps", include_str!("../../shaders/lib/taps.wgsl")),
 ];
 

@@ -16,10 +16,14 @@ params!(ElementwiseParams {
     across: u32,
     row_step: u32,
     column_step: u32,
+    alpha: f32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 });
 
-/// An operator of two operands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An operator of two operands. Of a gradient, `x` is what comes from above and `y` the function's output or, where it says so, its input.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Binary {
     /// `x + y`
     Add,
@@ -31,10 +35,22 @@ pub enum Binary {
     Div,
     /// `y > 0 ? x : 0`, the gradient `x` through a ReLU whose output was `y`
     ReluGradient,
+    /// `x y (1 - y)`, the gradient through a logistic function whose output was `y`
+    SigmoidGradient,
+    /// `x (1 - y^2)`, the gradient through a hyperbolic tangent whose output was `y`
+    TanhGradient,
+    /// `y > 0 ? x : alpha x`, the gradient through [`Unary::LeakyRelu`] whose input (or, for alpha >= 0, output) was `y`
+    LeakyReluGradient(f32),
+    /// The gradient through [`Unary::Gelu`] whose **input** was `y`
+    GeluGradient,
+    /// The gradient through [`Unary::Silu`] whose **input** was `y`
+    SiluGradient,
+    /// The gradient through [`Unary::Softplus`] whose **input** was `y`
+    SoftplusGradient,
 }
 
 /// An operator of one operand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unary {
     /// `max(x, 0)`
     Relu,
@@ -48,11 +64,33 @@ pub enum Unary {
     Sigmoid,
     /// Hyperbolic tangent
     Tanh,
+    /// `x > 0 ? x : alpha x`
+    LeakyRelu(f32),
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`, torch's GELU with `approximate='tanh'`
+    Gelu,
+    /// `x / (1 + exp(-x))`
+    Silu,
+    /// `log(1 + exp(x))`
+    Softplus,
+    /// `x` times a constant
+    Scale(f32),
 }
 
 impl Binary {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::ReluGradient];
+    /// All of them, with some constant where they take one.
+    pub const ALL: [Self; 11] = [
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::ReluGradient,
+        Self::SigmoidGradient,
+        Self::TanhGradient,
+        Self::LeakyReluGradient(0.01),
+        Self::GeluGradient,
+        Self::SiluGradient,
+        Self::SoftplusGradient,
+    ];
 
     fn wgsl(self) -> &'static str {
         match self {
@@ -61,13 +99,35 @@ impl Binary {
             Self::Mul => "x * y",
             Self::Div => "x / y",
             Self::ReluGradient => "select(vec4<f32>(0.0), x, y > vec4<f32>(0.0))",
+            Self::SigmoidGradient => "x * (y * (1.0 - y))",
+            Self::TanhGradient => "x * ((1.0 - y) * (1.0 + y))",
+            Self::LeakyReluGradient(_) => "x * select(vec4<f32>(p.alpha), vec4<f32>(1.0), y > vec4<f32>(0.0))",
+            Self::GeluGradient => "x * gelu_slope(y)",
+            Self::SiluGradient => "x * silu_slope(y)",
+            Self::SoftplusGradient => "x * sigmoid_of(y)",
         }
+    }
+
+    fn constant(self) -> f32 {
+        if let Self::LeakyReluGradient(alpha) = self { alpha } else { 0.0 }
     }
 }
 
 impl Unary {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Relu, Self::Neg, Self::Abs, Self::Exp, Self::Sigmoid, Self::Tanh];
+    /// All of them, with some constant where they take one.
+    pub const ALL: [Self; 11] = [
+        Self::Relu,
+        Self::Neg,
+        Self::Abs,
+        Self::Exp,
+        Self::Sigmoid,
+        Self::Tanh,
+        Self::LeakyRelu(0.01),
+        Self::Gelu,
+        Self::Silu,
+        Self::Softplus,
+        Self::Scale(0.3),
+    ];
 
     fn wgsl(self) -> &'static str {
         match self {
@@ -77,7 +137,16 @@ impl Unary {
             Self::Exp => "exp(x)",
             Self::Sigmoid => "sigmoid_of(x)",
             Self::Tanh => "tanh_of(x)",
+            Self::LeakyRelu(_) => "select(p.alpha * x, x, x > vec4<f32>(0.0))",
+            Self::Gelu => "gelu_of(x)",
+            Self::Silu => "silu_of(x)",
+            Self::Softplus => "softplus_of(x)",
+            Self::Scale(_) => "p.alpha * x",
         }
+    }
+
+    fn constant(self) -> f32 {
+        if let Self::LeakyRelu(alpha) | Self::Scale(alpha) = self { alpha } else { 0.0 }
     }
 }
 
@@ -87,7 +156,7 @@ impl Unary {
 /// [`crate::ErrorKind::Internal`] for shapes that do not broadcast or have more than four axes, [`crate::ErrorKind::TooBig`]
 /// if no window along the first axis fits a binding.
 pub fn binary(recording: &mut Recording, caps: &Caps, op: Binary, x: &Tensor, y: &Tensor, out: &Tensor) -> Result<()> {
-    record(recording, caps, &kernel(op.wgsl(), false), &[x, y, out])
+    record(recording, caps, (&kernel(op.wgsl(), false), op.constant()), &[x, y, out])
 }
 
 /// Records `out = op(x)`; `x` broadcasts to the shape of `out`.
@@ -95,7 +164,7 @@ pub fn binary(recording: &mut Recording, caps: &Caps, op: Binary, x: &Tensor, y:
 /// # Errors
 /// As [`binary`].
 pub fn unary(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor, out: &Tensor) -> Result<()> {
-    record(recording, caps, &kernel(op.wgsl(), false), &[x, x, out])
+    record(recording, caps, (&kernel(op.wgsl(), false), op.constant()), &[x, x, out])
 }
 
 /// Records `x = op(x)`.
@@ -103,11 +172,11 @@ pub fn unary(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor, out:
 /// # Errors
 /// As [`binary`].
 pub fn unary_in_place(recording: &mut Recording, caps: &Caps, op: Unary, x: &Tensor) -> Result<()> {
-    record(recording, caps, &kernel(op.wgsl(), true), &[x])
+    record(recording, caps, (&kernel(op.wgsl(), true), op.constant()), &[x])
 }
 
-/// Records a kernel over its operands, the result last: in one dispatch, or in windows along the first axis that is not 1.
-fn record(recording: &mut Recording, caps: &Caps, kernel: &Kernel, operands: &[&Tensor]) -> Result<()> {
+/// Records a kernel with its constant over its operands, the result last: in one dispatch, or in windows along the first axis that is not 1.
+fn record(recording: &mut Recording, caps: &Caps, kernel: (&Kernel, f32), operands: &[&Tensor]) -> Result<()> {
     let Some(&out) = operands.last() else { return Err(Error::internal("an elementwise kernel without a result")) };
     let (mut shape, mut strides) = view(operands, out)?;
     if operands.iter().all(|t| t.shape() == out.shape() && t.strides() == out.strides()) && without_gaps(out) {
@@ -132,7 +201,7 @@ fn record(recording: &mut Recording, caps: &Caps, kernel: &Kernel, operands: &[&
 fn dispatch(
     recording: &mut Recording,
     caps: &Caps,
-    kernel: &Kernel,
+    (kernel, alpha): (&Kernel, f32),
     bindings: Vec<Binding>,
     shape: [usize; 4],
     strides: &[[usize; 4]],
@@ -156,6 +225,7 @@ fn dispatch(
         across,
         row_step: row_groups * (64 / across),
         column_step: column_groups * across,
+        alpha,
         ..Default::default()
     };
     let work = shape.iter().map(|&length| length as f64).product();

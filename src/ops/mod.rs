@@ -3,14 +3,18 @@
 //! Every operator has a leading batch axis; an operand whose stride along it is 0 is shared. No result depends on the
 //! length of that axis, on the tile shape or on the device's clock.
 
+pub mod columns;
 pub mod conv;
 pub mod elementwise;
+pub mod embedding;
 pub mod gather;
 pub mod matmul;
+pub mod norm;
 pub mod pool;
 pub mod reduce;
 pub mod row_compact;
 pub mod scan;
+mod slots;
 pub mod softmax;
 pub mod transpose;
 pub mod tune;
@@ -22,10 +26,13 @@ use crate::gpu::Kernel;
 /// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
     [
+        columns::catalogue(),
         conv::catalogue(),
         elementwise::catalogue(),
+        embedding::catalogue(),
         gather::catalogue(),
         matmul::catalogue(),
+        norm::catalogue(),
         pool::catalogue(),
         reduce::catalogue(),
         row_compact::catalogue(),

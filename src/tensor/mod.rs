@@ -251,6 +251,30 @@ impl<T: Element> Tensor<T> {
         Ok(Binding { buffer: self.buffer.clone(), offset, size })
     }
 
+    /// What a range of the first axis binds, up to its own last element: the whole array's binding if the range is the whole axis or all share
+    /// their elements.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if it does not start at a multiple of [`ALIGNED`].
+    pub(crate) fn slots(&self, range: &std::ops::Range<usize>) -> Result<Binding> {
+        let (Some(&rows), Some(&stride)) = (self.shape.first(), self.strides.first()) else {
+            return Ok(self.binding());
+        };
+        if stride == 0 || range.len() == rows {
+            return Ok(self.binding());
+        }
+        let inner = self.shape.get(1).map_or(1, |&length| length * self.strides[1]);
+        let first = range.start * stride;
+        let offset = (self.offset + first) as u64 * 4;
+        if !first.is_multiple_of(ALIGNED) || range.end > rows {
+            let what = format!("indices {range:?} along the first axis of an array of shape {:?}", self.shape);
+            return Err(Error::internal(what));
+        }
+        let extent = range.len().saturating_sub(1) * stride + inner;
+        let size = (extent.max(1) as u64 * 4).next_multiple_of(16).min(self.buffer.size() - offset);
+        Ok(Binding { buffer: self.buffer.clone(), offset, size })
+    }
+
     /// The memory.
     pub fn buffer(&self) -> &Buffer {
         &self.buffer

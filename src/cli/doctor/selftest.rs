@@ -158,6 +158,7 @@ fn elementwise_all(gpu: &Gpu, control: &Control) -> Result<Compared> {
         elementwise::binary(&mut recording, gpu.caps(), op, &left, &right, &out)?;
         let want = x.iter().enumerate().map(|(i, &x)| {
             let (x, y) = (f64::from(x), f64::from(y[i % columns]));
+            let logistic = |y: f64| 1.0 / (1.0 + (-y).exp());
             let value = match op {
                 Binary::Add => x + y,
                 Binary::Sub => x - y,
@@ -170,8 +171,24 @@ fn elementwise_all(gpu: &Gpu, control: &Control) -> Result<Compared> {
                         0.0
                     }
                 }
+                Binary::LeakyReluGradient(alpha) => x * if y > 0.0 { 1.0 } else { f64::from(alpha) },
+                Binary::SigmoidGradient => x * y * (1.0 - y),
+                Binary::TanhGradient => x * (1.0 - y * y),
+                Binary::SoftplusGradient => x * logistic(y),
+                Binary::SiluGradient => x * logistic(y) * (1.0 + y * (1.0 - logistic(y))),
+                Binary::GeluGradient => {
+                    let (c, d) = ((8.0 / std::f64::consts::PI).sqrt(), 0.044_715);
+                    let s = logistic(c * (y + d * y.powi(3)));
+                    x * s * (1.0 + y * (1.0 - s) * c * (1.0 + 3.0 * d * y * y))
+                }
             };
-            (value, if op == Binary::ReluGradient { 0.0 } else { 3.0 * U * value.abs() })
+            let tolerance = match op {
+                Binary::ReluGradient => 0.0,
+                Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => 3.0 * U * value.abs(),
+                // Arguments are below 1.3; what cancels is of the size of x.
+                _ => 24.0 * U * x.abs(),
+            };
+            (value, tolerance)
         });
         let got = read(gpu, recording, &out, control)?;
         worst = worst.max(compare("elementwise", &got, &want.collect::<Vec<_>>())?);
@@ -187,6 +204,14 @@ fn elementwise_all(gpu: &Gpu, control: &Control) -> Result<Compared> {
             Unary::Exp => (x.exp(), 6.0 * U * x.exp()),
             Unary::Sigmoid => (1.0 / (1.0 + (-x).exp()), 6.0 * U),
             Unary::Tanh => (x.tanh(), 8.0 * U),
+            Unary::LeakyRelu(alpha) => (if x > 0.0 { x } else { f64::from(alpha) * x }, U * x.abs()),
+            Unary::Scale(s) => (f64::from(s) * x, U * x.abs()),
+            Unary::Silu => (x / (1.0 + (-x).exp()), 12.0 * U),
+            Unary::Softplus => (x.exp().ln_1p(), 12.0 * U),
+            Unary::Gelu => {
+                let t = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+                (0.5 * x * (1.0 + t.tanh()), 12.0 * U)
+            }
         });
         compare("elementwise", &read(gpu, recording, &out, control)?, &want.collect::<Vec<_>>())?;
     }
