@@ -17,6 +17,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
+    ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
     ("lib/taps", include_str!("../../shaders/lib/taps.wgsl")),
 ];

@@ -5,8 +5,21 @@
 //! parameters of a member are one row of a table `[slots, width]`, of which each parameter is a field ([`crate::Tensor::field`]).
 //! No kernel adds across slots and no order of summation knows how many there are.
 
+pub mod batch;
 mod init;
+pub mod loss;
 mod model;
+pub mod optimiser;
+mod schedule;
 
 pub use init::Init;
 pub use model::{Model, Parameter};
+pub use optimiser::Optimiser;
+pub use schedule::Schedule;
+
+use crate::gpu::Kernel;
+
+/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    [batch::catalogue(), loss::catalogue(), optimiser::tables::catalogue()].concat()
+}
