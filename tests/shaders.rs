@@ -16,6 +16,8 @@ const WORKGROUP_MEMORY: u32 = 16 << 10;
 
 fn catalogue() -> Vec<Kernel> {
     let mut all = wavehull::ops::catalogue();
+    #[cfg(feature = "train")]
+    all.extend(wavehull::train::catalogue());
     #[cfg(feature = "verify")]
     all.extend(wavehull::verify::kernels::catalogue());
     #[cfg(feature = "bench")]
@@ -189,7 +191,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-#[cfg(all(feature = "verify", feature = "bench"))]
+#[cfg(all(feature = "verify", feature = "train", feature = "bench"))]
 fn every_shader_file_is_in_a_catalogue_under_its_own_name() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let kernels = catalogue();

@@ -19,6 +19,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/ids", include_str!("../../shaders/lib/ids.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
+    ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/rows", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
     ("lib/strands", include_str!("../../shaders/lib/strands.wgsl")),

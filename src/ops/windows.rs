@@ -12,7 +12,7 @@ use crate::tensor::{ALIGNED, Element, Tensor};
 ///
 /// # Errors
 /// [`ErrorKind::TooBig`] if no range fits.
-pub(super) fn ranges(
+pub(crate) fn ranges(
     length: usize,
     strides: &[usize],
     whole: &[Binding],
@@ -38,7 +38,7 @@ fn step(strides: &[usize], whole: &[Binding], max_binding: u64) -> Result<usize>
 }
 
 /// An operand's share of a range of an axis of this length.
-pub(super) fn binding<T: Element>(
+pub(crate) fn binding<T: Element>(
     t: &Tensor<T>,
     range: &Range<usize>,
     stride: usize,
@@ -50,7 +50,7 @@ pub(super) fn binding<T: Element>(
     t.part(range.start * stride, range.len() * stride)
 }
 
-pub(super) fn too_big(bytes: u64, max_binding: u64) -> Error {
+pub(crate) fn too_big(bytes: u64, max_binding: u64) -> Error {
     let what =
         format!("an array of {bytes} bytes has no windows of at most {max_binding} bytes, which this adapter binds");
     Error::new(ErrorKind::TooBig, what)

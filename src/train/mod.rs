@@ -5,10 +5,30 @@
 //! parameters of a member are one row of a table `[slots, width]`, of which each parameter is a field ([`crate::Tensor::field`]).
 //! No kernel adds across slots and no order of summation knows how many there are.
 
+mod array;
+pub mod batch;
 mod init;
+pub mod loss;
 mod lower;
+mod member;
 mod model;
+pub mod optimiser;
+mod schedule;
+mod set;
 mod table;
 
+pub use array::{ArrayMemory, ArrayOptions, TrainingArray};
 pub use init::Init;
+pub use loss::Loss;
+pub use member::{Member, Progress, Score, Snapshot, State};
 pub use model::{Model, Parameter};
+pub use optimiser::Optimiser;
+pub use schedule::Schedule;
+pub use set::{Augment, DeviceSet, Labels};
+
+use crate::gpu::Kernel;
+
+/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    [batch::catalogue(), loss::catalogue(), optimiser::tables::catalogue()].concat()
+}
