@@ -4,6 +4,7 @@
 //! A loss leaves four numbers a slot in `results` `[slots, 4]`: mean loss, what is correct, what counted, sum of losses. Sums have a fixed order that
 //! depends on a slot's rows alone; a NaN stays in its slot. `results` may be a part of larger memory ([`Tensor::at`]).
 
+use super::set::Targets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::ops::{Coefficient, bindable, slot_extent, slot_grid, slot_stride, word};
@@ -85,6 +86,57 @@ params!(LossSumParams {
     pad0: u32,
     pad1: u32,
 });
+
+/// What is minimised: a mean over the samples of a batch, and over the positions of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Softmax cross-entropy of the output's last axis.
+    CrossEntropy {
+        /// The share of a target that is spread over all classes, from 0 to below 1.
+        smoothing: f32,
+    },
+    /// The squared difference from values.
+    MeanSquare,
+    /// Binary cross-entropy of logits against probabilities.
+    BinaryLogits,
+}
+
+impl Default for Loss {
+    fn default() -> Self {
+        Self::CrossEntropy { smoothing: 0.0 }
+    }
+}
+
+impl Loss {
+    /// Shape of the scratch for outputs of this shape.
+    pub(super) fn scratch(self, output: &[usize]) -> [usize; 3] {
+        if matches!(self, Self::CrossEntropy { .. }) { scratch_of_classes(output) } else { scratch_of_elements(output) }
+    }
+
+    /// Records the loss of outputs `[slots, batch, (positions,) columns]`.
+    pub(super) fn record(
+        self,
+        recording: &mut Recording,
+        caps: &Caps,
+        output: &Tensor,
+        targets: &Targets,
+        out: &LossOut<'_>,
+    ) -> Result<()> {
+        let element = match self {
+            Self::CrossEntropy { .. } => None,
+            Self::MeanSquare => Some(ElementLoss::MeanSquare),
+            Self::BinaryLogits => Some(ElementLoss::BinaryLogits),
+        };
+        match (self, element, targets) {
+            (Self::CrossEntropy { smoothing }, _, Targets::Classes(labels)) => {
+                cross_entropy(recording, caps, Coefficient::Fixed(smoothing), output, labels, out)
+            }
+            (_, Some(loss), Targets::Values(values)) => elements(recording, caps, loss, output, values, out),
+            _ => Err(Error::internal("targets of another loss")),
+        }
+    }
+}
 
 /// A loss of elements against targets of the same shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! A member of an array: what makes it different from its neighbours.
 
-use super::optimiser::Optimiser;
+use super::optimiser::{self, Optimiser};
 use super::schedule::Schedule;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A model's own hyper-parameters. Members of one array share shapes, batch size and kind of optimiser, nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,21 +42,13 @@ impl Member {
     pub fn check(&self) -> Result<()> {
         self.optimiser.check()?;
         self.schedule.check()?;
-        let rate = self.learning_rate;
-        if !(rate.is_finite() && rate >= 0.0) {
-            return Err(Error::bad_input(format!("a learning rate of {rate}")).with_help("give a number from 0 on"));
-        }
-        match self.clip {
-            Some(clip) if !(clip > 0.0 && clip.is_finite()) => {
-                Err(Error::bad_input(format!("gradients clipped at a norm of {clip}")).with_help("give a positive number, or none"))
-            }
-            _ => Ok(()),
-        }
+        optimiser::check_rate(self.learning_rate)?;
+        optimiser::check_clip(self.clip)
     }
 
     /// Its learning rate in the step that follows `step` finished ones.
     pub fn rate(&self, step: u64) -> f64 {
-        self.learning_rate * self.schedule.rate(step)
+        self.schedule.rate(self.learning_rate, step)
     }
 }
 

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use self::order::Order;
 use self::part::{Evaluation, Part};
-use super::batch::{Augment, DeviceSet};
-use super::lower::{Plan, Purpose};
+use super::lower::{Plan, Purpose, Workspace};
 use super::member::{Member, Progress, Score, Snapshot, State};
 use super::optimiser::Optimiser;
+use super::optimiser::tables::{Field, NormPlan};
+use super::set::{Augment, DeviceSet};
 use super::table::Table;
 use super::{Loss, Model};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
 
 /// What all members of an array have in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +27,10 @@ pub struct ArrayOptions {
     pub batch: usize,
     /// What is minimised.
     pub loss: Loss,
-    /// The optimiser that members use; coefficients are each member's own.
+    /// The optimiser that needs the most state among those of the members, all of one formula; coefficients are each member's own.
     pub optimiser: Optimiser,
+    /// Whether gradients of some member are clipped, which costs another pass over the gradients.
+    pub clip: bool,
     /// How inputs are disturbed, by each member's own random stream.
     pub augment: Augment,
     /// All members see the same samples in the same order, drawn from this seed; `None`: each draws its own.
@@ -43,6 +46,7 @@ impl Default for ArrayOptions {
             batch: 64,
             loss: Loss::default(),
             optimiser: Optimiser::adam(),
+            clip: false,
             augment: Augment::default(),
             shared_order: None,
             turns: 16,
@@ -58,6 +62,7 @@ struct Shared {
     table: Table,
     statistics: Table,
     plan: Plan,
+    norms: NormPlan,
     options: ArrayOptions,
     data: DeviceSet,
     order: Order,
@@ -77,7 +82,7 @@ struct Occupant {
 /// changes no result either.
 #[derive(Debug)]
 pub struct TrainingArray {
-    shared: Arc<Shared>,
+    shared: Shared,
     parts: Vec<Part>,
     occupants: Vec<Option<Occupant>>,
 }
@@ -114,16 +119,20 @@ impl TrainingArray {
         let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
         let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
         let order = Order::new(samples, options.batch, options.shared_order);
-        let shared =
-            Shared { gpu: gpu.clone(), model: model.clone(), table, statistics, plan, options, data, order };
+        let fields: Vec<Field> = table.fields.iter().map(|field| Field::new(field.first, &field.shape)).collect();
+        let norms = NormPlan::new_async(gpu, &fields).await?;
+        let (gpu, model) = (gpu.clone(), model.clone());
+        let shared = Shared { gpu, model, table, statistics, plan, norms, options, data, order };
         let most = shared.memory().slots_at_once;
         if most == 0 {
             return Err(shared.too_big());
         }
-        let (slots, shared) = (shared.options.slots, Arc::new(shared));
+        let slots = shared.options.slots;
+        let workspace = Workspace::new(&shared.plan, &shared.gpu, most.min(slots)).await?;
         let mut parts = Vec::new();
         for first in (0..slots).step_by(most) {
-            parts.push(Part::new(&shared, most.min(slots - first)).await?);
+            let count = most.min(slots - first);
+            parts.push(Part::new(&shared, count, workspace.front(count)?).await?);
         }
         Ok(Self { shared, parts, occupants: vec![None; slots] })
     }
@@ -314,7 +323,7 @@ impl TrainingArray {
     pub async fn evaluate_async(&self, data: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
         data.check(&self.shared.model.graph, self.shared.options.loss)?;
         let mut scores = Vec::new();
-        let evaluation = Evaluation::new(&self.shared, data.len())?;
+        let evaluation = Evaluation::new(&self.shared, data)?;
         for part in &self.parts {
             scores.extend(part.evaluate(&self.shared, &evaluation, data, control).await?);
         }
@@ -347,9 +356,13 @@ impl TrainingArray {
             let last = self.occupants.len() - 1;
             return Err(Error::bad_input(format!("slot {slot}, the last one is {last}")).with_help("slots are counted from 0"));
         }
-        if member.optimiser.kind() != self.shared.options.optimiser.kind() {
-            return Err(Error::bad_input("a member with another kind of optimiser than the array's")
+        let own = &self.shared.options.optimiser;
+        if member.optimiser.formula() != own.formula() || member.optimiser.state_tables() > own.state_tables() {
+            return Err(Error::bad_input("a member with an optimiser of another formula, or with more state, than the array's")
                 .with_help("give it an array of its own"));
+        }
+        if member.clip.is_some() && !self.shared.options.clip {
+            return Err(Error::bad_input("a member with clipped gradients in an array without").with_help("set `clip` in the options"));
         }
         member.check()
     }
@@ -375,10 +388,14 @@ fn is_finite(value: f32) -> bool {
 }
 
 impl Shared {
+    /// Slots that have an order of samples of their own.
+    fn orders(&self, slots: usize) -> usize {
+        if self.options.shared_order.is_some() { 1 } else { slots }
+    }
+
     /// Lengths of a member's rows in the tables.
     fn widths(&self) -> Vec<usize> {
-        let states = self.options.optimiser.kind().state_tables();
-        let mut widths = vec![self.table.width; 1 + states];
+        let mut widths = vec![self.table.width; 1 + self.options.optimiser.state_tables()];
         widths.push(self.statistics.width);
         widths
     }
@@ -424,7 +441,7 @@ impl Shared {
         for (index, parameter) in self.model.parameters.iter().enumerate() {
             let value = self.model.graph.value(parameter.value);
             let given: Vec<f32> = value.constant.iter().flat_map(|c| c.iter().copied()).collect();
-            let elements = parameter.init.fill(seed, index as u32, &value.shape, &given)?;
+            let elements = parameter.init.fill(seed, index as u32, &value.shape, &given);
             self.table.write(&mut tables[0], parameter.value, &elements);
         }
         if let Some(statistics) = tables.last_mut() {

@@ -38,7 +38,7 @@ impl Order {
         if epochs.len() > 4096 {
             epochs.retain(|&(_, kept), _| kept >= epoch);
         }
-        let draw = || std::sync::Arc::new(Stream::new(seed).permutation(self.samples, epoch));
+        let draw = || std::sync::Arc::new(Stream::new(seed).permutation(self.samples, epoch as u32, purpose::SHUFFLE));
         let found = epochs.entry((seed, epoch)).or_insert_with(draw).clone();
         if epoch > 0 {
             epochs.remove(&(seed, epoch - 1));

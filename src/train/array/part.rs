@@ -11,7 +11,8 @@ use crate::tensor::{ALIGNED, Element, Tensor};
 use crate::train::loss::{LossOut, RESULTS};
 use crate::train::lower::{Plan, Purpose, Tables, Workspace};
 use crate::train::member::{Score, State};
-use crate::train::optimiser::{self, COEFFICIENTS, StepTables};
+use crate::train::optimiser::COEFFICIENTS;
+use crate::train::optimiser::tables::{StepTables, record_norms, record_step};
 use crate::train::set::{Augment, DeviceSet, Targets};
 
 /// Words of a random stream.
@@ -94,7 +95,7 @@ impl Part {
         let (gpu, options) = (&shared.gpu, &shared.options);
         let table = async |width: usize| zeros(gpu, &[slots, width.max(ALIGNED)]).await;
         let mut states = Vec::new();
-        for _ in 0..shared.state_tables() {
+        for _ in 0..options.optimiser.state_tables() {
             states.push(table(shared.table.width).await?);
         }
         let tables = Tables {
@@ -103,7 +104,7 @@ impl Part {
             statistics: table(shared.statistics.width).await?,
         };
         let turns = options.turns;
-        let (_, [rows, columns]) = shared.plan.output;
+        let output = shared.data.output_shape(slots, options.batch, shared.plan.output.1);
         let tape = Tape {
             streams: Turns::new(gpu, turns, slots, STREAM).await?,
             coefficients: Turns::new(gpu, turns, slots, COEFFICIENTS).await?,
@@ -118,7 +119,7 @@ impl Part {
                 Tensor::uninit_async(gpu, &[slots, 4]).await?,
             ],
             workspace,
-            scratch: Tensor::uninit_async(gpu, &options.loss.scratch(&[slots, rows, columns])).await?,
+            scratch: Tensor::uninit_async(gpu, &options.loss.scratch(&output)).await?,
             targets: shared.data.targets_of_batch(gpu, shared.orders(slots), options.batch).await?,
             tape,
             blocks: Mutex::default(),
@@ -200,8 +201,9 @@ impl Part {
         shared.data.record(recording, caps, &options.augment, (&ids, &streams), &inputs, &self.targets)?;
         plan.record(recording, caps, (&self.tables, &streams), &self.workspace, false)?;
         let (output, shape) = plan.output;
-        let logits = plan.view(&self.workspace, output, &shape)?;
-        let gradient = plan.seed.map(|place| plan.view(&self.workspace, place, &shape)).transpose()?;
+        let shape = &shared.data.output_shape(self.slots, options.batch, shape)[1..];
+        let logits = plan.view(&self.workspace, output, shape)?;
+        let gradient = plan.seed.map(|place| plan.view(&self.workspace, place, shape)).transpose()?;
         let results = self.tape.results.of(turn)?;
         let out = LossOut { gradient: gradient.as_ref(), scratch: &self.scratch, results: &results };
         options.loss.record(recording, caps, &logits, &self.targets, &out)?;
@@ -209,7 +211,7 @@ impl Part {
         let coefficients = self.tape.coefficients.of(turn)?;
         let [scratch, factors] = &self.norms;
         if options.clip {
-            optimiser::record_norms(recording, caps, &shared.norms, &self.tables.gradients, &coefficients, scratch, factors)?;
+            record_norms(recording, caps, &shared.norms, &self.tables.gradients, &coefficients, scratch, factors)?;
         }
         let tables = StepTables {
             parameters: &self.tables.parameters,
@@ -218,7 +220,7 @@ impl Part {
             coefficients: &coefficients,
             factors: options.clip.then_some(factors),
         };
-        optimiser::record_step(recording, caps, options.optimiser.formula(), &tables)
+        record_step(recording, caps, options.optimiser.formula(), &tables)
     }
 
     /// The tables of a slot's member, in the order of [`Shared::widths`].
@@ -266,7 +268,7 @@ impl Part {
     ) -> Result<Vec<Score>> {
         let Evaluation { plan, batch, .. } = evaluation;
         let (gpu, caps) = (&shared.gpu, shared.gpu.caps());
-        let workspace = plan.workspace(gpu, self.slots).await?;
+        let workspace = Workspace::new(plan, gpu, self.slots).await?;
         let rounds = data.len().div_ceil(*batch);
         let ids: Turns<u32> = Turns::new(gpu, rounds, 1, *batch).await?;
         // Behind the end of the set nothing counts.
@@ -277,16 +279,15 @@ impl Part {
         let results: Turns<f32> = Turns::new(gpu, rounds, self.slots, RESULTS).await?;
         let streams = zeros_words(gpu, &[self.slots, STREAM]).await?;
         let (output, shape) = plan.output;
-        let scratch = Tensor::uninit_async(gpu, &shared.options.loss.scratch(&[self.slots, shape[0], shape[1]])).await?;
+        let shape = data.output_shape(self.slots, *batch, shape);
+        let scratch = Tensor::uninit_async(gpu, &shared.options.loss.scratch(&shape)).await?;
         let targets = data.targets_of_batch(gpu, 1, *batch).await?;
-        let one = Tensor::uninit_async(gpu, &[&[1, *batch], &plan.input.1[..]].concat()).await?;
         let inputs = plan.view(&workspace, plan.input.0, &[&[*batch], &plan.input.1[..]].concat())?;
         let mut recording = Recording::new();
         for round in 0..rounds {
-            data.record(&mut recording, caps, &Augment::default(), (&ids.of(round)?, &streams), &one, &targets)?;
-            spread(&mut recording, caps, &one, &inputs)?;
+            data.record(&mut recording, caps, &Augment::default(), (&ids.of(round)?, &streams), &inputs, &targets)?;
             plan.record(&mut recording, caps, (&self.tables, &streams), &workspace, false)?;
-            let logits = plan.view(&workspace, output, &shape)?;
+            let logits = plan.view(&workspace, output, &shape[1..])?;
             let out = LossOut { gradient: None, scratch: &scratch, results: &results.of(round)? };
             shared.options.loss.record(&mut recording, caps, &logits, &targets, &out)?;
         }
@@ -313,8 +314,11 @@ impl Evaluation {
     /// Samples evaluated at once, at most.
     const BATCH: usize = 256;
 
-    pub fn new(shared: &Shared, samples: usize) -> Result<Self> {
-        let batch = samples.min(Self::BATCH.min(shared.options.batch.max(32)));
+    pub fn new(shared: &Shared, data: &DeviceSet) -> Result<Self> {
+        let most = data.len().min(Self::BATCH.min(shared.options.batch.max(32)));
+        // Positions behind the end of a set cannot be left out, so batches of sequences are all full.
+        let full = |batch: &usize| !data.has_tokens() || data.len().is_multiple_of(*batch);
+        let batch = (1..=most).rev().find(full).unwrap_or(1);
         let plan = Plan::new(&shared.model, (&shared.table, &shared.statistics), batch, Purpose::Evaluation)?;
         Ok(Self { plan, batch })
     }

@@ -142,25 +142,25 @@ impl Lowering<'_> {
         let (_, layout) = self.computed(node.output)?;
         let (_, other) = self.operands(node)?;
         let (rows, columns) = (self.batch * layout.rows(), layout.columns());
-        let scaled = |lowering: &mut Self, op: Binary, number: f32| {
+        let scaled = |lowering: &mut Self, number: f32| {
             let out = lowering.samples(&layout);
             lowering.step(&[g], &[out], move |recording, frame| {
                 let of = |place| frame.rows(place, rows, columns);
-                elementwise::with_number(recording, frame.caps, op, &of(g)?, number, &of(out)?)
+                elementwise::unary(recording, frame.caps, Unary::Scale(number), &of(g)?, &of(out)?)
             });
             lowering.give(value, out, &layout)
         };
         match (&node.op, other) {
             (Op::Add, _) => self.give(value, g, &layout),
             (Op::Sub, _) if operand == 0 => self.give(value, g, &layout),
-            (Op::Sub, _) => scaled(self, Binary::Mul, -1.0),
+            (Op::Sub, _) => scaled(self, -1.0),
             (Op::Mul, Other::Place(_)) => {
                 let (y, from) = self.computed(node.inputs[1 - operand])?;
                 let y = if from == layout { y } else { self.plain(node.inputs[1 - operand])?.0 };
                 self.combined(value, Binary::Mul, g, y, &layout)
             }
-            (Op::Mul, Other::Number(number)) => scaled(self, Binary::Mul, number),
-            (Op::Div, Other::Number(number)) => scaled(self, Binary::Div, number),
+            (Op::Mul, Other::Number(number)) => scaled(self, number),
+            (Op::Div, Other::Number(number)) => scaled(self, 1.0 / number),
             (Op::Mul, Other::Field(field, [own, columns], _)) => {
                 let out = self.samples(&layout);
                 self.step(&[g], &[out], move |recording, frame| {
@@ -194,12 +194,12 @@ impl Lowering<'_> {
 
     /// Sums over samples: a field of the gradient table.
     pub(super) fn column_sums(&mut self, x: Place, rows: usize, n: usize, field: Field) {
-        let scratch_shape = columns::scratch(rows, n);
-        let scratch = self.place(&scratch_shape);
+        let [_, chunks, _] = columns::scratch(&[1, rows, n]);
+        let scratch = self.place(&[chunks, n]);
         self.step(&[x], &[scratch], move |recording, frame| {
-            let (x, scratch) = (frame.view(x, &[rows, n])?, frame.view(scratch, &scratch_shape)?);
+            let (x, scratch) = (frame.view(x, &[rows, n])?, frame.view(scratch, &[chunks, n])?);
             let out = field.shaped(&frame.tables.gradients, &[n])?;
-            columns::sum(recording, frame.caps, &x, &scratch, &out)
+            columns::sums(recording, frame.caps, &x, &scratch, &out)
         });
     }
 

@@ -192,10 +192,17 @@ impl Lowering<'_> {
                 let y = field.shaped(&frame.tables.parameters, &[1, own, columns])?;
                 elementwise::binary(recording, frame.caps, op, &of(x)?, &y, &of(out)?)
             }),
-            (Other::Number(number), _) => self.step(&[x], &[out], move |recording, frame| {
-                let of = |place| frame.rows(place, rows, columns);
-                elementwise::with_number(recording, frame.caps, op, &of(x)?, number, &of(out)?)
-            }),
+            (Other::Number(number), _) => {
+                let factor = match op {
+                    Binary::Mul => number,
+                    Binary::Div => 1.0 / number,
+                    _ => return Err(Self::refuse(node, "a fixed number is added; make it a parameter or leave it out")),
+                };
+                self.step(&[x], &[out], move |recording, frame| {
+                    let of = |place| frame.rows(place, rows, columns);
+                    elementwise::unary(recording, frame.caps, Unary::Scale(factor), &of(x)?, &of(out)?)
+                });
+            }
             (Other::Place(_), None) => return Err(Error::internal("a second operand without a place")),
         }
         Ok(())

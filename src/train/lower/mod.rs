@@ -121,6 +121,39 @@ pub(super) struct Workspace {
     slots: usize,
 }
 
+impl Workspace {
+    /// Memory for `slots` slots.
+    ///
+    /// # Errors
+    /// Memory errors.
+    pub async fn new(plan: &Plan, gpu: &Gpu, slots: usize) -> Result<Self> {
+        let (of, sizes) = plan.pieces();
+        let mut pieces = Vec::with_capacity(sizes.len());
+        for words in sizes {
+            pieces.push(Tensor::uninit_async(gpu, &[slots, words]).await?);
+        }
+        let place = |(piece, &words): (Option<usize>, &usize)| piece.and_then(|piece| pieces[piece].view(&[slots, words]));
+        let memory = of.into_iter().zip(&plan.places).map(place).collect();
+        let mut indices = Vec::with_capacity(plan.indices.len());
+        for index in &plan.indices {
+            indices.push(Tensor::from_slice_async(gpu, &[index.len()], index).await?);
+        }
+        Ok(Self { memory, indices, slots })
+    }
+
+    /// The same memory for fewer slots: passes of parts of an array run one after the other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] for more slots.
+    pub fn front(&self, slots: usize) -> Result<Self> {
+        if slots > self.slots {
+            return Err(Error::internal(format!("{slots} slots in a workspace for {}", self.slots)));
+        }
+        let front = |t: &Option<Tensor>| t.as_ref().and_then(|t| t.view(&[slots, t.columns()]));
+        Ok(Self { memory: self.memory.iter().map(front).collect(), indices: self.indices.clone(), slots })
+    }
+}
+
 impl Plan {
     /// The pass of a model over batches of `batch` samples.
     ///
@@ -213,25 +246,6 @@ impl Plan {
     /// Words of the largest piece a slot.
     pub fn largest(&self) -> usize {
         self.pieces().1.into_iter().max().unwrap_or(0)
-    }
-
-    /// Memory for `slots` slots.
-    ///
-    /// # Errors
-    /// Memory errors.
-    pub async fn workspace(&self, gpu: &Gpu, slots: usize) -> Result<Workspace> {
-        let (of, sizes) = self.pieces();
-        let mut pieces = Vec::with_capacity(sizes.len());
-        for words in sizes {
-            pieces.push(Tensor::uninit_async(gpu, &[slots, words]).await?);
-        }
-        let place = |(piece, &words): (Option<usize>, &usize)| piece.and_then(|piece| pieces[piece].view(&[slots, words]));
-        let memory = of.into_iter().zip(&self.places).map(place).collect();
-        let mut indices = Vec::with_capacity(self.indices.len());
-        for index in &self.indices {
-            indices.push(Tensor::from_slice_async(gpu, &[index.len()], index).await?);
-        }
-        Ok(Workspace { memory, indices, slots })
     }
 
     /// Records the steps before (`false`) or behind (`true`) the loss.
