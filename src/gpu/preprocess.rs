@@ -18,6 +18,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
+    ("lib/pool", include_str!("../../shaders/lib/pool.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
     ("lib/taps", include_str!("../../shaders/lib/taps.wgsl")),
 ];
