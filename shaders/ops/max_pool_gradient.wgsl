@@ -7,15 +7,9 @@
 // Undefined: contents of padding channels; NaN and infinity.
 // Geometry: workgroup (64,1,1), an invocation computes four channels of one source pixel, grid-stride over p.len.
 // Bounds: windows and taps are tested against both images. Races: an invocation writes its own vectors.
-// Cost: (kernel_h kernel_w)^2 comparisons an element, fit for the small windows that networks have.
+// Cost: (kernel_h kernel_w)^2 comparisons an element, fit for small windows; pool_gradient.wgsl reads winners instead.
 
-struct Params {
-    grid: vec4<u32>,
-    len: u32, threads: u32, width4: u32, flags: u32,
-    in_h: u32, in_w: u32, out_h: u32, out_w: u32,
-    kernel_h: u32, kernel_w: u32, stride_y: u32, stride_x: u32,
-    pad_y: u32, pad_x: u32, dilation_y: u32, dilation_x: u32,
-}
+#import "lib/pool"
 @group(0) @binding(0) var<storage, read_write> src: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> g: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;

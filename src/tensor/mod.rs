@@ -275,6 +275,12 @@ impl<T: Element> Tensor<T> {
         Ok(Binding { buffer: self.buffer.clone(), offset, size })
     }
 
+    /// The same memory with its words taken for another type.
+    pub fn words<U: Element>(&self) -> Tensor<U> {
+        let (buffer, shape, strides) = (self.buffer.clone(), self.shape.clone(), self.strides.clone());
+        Tensor { buffer, shape, strides, offset: self.offset, element: PhantomData }
+    }
+
     /// The memory.
     pub fn buffer(&self) -> &Buffer {
         &self.buffer

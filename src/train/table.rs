@@ -204,5 +204,5 @@ impl Table {
 
 /// Whether operands 1 and 2 of an operator are a normalisation's scale and shift.
 pub(super) fn norm_operands(op: &Op) -> bool {
-    matches!(op, Op::BatchNormalization { .. })
+    matches!(op, Op::BatchNormalization { .. } | Op::LayerNormalization { .. } | Op::GroupNormalization { .. })
 }

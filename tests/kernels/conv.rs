@@ -8,30 +8,30 @@ use wavehull::{ErrorKind, Gpu, Tensor};
 use crate::common::{self, Random, U, broken};
 use crate::on_both;
 
-const VARIANTS: [Variant; 4] =
+pub const VARIANTS: [Variant; 4] =
     [Variant::Direct { columns: 4 }, Variant::Direct { columns: 8 }, Variant::Direct { columns: 16 }, Variant::Tiled];
 
 /// One convolution; `read` and `written` are channels a group.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    batch: usize,
-    size: [usize; 2],
-    read: usize,
-    written: usize,
-    groups: usize,
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    pad: [usize; 2],
+pub struct Case {
+    pub batch: usize,
+    pub size: [usize; 2],
+    pub read: usize,
+    pub written: usize,
+    pub groups: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub pad: [usize; 2],
     /// Rows and columns of output more than symmetric padding makes.
-    more: [usize; 2],
-    dilation: [usize; 2],
-    transposed: bool,
-    bias: bool,
-    relu: bool,
-    variant: Option<Variant>,
+    pub more: [usize; 2],
+    pub dilation: [usize; 2],
+    pub transposed: bool,
+    pub bias: bool,
+    pub relu: bool,
+    pub variant: Option<Variant>,
 }
 
-const PLAIN: Case = Case {
+pub const PLAIN: Case = Case {
     batch: 2,
     size: [7, 9],
     read: 5,
@@ -49,7 +49,7 @@ const PLAIN: Case = Case {
 };
 
 /// Corners of the geometry, on both sides of a tile, a workgroup (64 pixels, 64 channels, 16 terms) and a vector.
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     vec![
         PLAIN,
         Case { relu: true, ..PLAIN },
@@ -70,14 +70,14 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-struct Operands {
-    x: Vec<f32>,
-    weight: Array4<f32>,
-    bias: Vec<f32>,
+pub struct Operands {
+    pub x: Vec<f32>,
+    pub weight: Array4<f32>,
+    pub bias: Vec<f32>,
 }
 
 impl Case {
-    fn out_size(&self) -> [usize; 2] {
+    pub fn out_size(&self) -> [usize; 2] {
         std::array::from_fn(|k| {
             let reach = self.dilation[k] * (self.kernel[k] - 1) + 1;
             let symmetric = if self.transposed {
@@ -89,12 +89,12 @@ impl Case {
         })
     }
 
-    fn channels(&self) -> [usize; 2] {
+    pub fn channels(&self) -> [usize; 2] {
         [self.read * self.groups, self.written * self.groups]
     }
 
     /// Numbers, the weight in ONNX's order.
-    fn operands(&self, seed: u64) -> Operands {
+    pub fn operands(&self, seed: u64) -> Operands {
         let mut random = Random::new(seed);
         let [read, written] = self.channels();
         let [kh, kw] = self.kernel;
@@ -107,7 +107,7 @@ impl Case {
     }
 
     /// Source coordinate that output coordinate `y` reads at tap `i`, straight from the definitions.
-    fn source(&self, axis: usize, y: usize, i: usize) -> Option<usize> {
+    pub fn source(&self, axis: usize, y: usize, i: usize) -> Option<usize> {
         let (y, tap) = (y as isize, (i * self.dilation[axis]) as isize);
         let (stride, pad) = (self.stride[axis] as isize, self.pad[axis] as isize);
         let at = if self.transposed {
@@ -119,7 +119,7 @@ impl Case {
         usize::try_from(at).ok().filter(|&at| at < self.size[axis])
     }
 
-    fn oracle(&self, operands: &Operands) -> Vec<(f64, f64)> {
+    pub fn oracle(&self, operands: &Operands) -> Vec<(f64, f64)> {
         let [read, written] = self.channels();
         let x = ArrayView4::from_shape((self.batch, self.size[0], self.size[1], read), &operands.x).unwrap();
         let [out_h, out_w] = self.out_size();
@@ -150,12 +150,12 @@ impl Case {
         oracle
     }
 
-    fn packed(&self, weight: &Array4<f32>) -> Weight {
+    pub fn packed(&self, weight: &Array4<f32>) -> Weight {
         let pack = if self.transposed { Weight::transposed } else { Weight::forward };
         pack(&weight.view(), self.groups).unwrap()
     }
 
-    fn record(&self, gpu: &Gpu, operands: &Operands) -> (Recording, Tensor) {
+    pub fn record(&self, gpu: &Gpu, operands: &Operands) -> (Recording, Tensor) {
         let [read, written] = self.channels();
         let x = common::tensor(gpu, &[self.batch, self.size[0], self.size[1], read], &operands.x);
         let packed = self.packed(&operands.weight);
@@ -170,6 +170,7 @@ impl Case {
             dilation: self.dilation,
             groups: packed.groups,
             transposed: self.transposed,
+            trans_weight: false,
             bias: self.bias.then_some(&bias),
             relu: self.relu,
             variant: self.variant,
@@ -201,7 +202,7 @@ impl Case {
     }
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 

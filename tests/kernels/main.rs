@@ -7,11 +7,14 @@
 mod common;
 mod compact;
 mod conv;
+mod conv_gradient;
+mod conv_slots;
 mod elementwise;
 mod gather;
 mod matmul;
 mod moves;
 mod pool;
+mod pool_gradient;
 mod scan;
 mod softmax;
 mod tuning;

@@ -9,16 +9,16 @@ use crate::on_both;
 
 /// Images and windows; `out` is as large as whole windows in the padded image allow.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    batch: usize,
-    size: [usize; 2],
-    channels: usize,
-    pool: Pool,
+pub struct Case {
+    pub batch: usize,
+    pub size: [usize; 2],
+    pub channels: usize,
+    pub pool: Pool,
     /// Rows and columns of padding behind the image.
-    end: [usize; 2],
+    pub end: [usize; 2],
 }
 
-const PLAIN: Case = Case {
+pub const PLAIN: Case = Case {
     batch: 2,
     size: [7, 9],
     channels: 5,
@@ -26,7 +26,7 @@ const PLAIN: Case = Case {
     end: [1, 0],
 };
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let pool = |kernel, stride, pad, dilation| Pool { kernel, stride, pad, dilation };
     vec![
         PLAIN,
@@ -48,7 +48,7 @@ impl Case {
         })
     }
 
-    fn shapes(&self) -> [[usize; 4]; 2] {
+    pub fn shapes(&self) -> [[usize; 4]; 2] {
         let out = self.out_size();
         [[self.batch, self.size[0], self.size[1], self.channels], [self.batch, out[0], out[1], self.channels]]
     }
@@ -167,9 +167,9 @@ fn broken_pools_are_noticed() {
     let Some(gpu) = common::device("broken_pools_are_noticed", false) else { return };
     for (pooling, from, to) in [
         (Pooling::Max, "y < p.in_h && x < p.in_w", "y < p.in_h"),
-        (Pooling::Max, "i * p.dilation_y", "i"),
+        (Pooling::Max, "i * i32(p.dilation_y)", "i"),
         (Pooling::Mean, "max(count, 1u)", "(p.kernel_h * p.kernel_w)"),
-        (Pooling::MeanOfWindow, "count = p.kernel_h * p.kernel_w;", ""),
+        (Pooling::MeanOfWindow, "count = u32(rows.y * columns.y);", ""),
     ] {
         let case = Case { pool: Pool { dilation: [2, 1], ..PLAIN.pool }, ..PLAIN };
         let x = case.numbers(&mut Random::new(3));

@@ -8,7 +8,7 @@ use crate::graph::{Node, Op, Task, ValueId};
 use crate::ops::elementwise::{self, Binary, Unary};
 use crate::ops::matmul::Matmul;
 use crate::ops::{columns, softmax};
-use crate::train::table::Field;
+use crate::train::table::{Field, norm_operands};
 
 impl Lowering<'_> {
     pub(super) fn gradient(&mut self, task: Task) -> Result<()> {
@@ -64,7 +64,14 @@ impl Lowering<'_> {
             Op::Relu => self.through_output(node, Binary::ReluGradient, g),
             Op::Sigmoid => self.through_output(node, Binary::SigmoidGradient, g),
             Op::Tanh => self.through_output(node, Binary::TanhGradient, g),
-            Op::Softmax { .. } => {
+            Op::Gelu => self.through_input(node, Binary::GeluGradient, g),
+            Op::LeakyRelu { alpha } => self.through_input(node, Binary::LeakyReluGradient(*alpha), g),
+            Op::MaxPool { .. } | Op::AveragePool { .. } => self.pool_backward(index, node, g),
+            Op::BatchNormalization { .. } => self.batch_norm_input(index, node, g),
+            Op::LayerNormalization { .. } => self.layer_norm_input(index, node, g),
+            Op::GroupNormalization { groups, .. } => self.group_norm_input(index, node, *groups, g),
+            Op::Dropout { rate } => self.dropout_backward(index, node, *rate, g),
+            Op::Softmax { .. } | Op::CausalSoftmax => {
                 let (y, layout) = self.computed(node.output)?;
                 let (rows, columns) = (self.batch * layout.rows(), layout.columns());
                 let out = self.samples(&layout);
@@ -85,6 +92,12 @@ impl Lowering<'_> {
     fn through_output(&mut self, node: &Node, op: Binary, g: Place) -> Result<()> {
         let (y, layout) = self.computed(node.output)?;
         self.combined(node.inputs[0], op, g, y, &layout)
+    }
+
+    /// The gradient of an activation from its input.
+    fn through_input(&mut self, node: &Node, op: Binary, g: Place) -> Result<()> {
+        let (x, layout) = self.computed(node.inputs[0])?;
+        self.combined(node.inputs[0], op, g, x, &layout)
     }
 
     /// A gradient that is `op(g, y)` element by element.
@@ -161,7 +174,7 @@ impl Lowering<'_> {
             }
             (Op::Mul, Other::Number(number)) => scaled(self, number),
             (Op::Div, Other::Number(number)) => scaled(self, 1.0 / number),
-            (Op::Mul, Other::Field(field, [own, columns], _)) => {
+            (Op::Mul, Other::Field(field, [own, columns])) => {
                 let out = self.samples(&layout);
                 self.step(&[g], &[out], move |recording, frame| {
                     let of = |place| frame.view(place, &[rows / own, own, columns]);
@@ -177,6 +190,18 @@ impl Lowering<'_> {
     fn parameter_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
         if let Op::Conv(window) = node.op {
             return self.conv_parameter(index, node, window, operand, g);
+        }
+        if norm_operands(&node.op) {
+            // Scale and shift are one field; their gradient is computed with the scale's.
+            return match (&node.op, operand) {
+                (_, 2) => Ok(()),
+                (Op::BatchNormalization { .. }, _) => self.batch_norm_parameter(index, node, g),
+                (Op::LayerNormalization { .. }, _) => self.layer_norm_parameter(index, node, g),
+                _ => self.group_norm_parameter(index, node, g),
+            };
+        }
+        if let Op::Embedding { padding } = node.op {
+            return self.embedding_parameter(index, node, padding, g);
         }
         let field = self.field(node, operand)?;
         match &node.op {
@@ -222,7 +247,7 @@ impl Lowering<'_> {
     }
 
     fn binary_parameter(&mut self, node: &Node, operand: usize, g: Place) -> Result<()> {
-        let (_, Other::Field(field, [own, columns], _)) = self.operands(node)? else {
+        let (_, Other::Field(field, [own, columns])) = self.operands(node)? else {
             return Err(Error::internal("a trained operand without a field"));
         };
         let (x, layout) = self.computed(node.inputs[1 - operand])?;

@@ -13,8 +13,8 @@ use crate::train::table::Field;
 pub(super) enum Other {
     /// Computed, of the same shape and layout.
     Place(Place),
-    /// A parameter that repeats along the leading axes: `[rows, columns]` of its own, and how often a sample has it.
-    Field(Field, [usize; 2], usize),
+    /// A parameter that repeats along the leading axes: `[rows, columns]` of its own.
+    Field(Field, [usize; 2]),
     /// The same number everywhere.
     Number(f32),
 }
@@ -34,10 +34,20 @@ impl Lowering<'_> {
             Op::Relu => self.unary(node, Unary::Relu),
             Op::Sigmoid => self.unary(node, Unary::Sigmoid),
             Op::Tanh => self.unary(node, Unary::Tanh),
-            Op::Softmax { axis } => self.softmax(node, *axis),
+            Op::Gelu => self.unary(node, Unary::Gelu),
+            Op::LeakyRelu { alpha } => self.unary(node, Unary::LeakyRelu(*alpha)),
+            Op::Softmax { axis } => self.softmax(node, *axis, false),
+            Op::CausalSoftmax => self.softmax(node, self.shape(node.output).len() - 1, true),
             Op::Reshape | Op::Transpose { .. } | Op::Concat { .. } | Op::Select { .. } | Op::Pad { .. } => {
                 self.move_forward(node)
             }
+            Op::MaxPool { .. } | Op::AveragePool { .. } => self.pool_forward(index, node),
+            Op::BatchNormalization { epsilon } => self.batch_norm(index, node, *epsilon),
+            Op::LayerNormalization { axis, epsilon } => self.layer_norm(index, node, (*axis, *epsilon)),
+            Op::GroupNormalization { groups, epsilon } => self.group_norm(index, node, (*groups, *epsilon)),
+            Op::Dropout { rate } => self.dropout_forward(index, node, *rate),
+            Op::Embedding { .. } => self.embedding_forward(index, node),
+            Op::ConvTranspose { .. } => Err(Self::refuse(node, "transposed convolutions cannot be trained yet")),
             _ => Err(Self::refuse(node, "it cannot be trained")),
         }
     }
@@ -153,13 +163,12 @@ impl Lowering<'_> {
         let channels = layout.image && shape.iter().filter(|&&length| length != 1).count() <= 1;
         let own = if channels { vec![layout.columns()] } else { lengths };
         let fits = layout.dims.ends_with(&own) && (channels || !layout.image);
-        let count = layout.dims.iter().product::<usize>() / own.iter().product::<usize>().max(1);
         let columns = own.last().copied().unwrap_or(1);
         let rows = own.iter().rev().skip(1).product();
         if !fits || field.shape.iter().product::<usize>() != rows * columns {
             return Err(Self::refuse(node, "a trained operand that does not repeat along leading axes"));
         }
-        Ok(Other::Field(field, [rows, columns], count))
+        Ok(Other::Field(field, [rows, columns]))
     }
 
     fn binary(&mut self, node: &Node) -> Result<()> {
@@ -187,7 +196,7 @@ impl Lowering<'_> {
                 let of = |place| frame.rows(place, rows, columns);
                 elementwise::binary(recording, frame.caps, op, &of(x)?, &of(y)?, &of(out)?)
             }),
-            (Other::Field(field, [own, columns], _), _) => self.step(&[x], &[out], move |recording, frame| {
+            (Other::Field(field, [own, columns]), _) => self.step(&[x], &[out], move |recording, frame| {
                 let of = |place| frame.view(place, &[rows / own, own, columns]);
                 let y = field.shaped(&frame.tables.parameters, &[1, own, columns])?;
                 elementwise::binary(recording, frame.caps, op, &of(x)?, &y, &of(out)?)
@@ -208,7 +217,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn softmax(&mut self, node: &Node, axis: usize) -> Result<()> {
+    fn softmax(&mut self, node: &Node, axis: usize, causal: bool) -> Result<()> {
         let shape = self.shape(node.output);
         if axis + 1 != shape.len() {
             return Err(Self::refuse(node, "only the last axis can be trained"));
@@ -218,6 +227,9 @@ impl Lowering<'_> {
         let out = self.define(node.output, layout);
         self.step(&[x], &[out], move |recording, frame| {
             let (x, out) = (frame.rows(x, rows, columns)?, frame.rows(out, rows, columns)?);
+            if causal {
+                return softmax::causal(recording, frame.caps, &x, &out);
+            }
             softmax::record(recording, frame.caps, &x, Some(&out), None)
         });
         Ok(())

@@ -7,6 +7,8 @@ mod backward;
 mod forward;
 mod layout;
 mod moves;
+mod norms;
+mod others;
 mod windows;
 
 use std::collections::{HashMap, HashSet};
@@ -65,6 +67,13 @@ impl Frame<'_> {
         let view = self.view(place, &[rows, columns])?;
         let shape = [self.slots * rows, columns];
         view.view(&shape).ok_or_else(|| Error::internal(format!("a place does not hold {shape:?}")))
+    }
+
+    /// A place as images `[slots * batch, rows, columns, channels]`.
+    pub fn stack(&self, place: Place, batch: usize, [h, w, c]: [usize; 3]) -> Result<Tensor> {
+        let shape = [self.slots * batch, h, w, c];
+        let view = self.view(place, &[batch, h, w, c])?.view(&shape);
+        view.ok_or_else(|| Error::internal(format!("a place does not hold {shape:?}")))
     }
 
     pub fn index(&self, index: usize) -> &Tensor<u32> {
@@ -280,7 +289,6 @@ impl Plan {
 /// A plan on its way.
 struct Lowering<'a> {
     graph: &'a Graph,
-    table: &'a Table,
     statistics: &'a Table,
     /// Samples of a slot.
     batch: usize,
@@ -321,7 +329,6 @@ impl<'a> Lowering<'a> {
         }
         let mut lowering = Self {
             graph,
-            table,
             statistics,
             batch,
             training: purpose == Purpose::Training,
