@@ -5,8 +5,11 @@
 //! parameters of a member are one row of a table `[slots, width]`, of which each parameter is a field ([`crate::Tensor::field`]).
 //! No kernel adds across slots and no order of summation knows how many there are.
 
+mod builder;
 mod init;
 mod model;
+pub mod models;
 
+pub use builder::{Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, Pool};
 pub use init::Init;
 pub use model::{Model, Parameter};
