@@ -41,6 +41,11 @@ impl Bounded {
         Self { value, error: 0.0 }
     }
 
+    /// A real number that `value` is the nearest `f64` of.
+    pub(super) const fn nearest(value: f64) -> Self {
+        Self { value, error: value.abs() * U * GROW }
+    }
+
     fn new(value: f64, inexact: bool, error: f64) -> Self {
         let error = if inexact { error * GROW + FLOOR } else { 0.0 };
         Self { value, error }
@@ -127,6 +132,21 @@ impl Bounded {
         // Rounding is monotone, so the computed sum is negative only if the real one is.
         let surely_negative = self.value + self.error < 0.0;
         Self { value: 0.0, error: if surely_negative { 0.0 } else { self.error } }
+    }
+
+    /// `x`, or `alpha x` where x is negative, for an exact alpha.
+    pub(super) fn leaky(self, alpha: Self) -> Self {
+        let here = if self.value < 0.0 { Self::exact(self.value).mul(alpha) } else { Self::exact(self.value) };
+        // No slope between the number and the real one is above the larger of both sides'.
+        let slope = if self.value + self.error < 0.0 {
+            alpha.value.abs()
+        } else if self.value - self.error >= 0.0 {
+            1.0
+        } else {
+            alpha.value.abs().max(1.0)
+        };
+        let error = here.error + slope * self.error;
+        Self::new(here.value, error != 0.0, error)
     }
 
     /// The larger one. Either neighbour may be it as long as they overlap.

@@ -11,7 +11,7 @@ mod layers;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 mod reference;
-mod shape;
+pub(crate) mod shape;
 #[cfg(test)]
 mod testing;
 
@@ -37,7 +37,7 @@ pub struct Value {
     pub constant: Option<Arc<ArrayD<f32>>>,
 }
 
-/// An operator. Semantics are ONNX's.
+/// An operator. Semantics are ONNX's; what ONNX has as several nodes (`CausalSoftmax`, `Embedding`) says so.
 #[non_exhaustive]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -68,11 +68,21 @@ pub enum Op {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// `x` where it is not negative, `alpha x` elsewhere.
+    LeakyRelu {
+        /// The slope on the left.
+        alpha: f32,
+    },
+    /// `x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`: ONNX's `Gelu` with `approximate = "tanh"`.
+    Gelu,
     /// `exp(x - max) / sum exp(x - max)` along one axis.
     Softmax {
         /// The axis, counted from the front.
         axis: usize,
     },
+    /// Softmax of the rows of square matrices `[.., L, L]`, in which row r sees its columns 0 to r alone and the others get 0.
+    /// ONNX writes it as a sum with a constant triangle of -1e9, and a Softmax.
+    CausalSoftmax,
     /// Convolution of `[1, C, H, W]` with a constant weight `[M, C / groups, kH, kW]` and an optional constant bias `[M]`.
     Conv(Window),
     /// Transposed convolution of `[1, C, H, W]` with a constant weight `[C, M / groups, kH, kW]` and an optional constant
@@ -105,6 +115,34 @@ pub enum Op {
         /// Added to the variance.
         epsilon: f32,
     },
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, mean and variance over the axes from `axis` on of x itself;
+    /// operands x, scale, bias, the last two of the shape of those axes.
+    LayerNormalization {
+        /// The first axis that is averaged over, counted from the front.
+        axis: usize,
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, mean and variance over each of `groups` equal parts of the channels
+    /// (axis 1) of `[1, C, ...]`; operands x, scale, bias, the last two `[C]`, as ONNX has it from operator set 21 on.
+    GroupNormalization {
+        /// Number of parts.
+        groups: usize,
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// Rows of a table: the operands are whole numbers of any shape, which are computed, and a table `[V, E]`; each number is replaced by that row.
+    /// ONNX has it as a Cast to integers and a Gather.
+    Embedding {
+        /// A row that training leaves as it is, 0 at the start. It changes no value, and files do not keep it.
+        padding: Option<usize>,
+    },
+    /// Nothing, when a network is evaluated. In training, every element is 0 with probability `rate`, and what stays is divided by
+    /// `1 - rate`.
+    Dropout {
+        /// The share of elements that training leaves out.
+        rate: f32,
+    },
     /// Constant zeros or another number round the input.
     Pad {
         /// Elements added before and after, one pair an axis.
@@ -128,7 +166,7 @@ pub enum Op {
         /// One index an element of the output.
         indices: Arc<Vec<usize>>,
     },
-    /// The same elements in another shape: Flatten, Reshape, Squeeze, Unsqueeze, Identity, Dropout. The shape is the output's.
+    /// The same elements in another shape: Flatten, Reshape, Squeeze, Unsqueeze, Identity. The shape is the output's.
     Reshape,
 }
 
@@ -161,12 +199,19 @@ impl Op {
             Self::Relu => "Relu",
             Self::Sigmoid => "Sigmoid",
             Self::Tanh => "Tanh",
+            Self::LeakyRelu { .. } => "LeakyRelu",
+            Self::Gelu => "Gelu",
             Self::Softmax { .. } => "Softmax",
+            Self::CausalSoftmax => "CausalSoftmax",
             Self::Conv(_) => "Conv",
             Self::ConvTranspose { .. } => "ConvTranspose",
             Self::MaxPool { .. } => "MaxPool",
             Self::AveragePool { .. } => "AveragePool",
             Self::BatchNormalization { .. } => "BatchNormalization",
+            Self::LayerNormalization { .. } => "LayerNormalization",
+            Self::GroupNormalization { .. } => "GroupNormalization",
+            Self::Embedding { .. } => "Embedding",
+            Self::Dropout { .. } => "Dropout",
             Self::Pad { .. } => "Pad",
             Self::Transpose { .. } => "Transpose",
             Self::Concat { .. } => "Concat",

@@ -56,7 +56,7 @@ impl Graph {
     ///
     /// The values may differ from [`eval_f64`](Self::eval_f64)'s only in the sign of zeros. Source of the bound:
     /// running error analysis (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.3). It rests on IEEE
-    /// arithmetic, and for Sigmoid, Tanh and Softmax on an `exp` and a `tanh` of the platform that are off by at most 4
+    /// arithmetic, and for Sigmoid, Tanh, Gelu and Softmax on an `exp` and a `tanh` of the platform that are off by at most 4
     /// units in the last place.
     ///
     /// # Errors
@@ -110,7 +110,22 @@ pub(super) fn apply<T: Scalar>(node: &Node, operands: &[Cow<'_, Tensor<T>>], out
         (Op::Relu, [x]) => x.data.iter().map(|x| x.relu()).collect(),
         (Op::Sigmoid, [x]) => x.data.iter().map(|x| x.sigmoid()).collect(),
         (Op::Tanh, [x]) => x.data.iter().map(|x| x.tanh()).collect(),
+        (Op::LeakyRelu { alpha }, [x]) => {
+            let alpha = T::exact(f64::from(*alpha));
+            x.data.iter().map(|x| x.leaky(alpha)).collect()
+        }
+        (Op::Gelu, [x]) => x.data.iter().map(|&x| normal::gelu(x)).collect(),
         (Op::Softmax { axis }, [x]) => normal::softmax(x, *axis),
+        (Op::CausalSoftmax, [x]) => normal::causal_softmax(x),
+        (Op::LayerNormalization { epsilon, .. }, [x, scale, bias]) => {
+            normal::layer_normalization(x, [&scale.data, &bias.data], *epsilon)
+        }
+        (Op::GroupNormalization { groups, epsilon }, [x, scale, bias]) => {
+            normal::group_normalization(x, [&scale.data, &bias.data], *groups, *epsilon)
+        }
+        (Op::Embedding { .. }, [ids, table]) => {
+            normal::embedding(ids, table).map_err(|why| misfit(&node.name, node.op.name(), &why))?
+        }
         (Op::BatchNormalization { epsilon }, [x, a, b, c, d]) => {
             normal::batch_normalization(x, [&a.data, &b.data, &c.data, &d.data], *epsilon)
         }
@@ -126,7 +141,7 @@ pub(super) fn apply<T: Scalar>(node: &Node, operands: &[Cow<'_, Tensor<T>>], out
         (Op::Transpose { perm }, [x]) => layout::select(x, &transpose_index(&x.shape, perm)),
         (Op::Concat { axis }, operands) => layout::concat(operands, *axis),
         (Op::Select { indices }, [x]) => layout::select(x, indices),
-        (Op::Reshape, [x]) => x.data.clone(),
+        (Op::Reshape | Op::Dropout { .. }, [x]) => x.data.clone(),
         (Op::Add, [a, b]) => elementwise(a, b, out, T::add),
         (Op::Sub, [a, b]) => elementwise(a, b, out, T::sub),
         (Op::Mul, [a, b]) => elementwise(a, b, out, T::mul),

@@ -3,6 +3,7 @@
 //! The rules work on plain shapes and answer with a sentence that names both shapes; the caller adds the node.
 //! No rule allocates by the size of a tensor, and all products of dimensions are checked.
 
+mod normal;
 pub(super) mod window;
 
 use super::{Graph, Node, Op, Value, ValueId};
@@ -12,10 +13,10 @@ use crate::error::{Error, Result};
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
 
 /// What a shape rule answers: the output's shape, or a sentence about what does not fit.
-pub(super) type Shape = Result<Vec<usize>, String>;
+pub(crate) type Shape = Result<Vec<usize>, String>;
 
 /// The number of elements of a shape, or a sentence if that is more than [`MAX_ELEMENTS`].
-pub(super) fn elements(shape: &[usize]) -> Result<usize, String> {
+pub(crate) fn elements(shape: &[usize]) -> Result<usize, String> {
     shape
         .iter()
         .try_fold(1usize, |product, &dim| product.checked_mul(dim))
@@ -138,6 +139,8 @@ fn arity(op: &Op) -> (usize, usize) {
         Op::Gemm { .. } => (2, 3),
         Op::MatMul | Op::Add | Op::Sub | Op::Mul | Op::Div => (2, 2),
         Op::BatchNormalization { .. } => (5, 5),
+        Op::LayerNormalization { .. } | Op::GroupNormalization { .. } => (3, 3),
+        Op::Embedding { .. } => (2, 2),
         Op::Conv(_) | Op::ConvTranspose { .. } => (2, 3),
         Op::Concat { .. } => (1, usize::MAX),
         _ => (1, 1),
@@ -146,7 +149,7 @@ fn arity(op: &Op) -> (usize, usize) {
 
 /// The shape that an operator makes of operands of these shapes; `declared` is the shape of the output value,
 /// which decides for `Reshape`.
-pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape {
+pub(crate) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape {
     let (least, most) = arity(op);
     if operands.len() < least || operands.len() > most {
         let most = if most == usize::MAX { "any number".to_owned() } else { most.to_string() };
@@ -159,17 +162,23 @@ pub(super) fn infer(op: &Op, operands: &[&[usize]], declared: &[usize]) -> Shape
         }
         Op::MatMul => matmul(operands[0], operands[1])?.out,
         Op::Add | Op::Sub | Op::Mul | Op::Div => broadcast(operands[0], operands[1])?,
-        Op::Relu | Op::Sigmoid | Op::Tanh => operands[0].to_vec(),
+        Op::Relu | Op::Sigmoid | Op::Tanh | Op::LeakyRelu { .. } | Op::Gelu => operands[0].to_vec(),
         Op::Softmax { axis } => {
             check_axis(*axis, operands[0])?;
             operands[0].to_vec()
         }
+        Op::CausalSoftmax => normal::causal_softmax(operands[0])?,
         Op::Conv(window) => window::conv(window, operands)?,
         Op::ConvTranspose { window, output_padding } => window::conv_transpose(window, *output_padding, operands)?,
         Op::MaxPool { kernel, window } | Op::AveragePool { kernel, window, .. } => {
             window::pool(window, *kernel, operands[0])?
         }
-        Op::BatchNormalization { .. } => batch_normalization(operands)?,
+        Op::BatchNormalization { .. } => normal::batch_normalization(operands)?,
+        Op::LayerNormalization { axis, .. } => normal::layer_normalization(operands, *axis)?,
+        Op::GroupNormalization { groups, .. } => normal::group_normalization(operands, *groups)?,
+        Op::Embedding { padding } => normal::embedding(operands, *padding)?,
+        Op::Dropout { rate } if (0.0..1.0).contains(rate) => operands[0].to_vec(),
+        Op::Dropout { rate } => return Err(format!("a rate of {rate}, which is not in 0..1")),
         Op::Pad { pads, .. } => pad(operands[0], pads)?,
         Op::Transpose { perm } => transpose(operands[0], perm)?,
         Op::Concat { axis } => concat(operands, *axis)?,
@@ -191,17 +200,6 @@ fn check_axis(axis: usize, shape: &[usize]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("axis {axis} is outside a tensor of shape {shape:?}"))
-}
-
-fn batch_normalization(operands: &[&[usize]]) -> Shape {
-    let x = operands[0];
-    let (Some(1), Some(&channels)) = (x.first(), x.get(1)) else {
-        return Err(format!("an operand of shape {x:?} where [1, channels, ...] is expected"));
-    };
-    match operands[1..].iter().find(|shape| ***shape != [channels]) {
-        Some(shape) => Err(format!("a parameter of shape {shape:?} where {x:?} has {channels} channels")),
-        None => Ok(x.to_vec()),
-    }
 }
 
 /// Elements that a padded tensor may have whatever its input has; a damaged file must not fill the memory.
@@ -401,9 +399,6 @@ mod tests {
         assert_eq!(select(&[2, 2], &[3, 0, 0], &[3, 1]), Ok(vec![3, 1]));
         assert!(select(&[2, 2], &[4], &[1]).unwrap_err().contains("element 4"));
         assert!(select(&[2, 2], &[1, 1], &[3]).is_err() && select(&[2, 2], &[], &[0]).is_err());
-        let normal = |x: &[usize], c: &[usize]| batch_normalization(&[x, c, c, c, c]);
-        assert_eq!(normal(&[1, 3, 2], &[3]), Ok(vec![1, 3, 2]));
-        assert!(normal(&[1, 3, 2], &[2]).is_err() && normal(&[2, 3], &[3]).is_err() && normal(&[1], &[1]).is_err());
         assert!(infer(&Op::Softmax { axis: 2 }, &[&[1, 3]], &[]).is_err());
     }
 

@@ -7,17 +7,20 @@
 
 mod array;
 pub mod batch;
+mod builder;
 mod init;
 pub mod loss;
 mod lower;
 mod member;
 mod model;
+pub mod models;
 pub mod optimiser;
 mod schedule;
 mod set;
 mod table;
 
 pub use array::{ArrayMemory, ArrayOptions, TrainingArray};
+pub use builder::{Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, Pool};
 pub use init::Init;
 pub use loss::Loss;
 pub use member::{Member, Progress, Score, Snapshot, State};

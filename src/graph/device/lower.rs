@@ -41,6 +41,23 @@ impl Planner<'_> {
             }
             (Op::BatchNormalization { epsilon }, _) => self.normalise(node, *epsilon),
             (Op::Softmax { axis }, &[x]) => self.softmax(*axis, x, out),
+            (Op::CausalSoftmax, &[x]) => self.causal_softmax(x, out),
+            (Op::LeakyRelu { alpha }, &[x]) => self.leaky_relu(*alpha, x, out),
+            (Op::Gelu, &[x]) => self.gelu(x, out),
+            (Op::Dropout { .. }, &[x]) => {
+                let layout = self.layout_of(x);
+                let slot = self.require(x, layout)?;
+                self.alias(out, layout, slot);
+                Ok(())
+            }
+            (Op::LayerNormalization { .. } | Op::GroupNormalization { .. } | Op::Embedding { .. }, _) => {
+                Err(Error::unsupported(format!(
+                    "node '{}' ({}) does not run on a device outside of training yet",
+                    node.name,
+                    node.op.name()
+                ))
+                .with_help("evaluate the network with Graph::eval_f64"))
+            }
             (Op::Reshape, &[x]) => {
                 let slot = self.require(x, Layout::Flat)?;
                 self.alias(out, Layout::Flat, slot);
@@ -342,7 +359,7 @@ impl Planner<'_> {
         Ok(Operand::Slot(self.moved(id, form, |i| source.get(i).copied(), Some(0.0))?))
     }
 
-    fn scaled(&mut self, x: Operand, factor: f32, words: usize) -> Slot {
+    pub(super) fn scaled(&mut self, x: Operand, factor: f32, words: usize) -> Slot {
         let factor = Operand::Constant(self.constant(vec![1], vec![factor]));
         let out = self.temporary(words);
         self.step(Work::Binary { op: Binary::Mul, x, y: factor }, out);

@@ -4,6 +4,7 @@
 //! pools work channels last, products on padded rows, everything else on whatever it is given; elements move between
 //! layouts only where two neighbours disagree. Memory is reused as soon as the last step that reads it is recorded.
 
+mod curves;
 mod layout;
 mod lower;
 mod plan;

@@ -304,10 +304,11 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Lets the step that wrote a value end with a ReLU, if nothing but that ReLU reads the value.
+    /// Lets the step that wrote a value end with a ReLU, if nothing but that ReLU reads the value, under whatever name.
     pub(super) fn fuse_relu(&mut self, x: ValueId, out: ValueId) -> bool {
         let &[(layout, slot)] = self.known[x.0].as_slice() else { return false };
-        if self.uses[x.0] != 1 {
+        let holds = |known: &[(Layout, Slot)]| known.iter().any(|&(_, other)| other == slot);
+        if self.known.iter().zip(&self.uses).any(|(known, &uses)| uses != 1 && holds(known)) {
             return false;
         }
         let Some(step) = self.plan.steps.iter_mut().rev().find(|step| step.out == slot) else { return false };

@@ -211,6 +211,66 @@ fn smooth_functions_and_softmax() {
 }
 
 #[test]
+fn operators_of_several_steps() {
+    let cases = [
+        case("leaky relu", &[1, 70], |s, _, x| {
+            s.node(Op::LeakyRelu { alpha: 0.2 }, &[x]);
+        }),
+        case("gelu", &[1, 70], |s, _, x| {
+            let c = s.constant(&[], &[6.0]);
+            let y = s.node(Op::Mul, &[x, c]);
+            s.node(Op::Gelu, &[y]);
+        }),
+        case("gelu and leaky relu of images", &[1, 3, 4, 5], |s, r, x| {
+            let y = conv(s, r, x, [5, 3, 1, 1], PLAIN);
+            let y = s.node(Op::Gelu, &[y]);
+            let y = s.node(Op::LeakyRelu { alpha: -0.5 }, &[y]);
+            conv(s, r, y, [2, 5, 1, 1], PLAIN);
+        }),
+        case("causal softmax", &[2, 7, 7], |s, _, x| {
+            s.node(Op::CausalSoftmax, &[x]);
+        }),
+        case("causal softmax of whole vectors", &[1, 8, 8], |s, _, x| {
+            let c = s.constant(&[], &[9.0]);
+            let y = s.node(Op::Mul, &[x, c]);
+            s.node(Op::CausalSoftmax, &[y]);
+        }),
+        case("dropout, and a relu behind it", &[1, 3, 4, 4], |s, r, x| {
+            let y = conv(s, r, x, [5, 3, 1, 1], PLAIN);
+            let y = s.node(Op::Dropout { rate: 0.5 }, &[y]);
+            let y = s.node(Op::Relu, &[y]);
+            s.node(Op::Dropout { rate: 0.5 }, &[y]);
+        }),
+        case("a value read under two names", &[1, 6], |s, r, x| {
+            let w = s.random(&[6, 4], r);
+            let y = s.node(Op::MatMul, &[x, w]);
+            let same = s.reshape(y, &[4, 1]);
+            let positive = s.node(Op::Relu, &[same]);
+            let positive = s.reshape(positive, &[1, 4]);
+            s.node(Op::Sub, &[y, positive]);
+        }),
+    ];
+    on_both("operators_of_several_steps", &cases);
+}
+
+#[test]
+fn what_training_alone_runs_is_refused_by_name() {
+    let Some(gpu) = device("what_training_alone_runs_is_refused_by_name", false) else { return };
+    let refused = |op: Op, shapes: &[&[usize]]| {
+        let mut sketch = Sketch::new(&[1, 4]);
+        let mut operands = vec![ValueId(0)];
+        operands.extend(shapes.iter().map(|shape| sketch.constant(shape, &vec![0.5; shape.iter().product()])));
+        sketch.node(op, &operands);
+        let error = Executor::new(&gpu, &sketch.graph).expect_err("no kernel");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("'n0'") && error.help().is_some(), "{error}");
+    };
+    refused(Op::LayerNormalization { axis: 1, epsilon: 1e-5 }, &[&[4], &[4]]);
+    refused(Op::GroupNormalization { groups: 2, epsilon: 1e-5 }, &[&[4], &[4]]);
+    refused(Op::Embedding { padding: None }, &[&[3, 2]]);
+}
+
+#[test]
 fn products_of_every_kind() {
     let scaled = |trans_a, trans_b| Op::Gemm { alpha: 0.5, beta: -2.0, trans_a, trans_b };
     let cases = [

@@ -89,7 +89,7 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: &Node) -> Result<Term> {
         match &node.op {
-            Op::Reshape => self.take(node.inputs[0]),
+            Op::Reshape | Op::Dropout { .. } => self.take(node.inputs[0]),
             Op::Relu => self.activation(node, Activation::Relu),
             Op::Sigmoid => self.activation(node, Activation::Sigmoid),
             Op::Tanh => self.activation(node, Activation::Tanh),
@@ -111,6 +111,11 @@ impl<'a> Lowering<'a> {
             Op::Concat { axis } => self.concat(node, *axis),
             Op::Select { indices } => self.select(node, indices),
             Op::Softmax { .. } => Err(softmax(node)),
+            Op::LeakyRelu { .. } | Op::Gelu => Err(refused(node, "is an activation that has no bounds yet")),
+            Op::CausalSoftmax | Op::LayerNormalization { .. } | Op::GroupNormalization { .. } => {
+                Err(refused(node, "divides by computed values"))
+            }
+            Op::Embedding { .. } => Err(refused(node, "looks up rows of a table")),
         }
     }
 

@@ -3,11 +3,13 @@
 mod arithmetic;
 mod input;
 mod layout;
+mod normal;
 mod select;
 mod window;
 
 use super::attributes::Attributes;
 use super::order::{self, value_name};
+use super::prune::prune;
 use super::tensor::{self, Constant, Integers};
 use super::{fold, node_name};
 use crate::error::{Error, Result};
@@ -17,8 +19,8 @@ use rten_onnx::onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use std::collections::{HashMap, HashSet};
 
 const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, ConvTranspose, Div, \
-                         Dropout, Flatten, Gather, Gemm, GlobalAveragePool, GlobalMaxPool, Identity, MatMul, MaxPool, \
-                         Mul, Neg, Pad, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Split, Squeeze, Sub, Sum, Tanh, \
+                         Dropout, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNormalization, \
+                         Identity, LayerNormalization, LeakyRelu, MatMul, MaxPool, Mul, Neg, Pad, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Split, Squeeze, Sub, Sum, Tanh, \
                          Transpose, Unsqueeze";
 
 /// Builds the graph of the file's network; `name` is the network's, `opset` the version of the standard operators.
@@ -37,13 +39,17 @@ pub(super) fn graph(source: &GraphProto, name: String, opset: i64) -> Result<Gra
         nodes: Vec::new(),
         folded: 0,
         selected: 0,
+        masked: false,
     };
     let input_id = builder.input(input)?;
     for at in order {
         builder.node(&Site::new(&source.node[at], at))?;
     }
     let output = builder.float(output, "the network's output")?;
-    let graph = Graph { name, values: builder.values, nodes: builder.nodes, input: input_id, output };
+    let mut graph = Graph { name, values: builder.values, nodes: builder.nodes, input: input_id, output };
+    if builder.masked {
+        graph = prune(graph);
+    }
     graph.check()?;
     Ok(graph)
 }
@@ -101,6 +107,8 @@ impl<'a> Site<'a> {
 enum Slot {
     Float(ValueId),
     Int(Integers),
+    /// Whole numbers that only the running network knows: which rows to take from a table.
+    Ids(ValueId),
 }
 
 struct Builder<'a> {
@@ -115,14 +123,16 @@ struct Builder<'a> {
     folded: usize,
     /// Elements of results of `Select` so far.
     selected: usize,
+    /// Whether sums with masks were left behind.
+    masked: bool,
 }
 
 impl<'a> Builder<'a> {
     fn input(&mut self, info: &'a ValueInfoProto) -> Result<ValueId> {
         let name = value_name(info);
-        let shape = input::shape(info)?;
+        let (shape, whole) = input::shape(info)?;
         let id = self.push(Value { name: name.to_owned(), shape, constant: None });
-        self.slots.insert(name, Slot::Float(id));
+        self.slots.insert(name, if whole { Slot::Ids(id) } else { Slot::Float(id) });
         Ok(id)
     }
 
@@ -167,6 +177,10 @@ impl<'a> Builder<'a> {
                 "{reader} reads the integers of tensor '{name}' where numbers are expected"
             ))
             .with_help("arithmetic on integer tensors is not supported; export with constant shapes")),
+            Slot::Ids(_) => Err(Error::unsupported(format!(
+                "{reader} reads the whole numbers of tensor '{name}', which only a Gather from a constant table can use"
+            ))
+            .with_help("export the network with FLOAT tensors, or with embeddings as Gather nodes")),
         }
     }
 
@@ -213,7 +227,7 @@ impl<'a> Builder<'a> {
         };
         match self.slot(name, &site.reader())? {
             Slot::Int(list) => Ok(Some(list.data)),
-            Slot::Float(_) => Err(site
+            Slot::Float(_) | Slot::Ids(_) => Err(site
                 .unsupported(&format!("its {what} '{name}' is not a constant list of integers"))
                 .with_help("export with constant shapes, for example after onnx-simplifier")),
         }
@@ -240,9 +254,13 @@ impl<'a> Builder<'a> {
             "Relu" => self.unary(site, Op::Relu),
             "Sigmoid" => self.unary(site, Op::Sigmoid),
             "Tanh" => self.unary(site, Op::Tanh),
+            "LeakyRelu" => self.leaky_relu(site),
+            "Gelu" => self.gelu(site),
             "Clip" => self.clip(site),
             "Softmax" => self.softmax(site),
             "BatchNormalization" => self.batch_normalization(site),
+            "LayerNormalization" => self.layer_normalization(site),
+            "GroupNormalization" => self.group_normalization(site),
             "Conv" | "ConvTranspose" => self.conv(site),
             "MaxPool" | "AveragePool" => self.pool(site),
             "GlobalMaxPool" | "GlobalAveragePool" => self.global_pool(site),
@@ -284,14 +302,6 @@ impl<'a> Builder<'a> {
         let slot = self.constant(name, constant);
         self.slots.insert(name, slot);
         Ok(())
-    }
-
-    fn dropout(&mut self, site: &Site<'a>) -> Result<()> {
-        site.attributes(&["ratio", "is_test", "seed"])?;
-        match self.integers(site, None, 2, "training_mode")?.as_deref() {
-            None | Some([0]) => self.alias(site),
-            Some(_) => Err(training(site)),
-        }
     }
 
     /// Lets the node's output stand for its first operand.
@@ -354,9 +364,4 @@ impl<'a> Builder<'a> {
 fn unknown(site: &Site<'_>, op: &str) -> Error {
     Error::unsupported(format!("node '{}' uses the operator {op}, which is not supported", site.name))
         .with_help(format!("supported operators are {SUPPORTED}"))
-}
-
-fn training(site: &Site<'_>) -> Error {
-    site.unsupported("it is set to training mode, in which its result depends on more than its input")
-        .with_help("export the network in inference mode (`model.eval()`)")
 }

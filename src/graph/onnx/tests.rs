@@ -1,7 +1,9 @@
+mod networks;
 mod operators;
 mod round_trip;
 
 use super::*;
+use crate::graph::Op;
 use rten_onnx::onnx::{
     AttributeProto, AttributeType, DataLocation, DataType, Dimension, GraphProto, OperatorSetIdProto, TensorProto,
     TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
@@ -210,7 +212,8 @@ fn dropout_and_constants_are_read_in_all_forms() {
         node("Add", &["d", "s"], "y"),
     ];
     let graph = parse(&bytes(network(&[0, 2], nodes, vec![]))).unwrap();
-    assert_eq!(graph.nodes.len(), 1, "exact constant arithmetic is folded");
+    assert_eq!(graph.nodes.len(), 2, "exact constant arithmetic is folded");
+    assert_eq!(graph.nodes[0].op, Op::Dropout { rate: 0.5 });
     assert_eq!(graph.eval_f64(&[1.0, 1.0]).unwrap(), [1.5, 0.5]);
     let training = vec![node("Dropout", &["x", "", "yes"], "y")];
     let graph = network(&[0, 2], training, vec![int64s("yes", &[1])]);

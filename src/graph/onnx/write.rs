@@ -1,21 +1,25 @@
 //! Writing a graph as ONNX: operator set 13, IR version 8, weights as raw little-endian bytes. What set 13 cannot say (a
-//! mean over dilated windows) is written with set 19, IR version 9. `Select` becomes a Reshape to one axis and a Gather.
+//! mean over dilated windows, layer and group normalisation, Gelu) is written with the first set that can. `Select` becomes a
+//! Reshape to one axis and a Gather, `Embedding` a Cast and a Gather, `CausalSoftmax` a sum with a mask and a Softmax.
 
 mod attributes;
 
+use super::MASK;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, ValueId};
 use rten_onnx::onnx::{
-    DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, TypeProtoTensor, ValueInfoProto,
+    AttributeProto, DataType, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto,
 };
 use rten_onnx::protobuf::{EncodeMessage, MessageWriter, ProtobufError, ValueWriter, WriteValue};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// The bytes of an ONNX file (operator set 13, IR version 8; 19 and 9 for means over dilated windows) with this network.
+/// The bytes of an ONNX file with this network: operator set 13, IR version 8, or the first set that has all its operators (17
+/// for layer normalisation, 19 for means over dilated windows, 20 for Gelu, 21 for group normalisation).
 ///
-/// Reading them back gives the same network, but for a Reshape before a Select of a tensor with several axes. Names that are missing or not unique get a number appended.
+/// Reading them back gives the same network, but for a Reshape before a Select of a tensor with several axes and for the padding
+/// row of an embedding, which ONNX does not know. Names that are missing or not unique get a number appended.
 ///
 /// # Errors
 /// `BadInput` if the graph is malformed (see [`Graph::check`]); `TooBig` above the 2 GiB of a Protocol Buffers file.
@@ -28,8 +32,7 @@ pub fn write(graph: &Graph) -> Result<Vec<u8>> {
             format!("{weights} weights do not fit the 2 GiB of an ONNX file"),
         ));
     }
-    let dilated = |node: &Node| matches!(&node.op, Op::AveragePool { window, .. } if window.dilations != [1; 2]);
-    let versions = if graph.nodes.iter().any(dilated) { (19, 9) } else { (13, 8) };
+    let versions = graph.nodes.iter().map(|node| since(&node.op)).fold((13, 8), |all, one| one.max(all));
     let name = if graph.name.is_empty() { "network" } else { &graph.name };
     let model = Named { name, graph: &graph_proto(graph), versions };
     let mut bytes = Vec::new();
@@ -37,6 +40,17 @@ pub fn write(graph: &Graph) -> Result<Vec<u8>> {
         .encode(ValueWriter::new(&mut bytes))
         .map_err(|e| Error::internal(format!("the network cannot be encoded: {e}")).with_source(e))?;
     Ok(bytes)
+}
+
+/// The first operator set from 13 on that has an operator as we write it, and its IR version.
+fn since(op: &Op) -> (i64, i64) {
+    match op {
+        Op::LayerNormalization { .. } => (17, 8),
+        Op::AveragePool { window, .. } if window.dilations != [1; 2] => (19, 9),
+        Op::Gelu => (20, 9),
+        Op::GroupNormalization { .. } => (21, 10),
+        _ => (13, 8),
+    }
 }
 
 /// A model whose graph has a name, which `GraphProto` leaves out and ONNX demands.
@@ -73,12 +87,11 @@ impl EncodeMessage for Named<'_> {
 fn graph_proto(graph: &Graph) -> GraphProto {
     let names = unique(graph.values.iter().map(|v| v.name.as_str()), "tensor");
     let node_names = unique(graph.nodes.iter().map(|n| n.name.as_str()), "node");
-    let mut taken: HashSet<String> = names.iter().cloned().collect();
-    let mut proto = GraphProto::default();
+    let mut file = File { taken: names.iter().cloned().collect(), ..File::default() };
     for (value, name) in graph.values.iter().zip(&names) {
         if let Some(constant) = &value.constant {
             let raw = constant.iter().flat_map(|x| x.to_le_bytes()).collect();
-            proto.initializer.push(tensor(name, &value.shape, DataType::FLOAT, raw));
+            file.proto.initializer.push(tensor(name, &value.shape, DataType::FLOAT, raw));
         }
     }
     for (node, name) in graph.nodes.iter().zip(node_names) {
@@ -90,24 +103,61 @@ fn graph_proto(graph: &Graph) -> GraphProto {
             attribute: attributes::of(&node.op),
             domain: None,
         };
-        let operands = Operands { graph, node, output: &names[node.output.0] };
-        operands.add(&mut node_proto, &mut proto, &mut taken);
-        proto.node.push(node_proto);
+        Operands { graph, node, output: &names[node.output.0] }.add(&mut node_proto, &mut file);
+        file.proto.node.push(node_proto);
     }
-    proto.input.push(value_info(graph, graph.input, &names[graph.input.0]));
+    file.proto.input.push(value_info(graph, graph.input, &names[graph.input.0]));
     let mut output = names[graph.output.0].clone();
     if !graph.nodes.iter().any(|node| node.output == graph.output) {
         // An output that is the input or a constant needs a producer of its own.
-        let copy = fresh(&format!("{output}_copy"), &mut taken);
-        proto.node.push(NodeProto {
-            op_type: Some("Identity".to_owned()),
-            input: vec![std::mem::replace(&mut output, copy.clone())],
-            output: vec![copy],
-            ..NodeProto::default()
-        });
+        let copy = file.fresh(&format!("{output}_copy"));
+        let source = std::mem::replace(&mut output, copy.clone());
+        file.step("Identity", vec![source], copy, vec![]);
     }
-    proto.output.push(value_info(graph, graph.output, &output));
-    proto
+    file.proto.output.push(value_info(graph, graph.output, &output));
+    file.proto
+}
+
+/// What is written so far.
+#[derive(Default)]
+struct File {
+    proto: GraphProto,
+    /// Names of tensors.
+    taken: HashSet<String>,
+    /// The mask of matrices of a size.
+    masks: HashMap<usize, String>,
+}
+
+impl File {
+    fn fresh(&mut self, name: &str) -> String {
+        fresh(name, &mut self.taken)
+    }
+
+    /// Adds a node on the way to another.
+    fn step(&mut self, op: &str, input: Vec<String>, output: String, attribute: Vec<AttributeProto>) {
+        let op_type = Some(op.to_owned());
+        self.proto.node.push(NodeProto { op_type, input, output: vec![output], attribute, ..NodeProto::default() });
+    }
+
+    /// Adds a number and returns its name.
+    fn number(&mut self, name: &str, number: f32) -> String {
+        let name = self.fresh(name);
+        self.proto.initializer.push(tensor(&name, &[], DataType::FLOAT, number.to_le_bytes().to_vec()));
+        name
+    }
+
+    /// The matrix that is added to the scores of a causal softmax: 0 up to the diagonal, -1e9 beyond.
+    fn mask(&mut self, len: usize) -> String {
+        if let Some(name) = self.masks.get(&len) {
+            return name.clone();
+        }
+        let name = self.fresh(&format!("causal_mask_{len}"));
+        let beyond = |i: usize| if i % len > i / len { MASK } else { 0.0 };
+        let raw = (0..len * len).flat_map(|i| beyond(i).to_le_bytes()).collect();
+        self.proto.initializer.push(tensor(&name, &[len, len], DataType::FLOAT, raw));
+        self.masks.insert(len, name.clone());
+        name
+    }
 }
 
 /// The names, with empty and repeated ones replaced.
@@ -150,59 +200,63 @@ struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    fn add(&self, to: &mut NodeProto, proto: &mut GraphProto, taken: &mut HashSet<String>) {
+    fn add(&self, to: &mut NodeProto, file: &mut File) {
         let shape = &self.graph.value(self.node.output).shape;
         match &self.node.op {
             Op::Reshape => {
-                let target = self.integers("shape", &[shape.len()], shape, proto, taken);
+                let target = self.integers("shape", &[shape.len()], shape, file);
                 to.input.push(target);
             }
             Op::Pad { pads, value } => {
                 let (before, after): (Vec<usize>, Vec<usize>) = pads.iter().map(|&[a, b]| (a, b)).unzip();
                 let list = [before, after].concat();
-                to.input.push(self.integers("pads", &[list.len()], &list, proto, taken));
-                let name = fresh(&format!("{}_value", self.output), taken);
-                proto.initializer.push(tensor(&name, &[], DataType::FLOAT, value.to_le_bytes().to_vec()));
-                to.input.push(name);
+                to.input.push(self.integers("pads", &[list.len()], &list, file));
+                to.input.push(file.number(&format!("{}_value", self.output), *value));
             }
+            Op::Dropout { rate } => to.input.push(file.number(&format!("{}_ratio", self.output), *rate)),
             Op::Select { indices } => {
                 to.op_type = Some("Gather".to_owned());
-                self.flatten(to, proto, taken);
-                to.input.push(self.integers("indices", shape, indices, proto, taken));
+                self.flatten(to, file);
+                to.input.push(self.integers("indices", shape, indices, file));
+            }
+            Op::Embedding { .. } => {
+                to.op_type = Some("Gather".to_owned());
+                let ids = file.fresh(&format!("{}_ids", self.output));
+                let numbers = to.input.remove(0);
+                // TensorProto.DataType 7: INT64.
+                file.step("Cast", vec![numbers], ids.clone(), vec![attributes::int("to", 7)]);
+                to.input.push(ids);
+            }
+            Op::CausalSoftmax => {
+                to.op_type = Some("Softmax".to_owned());
+                to.attribute.push(attributes::int("axis", shape.len() - 1));
+                let mask = file.mask(shape[shape.len() - 1]);
+                let masked = file.fresh(&format!("{}_masked", self.output));
+                let scores = std::mem::replace(&mut to.input[0], masked.clone());
+                file.step("Add", vec![scores, mask], masked, vec![]);
             }
             _ => {}
         }
     }
 
     /// Puts a Reshape to one axis in front of the first operand, unless it has one axis.
-    fn flatten(&self, to: &mut NodeProto, proto: &mut GraphProto, taken: &mut HashSet<String>) {
+    fn flatten(&self, to: &mut NodeProto, file: &mut File) {
         let shape = &self.graph.value(self.node.inputs[0]).shape;
         if shape.len() == 1 {
             return;
         }
         let len: usize = shape.iter().product();
-        let target = self.integers("length", &[1], &[len], proto, taken);
-        let flat = fresh(&format!("{}_flat", self.output), taken);
-        proto.node.push(NodeProto {
-            op_type: Some("Reshape".to_owned()),
-            input: vec![std::mem::replace(&mut to.input[0], flat.clone()), target],
-            output: vec![flat],
-            ..NodeProto::default()
-        });
+        let target = self.integers("length", &[1], &[len], file);
+        let flat = file.fresh(&format!("{}_flat", self.output));
+        let source = std::mem::replace(&mut to.input[0], flat.clone());
+        file.step("Reshape", vec![source, target], flat, vec![]);
     }
 
     /// Adds a tensor of integers and returns its name.
-    fn integers(
-        &self,
-        suffix: &str,
-        shape: &[usize],
-        data: &[usize],
-        proto: &mut GraphProto,
-        taken: &mut HashSet<String>,
-    ) -> String {
-        let name = fresh(&format!("{}_{suffix}", self.output), taken);
+    fn integers(&self, suffix: &str, shape: &[usize], data: &[usize], file: &mut File) -> String {
+        let name = file.fresh(&format!("{}_{suffix}", self.output));
         let raw = dims(data).iter().flat_map(|number| number.to_le_bytes()).collect();
-        proto.initializer.push(tensor(&name, shape, DataType::INT64, raw));
+        file.proto.initializer.push(tensor(&name, shape, DataType::INT64, raw));
         name
     }
 }

@@ -18,6 +18,12 @@ pub(in crate::graph) trait Scalar: Copy {
     fn exp(self) -> Self;
     fn sigmoid(self) -> Self;
     fn tanh(self) -> Self;
+    /// `x`, or `alpha x` where x is negative.
+    fn leaky(self, alpha: Self) -> Self;
+    /// A real number, of which this is the nearest `f64`.
+    fn nearest(x: f64) -> Self;
+    /// The number, if it is known exactly.
+    fn known(self) -> Option<f64>;
     /// Exactly zero, so that its products may be left out.
     fn is_zero(self) -> bool;
     fn is_finite(self) -> bool;
@@ -64,6 +70,15 @@ impl Scalar for f64 {
     fn tanh(self) -> Self {
         f64::tanh(self)
     }
+    fn leaky(self, alpha: Self) -> Self {
+        if self < 0.0 { alpha * self } else { self }
+    }
+    fn nearest(x: f64) -> Self {
+        x
+    }
+    fn known(self) -> Option<f64> {
+        Some(self)
+    }
     fn is_zero(self) -> bool {
         self == 0.0
     }
@@ -109,6 +124,15 @@ impl Scalar for Bounded {
     }
     fn tanh(self) -> Self {
         Self::tanh(self)
+    }
+    fn leaky(self, alpha: Self) -> Self {
+        Self::leaky(self, alpha)
+    }
+    fn nearest(x: f64) -> Self {
+        Self::nearest(x)
+    }
+    fn known(self) -> Option<f64> {
+        (self.error == 0.0).then_some(self.value)
     }
     fn is_zero(self) -> bool {
         self.is_exact_zero()

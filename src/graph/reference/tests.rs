@@ -2,6 +2,7 @@
 //! inside them.
 
 mod dense;
+mod normal;
 
 use super::{Scalar, Tensor};
 use crate::graph::bounded::Bounded;

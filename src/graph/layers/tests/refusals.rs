@@ -48,11 +48,45 @@ fn what_has_no_layers_is_refused_by_name() {
     constant.node(Op::Relu, &[a]);
     assert!(refusal(&constant).contains("does not depend on its input"));
 
+    let alone = |op: Op, constants: usize| {
+        let mut sketch = Sketch::new(&[1, 2, 2]);
+        let constants = (0..constants).map(|_| sketch.constant(&[2], &[0.5; 2]));
+        let operands: Vec<_> = [input].into_iter().chain(constants.collect::<Vec<_>>()).collect();
+        sketch.node(op, &operands);
+        refusal(&sketch)
+    };
+    assert!(alone(Op::Gelu, 0).contains("'n0' (Gelu)"));
+    assert!(alone(Op::LeakyRelu { alpha: 0.1 }, 0).contains("'n0' (LeakyRelu)"));
+    assert!(alone(Op::CausalSoftmax, 0).contains("'n0' (CausalSoftmax) divides by computed values"));
+    assert!(alone(Op::LayerNormalization { axis: 2, epsilon: 1e-5 }, 2).contains("'n0' (LayerNormalization) divides"));
+    assert!(
+        alone(Op::GroupNormalization { groups: 1, epsilon: 1e-5 }, 2).contains("'n0' (GroupNormalization) divides")
+    );
+    let mut rows = Sketch::new(&[1, 2]);
+    let table = rows.random(&[3, 2], &mut random);
+    rows.node(Op::Embedding { padding: None }, &[input, table]);
+    assert!(refusal(&rows).contains("'n0' (Embedding) looks up"));
+
     let mut huge = Sketch::new(&[2]);
     let factor = huge.constant(&[1], &[1e30]);
     let once = huge.node(Op::Mul, &[input, factor]);
     huge.node(Op::Mul, &[once, factor]);
     assert!(refusal(&huge).contains("leaves the range of f32"));
+}
+
+#[test]
+fn dropout_leaves_no_trace() {
+    let mut random = Random::new(9);
+    let mut sketch = Sketch::new(&[1, 3]);
+    let w = sketch.random(&[3, 2], &mut random);
+    let x = sketch.node(Op::Dropout { rate: 0.5 }, &[sketch.graph.input]);
+    let x = sketch.node(Op::MatMul, &[x, w]);
+    let x = sketch.node(Op::Dropout { rate: 0.25 }, &[x]);
+    sketch.node(Op::Relu, &[x]);
+    let layers = Layers::from_graph(&sketch.graph).expect("it has layers");
+    assert_eq!(layers.layers.len(), 1);
+    let point = random.numbers(3);
+    assert_eq!(layers.eval_f64(&point), sketch.graph.eval_f64(&point).expect("it runs"));
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! Dense layers, elementwise operators, Softmax and batch normalisation.
+//! Dense layers and elementwise operators.
 
-use super::{Builder, Site, training};
+use super::{Builder, Site};
 use crate::error::Result;
-use crate::graph::onnx::reshape;
 use crate::graph::onnx::tensor;
 use crate::graph::{Node, Op, ValueId};
 
@@ -33,6 +32,23 @@ impl<'a> Builder<'a> {
         site.attributes(&[])?;
         let operands = vec![self.operand(site, 0)?];
         self.emit(site, op, operands, vec![])
+    }
+
+    pub(super) fn leaky_relu(&mut self, site: &Site<'a>) -> Result<()> {
+        let alpha = site.attributes(&["alpha"])?.float("alpha", 0.01)?;
+        let x = self.operand(site, 0)?;
+        self.emit(site, Op::LeakyRelu { alpha }, vec![x], vec![])
+    }
+
+    pub(super) fn gelu(&mut self, site: &Site<'a>) -> Result<()> {
+        let approximate = site.attributes(&["approximate"])?.string("approximate")?;
+        if approximate != "tanh" {
+            return Err(site
+                .unsupported("attribute 'approximate' is not 'tanh'")
+                .with_help("export Gelu in its tanh form, torch.nn.GELU(approximate=\"tanh\")"));
+        }
+        let x = self.operand(site, 0)?;
+        self.emit(site, Op::Gelu, vec![x], vec![])
     }
 
     pub(super) fn elementwise(&mut self, site: &Site<'a>, op: Op) -> Result<()> {
@@ -82,7 +98,7 @@ impl<'a> Builder<'a> {
         let slot = self.constant(&name, constant);
         match slot {
             super::Slot::Float(id) => Ok(id),
-            super::Slot::Int(_) => Err(site.bad("a number became an integer")),
+            _ => Err(site.bad("a number became an integer")),
         }
     }
 
@@ -137,46 +153,5 @@ impl<'a> Builder<'a> {
         let limit = self.scalar(site, "lower", low)?;
         let above = self.step(site, "difference", Op::Sub, vec![x, limit], vec![])?;
         Ok((limit, self.step(site, "above", Op::Relu, vec![above], vec![])?))
-    }
-
-    /// `Softmax`; before operator set 13 over all axes from the given one on.
-    pub(super) fn softmax(&mut self, site: &Site<'a>) -> Result<()> {
-        let attributes = site.attributes(&["axis"])?;
-        let x = self.operand(site, 0)?;
-        let shape = self.shape(x).to_vec();
-        let default = if self.opset < 13 { 1 } else { -1 };
-        let axis = reshape::axis(attributes.int("axis", default)?, shape.len(), false).map_err(|why| site.bad(&why))?;
-        if self.opset >= 13 || shape[axis + 1..].iter().all(|&dim| dim == 1) {
-            return self.emit(site, Op::Softmax { axis }, vec![x], vec![]);
-        }
-        let matrix = vec![shape[..axis].iter().product(), shape[axis..].iter().product()];
-        let flat = self.step(site, "flat", Op::Reshape, vec![x], matrix)?;
-        let flat = self.step(site, "rows", Op::Softmax { axis: 1 }, vec![flat], vec![])?;
-        self.emit(site, Op::Reshape, vec![flat], shape)
-    }
-
-    /// `BatchNormalization` at inference.
-    pub(super) fn batch_normalization(&mut self, site: &Site<'a>) -> Result<()> {
-        let known = ["epsilon", "momentum", "spatial", "training_mode", "is_test"];
-        let attributes = site.attributes(&known)?;
-        // Before operator set 14, further outputs are what asks for training.
-        if attributes.flag("training_mode")? || site.node.output.iter().skip(1).any(|name| !name.is_empty()) {
-            return Err(training(site));
-        }
-        if attributes.int("spatial", 1)? != 1 {
-            return Err(site
-                .unsupported("attribute 'spatial' is 0: statistics for each element instead of each channel")
-                .with_help("export with operator set 9 or later"));
-        }
-        let epsilon = attributes.float("epsilon", 1e-5)?;
-        let mut operands = vec![self.operand(site, 0)?];
-        for (i, what) in ["scale", "bias", "mean", "variance"].into_iter().enumerate() {
-            operands.push(self.fixed(site, i + 1, what)?);
-        }
-        let variance = self.values[operands[4].0].constant.iter().flat_map(|data| data.iter());
-        if let Some(bad) = variance.copied().find(|&v| f64::from(v) + f64::from(epsilon) <= 0.0) {
-            return Err(site.bad(&format!("a variance of {bad} with epsilon {epsilon}, whose sum must be positive")));
-        }
-        self.emit(site, Op::BatchNormalization { epsilon }, operands, vec![])
     }
 }

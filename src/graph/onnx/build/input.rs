@@ -5,15 +5,16 @@ use crate::graph::onnx::order::value_name;
 use crate::graph::shape::elements;
 use rten_onnx::onnx::{DataType, ValueInfoProto};
 
-/// The shape of the network's input for one sample.
-pub(super) fn shape(info: &ValueInfoProto) -> Result<Vec<usize>> {
+/// The shape of the network's input for one sample, and whether it is one of integers.
+pub(super) fn shape(info: &ValueInfoProto) -> Result<(Vec<usize>, bool)> {
     let name = value_name(info);
     let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
     let kind = tensor.and_then(|t| t.elem_type);
-    if !matches!(kind, Some(DataType::FLOAT | DataType::DOUBLE)) {
+    let whole = matches!(kind, Some(DataType::INT32 | DataType::INT64));
+    if !whole && !matches!(kind, Some(DataType::FLOAT | DataType::DOUBLE)) {
         let kind = kind.map_or("no element type".to_owned(), |kind| format!("type {kind}"));
         return Err(Error::unsupported(format!("the input '{name}' has {kind}"))
-            .with_help("inputs must be FLOAT or DOUBLE tensors"));
+            .with_help("inputs must be FLOAT or DOUBLE tensors, or INT64 and INT32 ones that name rows of tables"));
     }
     let Some(declared) = tensor.and_then(|t| t.shape.as_ref()) else {
         return Err(Error::bad_input(format!("the input '{name}' declares no shape"))
@@ -36,5 +37,5 @@ pub(super) fn shape(info: &ValueInfoProto) -> Result<Vec<usize>> {
         }
     }
     elements(&shape).map_err(|why| Error::bad_input(format!("the input '{name}': {why}")))?;
-    Ok(shape)
+    Ok((shape, whole))
 }

@@ -27,7 +27,7 @@ impl<'a> Builder<'a> {
         let attributes = site.attributes(known)?;
         let slot = self.first(site)?;
         let from = match &slot {
-            Slot::Float(id) => self.shape(*id).to_vec(),
+            Slot::Float(id) | Slot::Ids(id) => self.shape(*id).to_vec(),
             Slot::Int(integers) => integers.dims.clone(),
         };
         let shape = if site.op == "Flatten" {
@@ -46,13 +46,29 @@ impl<'a> Builder<'a> {
         match slot {
             Slot::Float(x) => self.emit(site, Op::Reshape, vec![x], shape),
             Slot::Int(integers) => self.emit_integers(site, Integers { dims: shape, ..integers }),
+            Slot::Ids(x) => {
+                self.emit(site, Op::Reshape, vec![x], shape)?;
+                self.become_ids(site)
+            }
         }
+    }
+
+    /// Makes the number that the node's output stands for a whole one.
+    fn become_ids(&mut self, site: &Site<'a>) -> Result<()> {
+        let name = site.output()?;
+        if let Some(&Slot::Float(id)) = self.slots.get(name) {
+            self.slots.insert(name, Slot::Ids(id));
+        }
+        Ok(())
     }
 
     /// The shape of a tensor as integers.
     pub(super) fn shape_of(&mut self, site: &Site<'a>) -> Result<()> {
         let attributes = site.attributes(&["start", "end"])?;
-        let x = self.operand(site, 0)?;
+        let x = match self.first(site)? {
+            Slot::Ids(x) => x,
+            _ => self.operand(site, 0)?,
+        };
         let shape: Vec<i64> = self.shape(x).iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect();
         let rank = i64::try_from(shape.len()).unwrap_or(i64::MAX);
         let place = |at: i64| {
@@ -64,12 +80,16 @@ impl<'a> Builder<'a> {
     }
 
     /// A change of type that changes no number: between kinds of integers, or between `f32` and `f64`, which are both
-    /// real numbers here.
+    /// real numbers here. Numbers that become integers can do nothing but name rows of tables, for which they must be whole.
     pub(super) fn cast(&mut self, site: &Site<'a>) -> Result<()> {
         let to = site.attributes(&["to", "saturate"])?.int("to", 0)?;
         // TensorProto.DataType: 1 FLOAT, 11 DOUBLE; 6 INT32, 7 INT64.
         match (self.first(site)?, to) {
-            (Slot::Float(_), 1 | 11) | (Slot::Int(_), 6 | 7) => self.alias(site),
+            (Slot::Float(_), 1 | 11) | (Slot::Int(_) | Slot::Ids(_), 6 | 7) => self.alias(site),
+            (Slot::Float(x), 6 | 7) if self.values[x.0].constant.is_none() => {
+                self.slots.insert(site.output()?, Slot::Ids(x));
+                Ok(())
+            }
             (_, to) => Err(site
                 .unsupported(&format!("a change to element type {to}, which may change numbers"))
                 .with_help("export the network in FLOAT throughout")),

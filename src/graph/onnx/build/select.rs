@@ -58,11 +58,7 @@ impl<'a> Builder<'a> {
         if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
             return Err(site.bad(&format!("starts {starts:?}, ends {ends:?}, axes {axes:?} and steps {steps:?}")));
         }
-        let slot = self.first(site)?;
-        let shape = match &slot {
-            Slot::Float(x) => self.shape(*x).to_vec(),
-            Slot::Int(integers) => integers.dims.clone(),
-        };
+        let (slot, shape) = self.selected(site)?;
         let mut lists = self.everything(site, &shape)?;
         for (i, &at) in axes.iter().enumerate() {
             let axis = reshape::axis(at, shape.len(), false).map_err(|why| site.bad(&why))?;
@@ -74,22 +70,39 @@ impl<'a> Builder<'a> {
 
     pub(super) fn gather(&mut self, site: &Site<'a>) -> Result<()> {
         let at = site.attributes(&["axis"])?.int("axis", 0)?;
-        let slot = self.first(site)?;
-        let shape = match &slot {
-            Slot::Float(x) => self.shape(*x).to_vec(),
-            Slot::Int(integers) => integers.dims.clone(),
-        };
-        let Slot::Int(indices) = self.slot(site.required(1)?, &site.reader())? else {
-            return Err(site
-                .unsupported("its indices are not constant integers")
-                .with_help("only elements at fixed places can be gathered"));
-        };
+        let (slot, shape) = self.selected(site)?;
         let axis = reshape::axis(at, shape.len(), false).map_err(|why| site.bad(&why))?;
+        let indices = match self.slot(site.required(1)?, &site.reader())? {
+            Slot::Int(indices) => indices,
+            Slot::Ids(ids) if axis == 0 && shape.len() == 2 => {
+                let table = self.fixed(site, 0, "table")?;
+                return self.emit(site, Op::Embedding { padding: None }, vec![ids, table], vec![]);
+            }
+            _ => {
+                return Err(site.unsupported("its indices are not constant integers").with_help(
+                    "elements at fixed places can be gathered, and rows of a constant table [rows, width]",
+                ));
+            }
+        };
         let taken = indices.data.iter().map(|&at| index(at, shape[axis])).collect::<Result<Vec<_>, _>>();
         let mut lists = self.everything(site, &shape)?;
         lists[axis] = taken.map_err(|why| site.bad(&why))?;
         let result = [&shape[..axis], &indices.dims, &shape[axis + 1..]].concat();
         self.take(site, slot, &shape, &lists, result)
+    }
+
+    /// What the first operand stands for, and its shape.
+    fn selected(&mut self, site: &Site<'a>) -> Result<(Slot, Vec<usize>)> {
+        let slot = match self.first(site)? {
+            // Selected numbers are no ids any more; the error says so.
+            Slot::Ids(_) => Slot::Float(self.operand(site, 0)?),
+            slot => slot,
+        };
+        let shape = match &slot {
+            Slot::Float(x) | Slot::Ids(x) => self.shape(*x).to_vec(),
+            Slot::Int(integers) => integers.dims.clone(),
+        };
+        Ok((slot, shape))
     }
 
     /// All places along each axis of a tensor that is to be selected from.
@@ -130,7 +143,7 @@ impl<'a> Builder<'a> {
         self.reserve(site, &result)?;
         let indices = places(shape, lists);
         match slot {
-            Slot::Float(x) => self.emit_select(site, (site.output()?, ""), x, (indices, result)),
+            Slot::Float(x) | Slot::Ids(x) => self.emit_select(site, (site.output()?, ""), x, (indices, result)),
             Slot::Int(integers) => {
                 let data = indices.into_iter().map(|i| integers.data[i]).collect();
                 self.emit_integers(site, Integers { dims: result, data })

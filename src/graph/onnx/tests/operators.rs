@@ -184,11 +184,12 @@ fn training_modes_and_bad_parameters_are_refused() {
     let shape = network(&X, vec![node("BatchNormalization", &names, "y")], {
         vec![floats("one", &[3], &[1.0; 3]), floats("var", &[3], &[1.0; 3])]
     });
-    assert_refused(shape, BadInput, &["[3]", "2 channels"]);
+    assert_refused(shape, BadInput, &["[3]", "[1, 2, 5, 5] needs [2]"]);
     let attributes =
         [AttributeProto { f: Some(2.0), ..attribute("min") }, AttributeProto { f: Some(1.0), ..attribute("max") }];
     assert_refused(alone("Clip", &attributes), BadInput, &["lower limit 2", "upper limit 1"]);
     let limits = with(node("Clip", &["x", "low"], "y"), &[]);
     assert_refused(network(&X, vec![limits], vec![floats("low", &[2], &[0.0; 2])]), BadInput, &["[2]", "one number"]);
-    assert_refused(alone("Cast", &[int("to", 7)]), Unsupported, &["'Cast_0'", "element type 7"]);
+    assert_refused(alone("Cast", &[int("to", 7)]), Unsupported, &["whole numbers of tensor 'y'", "Gather"]);
+    assert_refused(alone("Cast", &[int("to", 9)]), Unsupported, &["'Cast_0'", "element type 9"]);
 }

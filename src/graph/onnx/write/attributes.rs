@@ -12,7 +12,7 @@ fn float(name: &str, x: f32) -> AttributeProto {
     AttributeProto { f: Some(x), ..named(name, AttributeType::FLOAT) }
 }
 
-fn int(name: &str, i: usize) -> AttributeProto {
+pub(super) fn int(name: &str, i: usize) -> AttributeProto {
     AttributeProto { i: dims(&[i]).first().copied(), ..named(name, AttributeType::INT) }
 }
 
@@ -49,6 +49,13 @@ pub(super) fn of(op: &Op) -> Vec<AttributeProto> {
             [window(w), vec![ints("kernel_shape", kernel), count]].concat()
         }
         Op::BatchNormalization { epsilon } => vec![float("epsilon", *epsilon)],
+        Op::LayerNormalization { axis, epsilon } => vec![int("axis", *axis), float("epsilon", *epsilon)],
+        Op::GroupNormalization { groups, epsilon } => vec![int("num_groups", *groups), float("epsilon", *epsilon)],
+        Op::LeakyRelu { alpha } => vec![float("alpha", *alpha)],
+        Op::Gelu => {
+            let tanh = AttributeProto { s: Some("tanh".to_owned()), ..named("approximate", AttributeType::STRING) };
+            vec![tanh]
+        }
         Op::Transpose { perm } => vec![ints("perm", perm)],
         Op::MatMul
         | Op::Add
@@ -58,6 +65,9 @@ pub(super) fn of(op: &Op) -> Vec<AttributeProto> {
         | Op::Relu
         | Op::Sigmoid
         | Op::Tanh
+        | Op::CausalSoftmax
+        | Op::Embedding { .. }
+        | Op::Dropout { .. }
         | Op::Pad { .. }
         | Op::Select { .. }
         | Op::Reshape => Vec::new(),
