@@ -44,10 +44,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endif
         let factor = inv * affine[slot * p.slot_affine + q];
         let offset = affine[slot * p.slot_affine + quads + q];
-        let from = slot * p.slot_x + sample * p.sample_x + q;
+        let of_x = slot * p.slot_x + sample * p.sample_x + q;
         let to = slot * p.slot_y + sample * p.sample_y + q;
         for (var r = first; r < p.rows; r += p.row_step) {
-            y[to + r * p.row_y] = fma(x[from + r * p.row_x] - mean, factor, offset);
+            y[to + r * p.row_y] = fma(x[of_x + r * p.row_x] - mean, factor, offset);
         }
     }
 }

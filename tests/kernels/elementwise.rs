@@ -31,7 +31,47 @@ fn binary_oracle(op: Binary, x: f32, y: f32) -> (f64, f64) {
         Binary::Mul => (x * y, U * (x * y).abs()),
         Binary::Div => (x / y, 2.5 * U * (x / y).abs()),
         Binary::ReluGradient => (if y > 0.0 { x } else { 0.0 }, 0.0),
+        // Two roundings of the slope, one of the product.
+        Binary::SigmoidGradient => (x * y * (1.0 - y), 3.1 * U * (x * y * (1.0 - y)).abs()),
+        Binary::TanhGradient => (x * (1.0 - y * y), 4.1 * U * (x * (1.0 - y * y)).abs()),
+        Binary::LeakyReluGradient(alpha) => {
+            let value = if y > 0.0 { x } else { f64::from(alpha) * x };
+            (value, U * value.abs())
+        }
+        Binary::GeluGradient => times(x, slope(y, gelu_argument(y))),
+        Binary::SiluGradient => times(x, slope(y, (y, 1.0, 0.0))),
+        Binary::SoftplusGradient => times(x, unary_oracle(Unary::Sigmoid, y as f32)),
     }
+}
+
+fn times(x: f64, (value, tolerance): (f64, f64)) -> (f64, f64) {
+    (x * value, x.abs() * (tolerance + 1.01 * U * value.abs()))
+}
+
+/// 2 sqrt(2 / pi) (x + 0.044715 x^3), its slope, and its error: three roundings and that of two constants.
+fn gelu_argument(x: f64) -> (f64, f64, f64) {
+    let c = (8.0 / std::f64::consts::PI).sqrt();
+    let value = c * (x + 0.044_715 * x.powi(3));
+    (value, c * (1.0 + 3.0 * 0.044_715 * x * x), 5.0 * U * value.abs())
+}
+
+/// 1 / (1 + exp(-v)) and its slope with their tolerances, for v off by dv.
+fn logistic(v: f64, dv: f64) -> [(f64, f64); 2] {
+    let (value, tolerance) = unary_oracle(Unary::Sigmoid, v as f32);
+    // The oracle takes an f32.
+    let tolerance = tolerance + U * v.abs() * value;
+    let exact = 1.0 / (1.0 + (-v).exp());
+    let e = (-v.abs()).exp();
+    let slope = e / (1.0 + e).powi(2);
+    [(exact, tolerance + slope * dv), (slope, 1.01 * slope * ((3.0 + 2.0 * v.abs() + 6.0) * U + dv))]
+}
+
+/// The slope of x s(v), s the logistic function, for v with its slope and error.
+fn slope(x: f64, (v, dv, error): (f64, f64, f64)) -> (f64, f64) {
+    let [(s, of_s), (d, of_d)] = logistic(v, error);
+    let bent = x * d * dv;
+    let tolerance = of_s + (x * dv).abs() * of_d + 8.0 * U * bent.abs() + 2.0 * U * (s + bent).abs();
+    (s + bent, tolerance)
 }
 
 /// Exact value and tolerance. WGSL's exp is off by up to 3 + 2 |argument| ulp (15.7.4), an ulp being at most u times the value.
@@ -57,6 +97,22 @@ fn unary_oracle(op: Unary, x: f32) -> (f64, f64) {
             let e = (-2.0 * x.abs()).exp();
             let moved = 2.0 * e / (1.0 + e).powi(2) * (3.0 + 4.0 * x.abs());
             (x.tanh(), 1.01 * U * (moved + 4.5 * x.tanh().abs()))
+        }
+        Unary::LeakyRelu(alpha) => {
+            let value = if x > 0.0 { x } else { f64::from(alpha) * x };
+            (value, if x > 0.0 { 0.0 } else { U * value.abs() })
+        }
+        Unary::Scale(s) => (f64::from(s) * x, U * (f64::from(s) * x).abs()),
+        Unary::Silu => times(x, logistic(x, 0.0)[0]),
+        Unary::Gelu => {
+            let (v, _, error) = gelu_argument(x);
+            times(x, logistic(v, error)[0])
+        }
+        Unary::Softplus => {
+            // log(1 + e) moves by e / (1 + e) times the relative error of e; eight roundings of the series, one of the sum.
+            let e = (-x.abs()).exp();
+            let value = x.max(0.0) + e.ln_1p();
+            (value, 1.01 * U * (e / (1.0 + e) * (3.0 + 2.0 * x.abs()) + 9.0 * e.ln_1p() + value))
         }
     }
 }
@@ -135,7 +191,7 @@ fn smooth_functions_hold_over_their_whole_range() {
         // Small, around the seam of tanh at 1/4, large enough that a careless exp would overflow.
         let sizes = [0.0, 1e-30, 1e-4, 0.2, 0.249_999, 0.25, 0.250_001, 1.0, 9.5, 30.0, 80.0, 500.0, 3e38];
         let xs: Vec<f32> = sizes.iter().flat_map(|&x| [x, -x]).collect();
-        for op in [Unary::Sigmoid, Unary::Tanh] {
+        for op in [Unary::Sigmoid, Unary::Tanh, Unary::Gelu, Unary::Silu, Unary::Softplus] {
             let (x, out) = (common::tensor(gpu, &[xs.len()], &xs), common::poisoned(gpu, &[xs.len()]));
             let mut recording = Recording::new();
             elementwise::unary(&mut recording, gpu.caps(), op, &x, &out).unwrap();
@@ -146,6 +202,70 @@ fn smooth_functions_hold_over_their_whole_range() {
                 .unwrap_or_else(|why| panic!("{op:?}: {why}"));
         }
     });
+}
+
+#[test]
+fn gradients_of_smooth_functions_hold_over_their_whole_range() {
+    on_both("gradients_of_smooth_functions_hold_over_their_whole_range", |gpu| {
+        let sizes = [0.0, 1e-30, 1e-4, 0.249_999, 0.5, 1.0, 3.0, 5.0, 9.5, 30.0, 80.0, 500.0, 3e38];
+        let ys: Vec<f32> = sizes.iter().flat_map(|&y| [y, -y]).collect();
+        let n = ys.len();
+        for op in [Binary::GeluGradient, Binary::SiluGradient, Binary::SoftplusGradient] {
+            let (g, y) = (common::tensor(gpu, &[n], &vec![0.75; n]), common::tensor(gpu, &[n], &ys));
+            let out = common::poisoned(gpu, &[n]);
+            let mut recording = Recording::new();
+            elementwise::binary(&mut recording, gpu.caps(), op, &g, &y, &out).unwrap();
+            let expected: Vec<(f64, f64)> = ys
+                .iter()
+                .map(|&y| binary_oracle(op, 0.75, y.clamp(-600.0, 600.0)))
+                .map(|(v, t)| (v, t + 1e-37))
+                .collect();
+            common::compare(&common::run(gpu, &recording, &out, false), &expected)
+                .unwrap_or_else(|why| panic!("{op:?}: {why}"));
+        }
+    });
+}
+
+#[test]
+fn gradients_of_activations_are_gradients() {
+    let input = [Unary::Gelu, Unary::Silu, Unary::Softplus, Unary::LeakyRelu(0.01)];
+    let gradient =
+        [Binary::GeluGradient, Binary::SiluGradient, Binary::SoftplusGradient, Binary::LeakyReluGradient(0.01)];
+    for x in [-3.5_f32, -1.25, -0.5, 0.0625, 0.75, 2.5] {
+        let step = 1.0 / 1024.0;
+        // By differences of higher order, since oracles take f32: 1/1024 is exact in all of these.
+        let at = |op: Unary, k: f32| unary_oracle(op, x + k * step).0;
+        let along =
+            |op: Unary| (8.0 * (at(op, 1.0) - at(op, -1.0)) - (at(op, 2.0) - at(op, -2.0))) / (12.0 * f64::from(step));
+        for (f, g) in input.into_iter().zip(gradient) {
+            let (value, _) = binary_oracle(g, 1.0, x);
+            assert!((value - along(f)).abs() < 1e-9, "{g:?} at {x}: {value}, by differences {}", along(f));
+        }
+        for (f, g) in [(Unary::Sigmoid, Binary::SigmoidGradient), (Unary::Tanh, Binary::TanhGradient)] {
+            let y = unary_oracle(f, x).0 as f32;
+            let (value, _) = binary_oracle(g, 1.0, y);
+            assert!((value - along(f)).abs() < 1e-6, "{g:?} at {x}: {value}, by differences {}", along(f));
+        }
+    }
+}
+
+#[test]
+fn broken_activations_are_noticed() {
+    let Some(gpu) = common::device("broken_activations_are_noticed", false) else { return };
+    let xs: Vec<f32> = (-40..40).map(|i| i as f32 / 8.0 + 0.01).collect();
+    let (x, y) = (common::tensor(gpu, &[80], &vec![0.75; 80]), common::tensor(gpu, &[80], &xs));
+    for op in &Binary::ALL[5..] {
+        let out = common::poisoned(gpu, &[80]);
+        let mut recording = Recording::new();
+        elementwise::binary(&mut recording, gpu.caps(), *op, &x, &y, &out).unwrap();
+        let expected: Vec<(f64, f64)> = xs.iter().map(|&y| binary_oracle(*op, 0.75, y)).collect();
+        common::compare(&common::run(gpu, &recording, &out, false), &expected)
+            .unwrap_or_else(|why| panic!("{op:?}: {why}"));
+        let broken = broken(&recording, "elementwise", "= ${EXPR};", "= (${EXPR}) * 1.00001;");
+        let raw = common::run_raw(gpu, &broken, &out);
+        let got: Vec<f32> = raw[..80].iter().map(|&bits| f32::from_bits(bits)).collect();
+        assert!(common::compare(&got, &expected).is_err(), "a wrong {op:?} went unseen");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Tolerances are derived: u = 2^-23 is the unit roundoff of WGSL (either neighbour), and a sum whose terms pass through
 //! at most D roundings is within D u (1 + small) of sum |terms|. Outputs and paddings start as poison.
 
+mod columns;
 #[path = "../common/mod.rs"]
 mod common;
 mod compact;
@@ -10,9 +11,12 @@ mod conv;
 mod conv_gradient;
 mod conv_slots;
 mod elementwise;
+mod embedding;
 mod gather;
 mod matmul;
+mod members;
 mod moves;
+mod norm;
 mod pool;
 mod pool_gradient;
 mod scan;

@@ -141,3 +141,120 @@ fn softmax_of_nothing_is_refused() {
     assert_eq!(try_it(&[2, 3], None), Err(ErrorKind::Internal));
     assert_eq!(try_it(&[2, 0], Some(&t(&[2, 0]))), Err(ErrorKind::Internal));
 }
+
+#[test]
+fn a_causal_mask_has_the_bits_of_large_negative_numbers() {
+    on_both("a_causal_mask_has_the_bits_of_large_negative_numbers", |gpu| {
+        for n in [1, 5, 64, 67, 130] {
+            let xs = numbers(2 * n, n);
+            let x = common::tensor(gpu, &[2 * n, n], &xs);
+            let out = common::poisoned(gpu, &[2 * n, n]);
+            let mut recording = Recording::new();
+            softmax::causal(&mut recording, gpu.caps(), &x, &out).unwrap();
+            let got: Vec<f32> = common::run(gpu, &recording, &out, false);
+            let masked: Vec<f32> =
+                xs.iter().enumerate().map(|(i, &x)| if i % n <= i / n % n { x } else { -1e9 }).collect();
+            let (recording, out, _) = record(gpu, &masked, [2 * n, n], Wanted::Softmax);
+            let expected: Vec<f32> = common::run(gpu, &recording, &out, false);
+            assert!(got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{n}");
+            assert!(
+                got.iter().enumerate().all(|(i, v)| i % n <= i / n % n || v.to_bits() == 0),
+                "{n}: behind the mask"
+            );
+        }
+    });
+}
+
+/// The gradient through rows of softmax with its tolerance: the sum of products has depth ceil(n / 64) + 7, then a difference and a product.
+fn gradient_oracle(y: &[f32], g: &[f32], n: usize) -> Expected {
+    let row = |(y, g): (&[f32], &[f32])| -> Expected {
+        let terms = || y.iter().zip(g).map(|(&y, &g)| f64::from(y) * f64::from(g));
+        let (sum, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+        let error = (n.div_ceil(64) + 7) as f64 * U * size;
+        let of = |(&y, &g): (&f32, &f32)| {
+            let (y, d) = (f64::from(y), f64::from(g) - sum);
+            (y * d, 1.01 * y.abs() * (error + 2.0 * U * d.abs()))
+        };
+        y.iter().zip(g).map(of).collect()
+    };
+    y.chunks(n).zip(g.chunks(n)).flat_map(row).collect()
+}
+
+fn record_gradient(gpu: &Gpu, y: &[f32], g: &[f32], [rows, n]: [usize; 2]) -> (Recording, Tensor) {
+    let (y, g) = (common::tensor(gpu, &[rows, n], y), common::tensor(gpu, &[rows, n], g));
+    let dx = common::poisoned(gpu, &[rows, n]);
+    let mut recording = Recording::new();
+    softmax::gradient(&mut recording, gpu.caps(), &y, &g, &dx).unwrap();
+    (recording, dx)
+}
+
+/// Outputs of a softmax, and gradients with regard to them.
+fn outputs(rows: usize, n: usize) -> (Vec<f32>, Vec<f32>) {
+    let y = expected(&numbers(rows, n), n).0.iter().map(|v| v.0 as f32).collect();
+    (y, Random::new(n as u64).floats(rows * n))
+}
+
+#[test]
+fn gradients_through_softmax_agree_with_f64_in_both_forms() {
+    on_both("gradients_through_softmax_agree_with_f64_in_both_forms", |gpu| {
+        for (rows, n) in [(1, 1), (3, 2), (70, 10), (4, 63), (2, 64), (3, 65), (2, 1000)] {
+            let (y, g) = outputs(rows, n);
+            let (recording, dx) = record_gradient(gpu, &y, &g, [rows, n]);
+            let forms = [true, false].map(|rowwise| {
+                let recording = common::changed(&recording, |kernel, _| {
+                    kernel.defines.retain(|(key, _)| *key != "ROWWISE");
+                    *kernel = kernel.clone().flag("ROWWISE", rowwise);
+                });
+                let got: Vec<f32> = common::run(gpu, &recording, &dx, true);
+                common::compare(&got, &gradient_oracle(&y, &g, n)).unwrap_or_else(|why| panic!("{rows} x {n}: {why}"));
+                got.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            });
+            assert!(forms[0] == forms[1], "{rows} x {n}: the forms differ");
+        }
+    });
+}
+
+#[test]
+fn a_row_of_a_gradient_has_the_same_bits_beside_nan() {
+    let Some(gpu) = common::device("a_row_of_a_gradient_has_the_same_bits_beside_nan", false) else { return };
+    let n = 67;
+    let (y, g) = outputs(1, n);
+    let nan = vec![f32::NAN; n];
+    let bits = |y: &[f32], g: &[f32], rows: usize, row: usize| {
+        let (recording, dx) = record_gradient(gpu, y, g, [rows, n]);
+        let got: Vec<f32> = common::run(gpu, &recording, &dx, true);
+        got[row * n..(row + 1) * n].iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+    };
+    let beside = |own: &[f32]| [&nan[..], own, &nan].concat();
+    assert!(bits(&y, &g, 1, 0) == bits(&beside(&y), &beside(&g), 3, 1));
+}
+
+#[test]
+fn the_oracle_of_the_gradient_is_a_gradient() {
+    let x: Vec<f64> = [0.3, -1.0, 0.7, 0.1].to_vec();
+    let g = [0.5_f32, -0.25, 1.0, 0.125];
+    let softmax = |x: &[f64]| {
+        let sum: f64 = x.iter().map(|v| v.exp()).sum();
+        x.iter().map(|v| v.exp() / sum).collect::<Vec<_>>()
+    };
+    let weighed = |x: &[f64]| softmax(x).iter().zip(&g).map(|(y, &g)| y * f64::from(g)).sum();
+    let y: Vec<f32> = softmax(&x).iter().map(|&v| v as f32).collect();
+    let values: Vec<f64> = gradient_oracle(&y, &g, 4).iter().map(|v| v.0).collect();
+    crate::members::is_gradient("dx", &values, &crate::members::differences(&x, &weighed));
+}
+
+#[test]
+fn a_broken_gradient_through_softmax_is_noticed() {
+    let Some(gpu) = common::device("a_broken_gradient_through_softmax_is_noticed", false) else { return };
+    let (y, g) = outputs(70, 67);
+    let (recording, dx) = record_gradient(gpu, &y, &g, [70, 67]);
+    for (from, to) in [
+        ("- sum)", "- sum * 1.001)"),
+        ("y[row.of_y + q] * g[row.of_g + q];", "g[row.of_g + q];"),
+        ("r * p.row_g", "r * p.row_g + 1u"),
+    ] {
+        let raw = common::run_raw(gpu, &broken(&recording, "softmax_gradient", from, to), &dx);
+        let got: Vec<f32> = common::places(&dx).into_iter().map(|i| f32::from_bits(raw[i])).collect();
+        assert!(common::compare(&got, &gradient_oracle(&y, &g, 67)).is_err(), "'{to}' went unseen");
+    }
+}
