@@ -181,6 +181,15 @@ impl Table {
         ArrayD::from_shape_vec(entry.shape.clone(), elements).ok()
     }
 
+    /// Zeroes what belongs to no constant: kernels leave anything in the padding of rows, and a member is not what is there.
+    pub fn clear_padding(&self, row: &mut [f32]) {
+        let mut clean = vec![0.0; row.len()];
+        for entry in &self.entries {
+            self.each(entry.value, |_, word| clean[word] = row[word]);
+        }
+        row.copy_from_slice(&clean);
+    }
+
     /// Calls with each element of a constant and its word in a row.
     fn each(&self, value: ValueId, mut call: impl FnMut(usize, usize)) {
         let Some(entry) = self.by_value.get(&value).map(|&index| &self.entries[index]) else { return };

@@ -127,7 +127,8 @@ impl Product<'_> {
             chunks: word(chunks)?,
             stride_a: word(batch_stride(a))?,
             stride_b: word(batch_stride(b))?,
-            stride_c: word(m.len() * c.row_stride())?,
+            // A range of rows of one element of the batch has no next one.
+            stride_c: word(if m.len() == self.shape.m { self.stride_c() / self.chunks } else { 0 })?,
             stride_bias: word(stride_bias)?,
             flags: flag(bias.is_some() && last, BIAS) | flag(relu && last, RELU) | flag(goes_on, ACCUMULATE),
             ..Default::default()
@@ -156,7 +157,6 @@ impl Product<'_> {
             let inside = if row.is_empty() { 0 } else { (row.len() - 1) * t.row_stride() + column.len() };
             t.part(start, (batch.len() - 1) * stride + inside)
         };
-        let plane = rows * c.row_stride();
         let of_c = match part {
             Some(part) => part * rows + m.start..part * rows + m.end,
             None => 0..self.chunks * rows,
@@ -164,7 +164,7 @@ impl Product<'_> {
         let mut bindings = vec![
             block(a, batch_stride(a), turned(trans_a, m, k))?,
             block(b, batch_stride(b), turned(trans_b, k, n))?,
-            block(c, self.chunks * plane, (of_c, n.clone()))?,
+            block(c, self.stride_c(), (of_c, n.clone()))?,
         ];
         // Without a bias the slot is bound to `a`, which the kernel then does not read there.
         bindings.push(match bias {
@@ -183,10 +183,15 @@ impl Product<'_> {
 
     /// Elements from one element of the batch to the next, of the operands that have one each.
     fn strides(&self) -> Vec<usize> {
-        let [a, b, c] = self.operands;
+        let [a, b, _] = self.operands;
         let bias = self.matmul.bias.filter(|t| t.shape().len() > 1).map_or(0, Tensor::row_stride);
-        let plane = self.chunks * self.shape.m * c.row_stride();
-        [batch_stride(a), batch_stride(b), plane, bias].into_iter().filter(|&stride| stride > 0).collect()
+        [batch_stride(a), batch_stride(b), self.stride_c(), bias].into_iter().filter(|&stride| stride > 0).collect()
+    }
+
+    /// Elements from one element of the batch to the next of the result, which may be a field of a table; its planes lie behind each other.
+    fn stride_c(&self) -> usize {
+        let c = self.operands[2];
+        if c.shape().len() == 3 { batch_stride(c) } else { self.chunks * self.shape.m * c.row_stride() }
     }
 
     /// Operands that all elements of the batch share.

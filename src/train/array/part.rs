@@ -240,13 +240,15 @@ impl Part {
             tickets.push(recording.read(binding));
         }
         let mut output = shared.gpu.run(&recording, &Control::default())?;
-        let widths = shared.widths();
-        let row = |(ticket, width): (ReadTicket, usize)| {
+        let (widths, statistics) = (shared.widths(), tickets.len() - 1);
+        let row = |(index, (ticket, width)): (usize, (ReadTicket, usize))| {
             let mut row: Vec<f32> = output.take(ticket);
             row.truncate(width);
+            let table = if index == statistics { &shared.statistics } else { &shared.table };
+            table.clear_padding(&mut row);
             row
         };
-        Ok(tickets.into_iter().zip(widths).map(row).collect())
+        Ok(tickets.into_iter().zip(widths).enumerate().map(row).collect())
     }
 
     /// Overwrites a slot's rows.

@@ -12,10 +12,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Row-major, as the graph has it.
+    /// Row-major, as the graph has it; a leading 1 is the graph's batch axis, as a rule.
     pub fn plain(shape: &[usize]) -> Self {
-        let dims = if shape.len() > 1 { &shape[1..] } else { shape };
-        Self { dims: if dims.is_empty() { vec![1] } else { dims.to_vec() }, image: false }
+        let dims = match shape {
+            [1, rest @ ..] if !rest.is_empty() => rest,
+            [] => &[1],
+            all => all,
+        };
+        Self { dims: dims.to_vec(), image: false }
     }
 
     /// Channels last, for `[1, channels, rows, columns]`.

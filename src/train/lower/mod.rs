@@ -59,7 +59,7 @@ impl Frame<'_> {
     pub fn view(&self, place: Place, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.memory[place.0].as_ref().ok_or_else(|| Error::internal("a step runs before its operand"))?;
         let shape = [&[self.slots], shape].concat();
-        tensor.view(&shape).ok_or_else(|| Error::internal(format!("a place does not hold {shape:?}")))
+        tensor.view(&shape).ok_or_else(|| Error::internal(format!("a place of {:?} does not hold {shape:?}", tensor.shape())))
     }
 
     /// A place as `[slots * rows, columns]`.
