@@ -21,6 +21,7 @@ mod residual;
 mod roofs;
 mod splits;
 mod startup;
+mod train;
 mod verify;
 
 pub use compare::compare;
@@ -229,6 +230,7 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(verify::specs(context));
     specs.extend(images::specs(context));
     specs.extend(splits::specs());
+    specs.extend(train::specs(context));
     specs
 }
 

@@ -1,0 +1,117 @@
+//! Training arrays: samples a second over all members, with the members' number beside it.
+
+use ndarray::{ArrayD, IxDyn};
+use web_time::Instant;
+
+use super::oracle::{Random, wrong};
+use super::{Context, Done, Measured, SEED, Spec};
+use crate::error::{Error, Result};
+use crate::gpu::{Control, Gpu};
+use crate::train::{ArrayOptions, DeviceSet, Labels, Member, Model, Optimiser, Snapshot, TrainingArray, models};
+
+const GROUP: &str = "train";
+/// Samples of a batch.
+const BATCH: usize = 64;
+/// Samples of the set.
+const SAMPLES: usize = 1024;
+/// Steps of a run, at least.
+const STEPS: u64 = 16;
+/// Steps after which a member is compared with itself alone.
+const CHECKED: u64 = 3;
+
+/// What is trained.
+#[derive(Debug, Clone, Copy)]
+enum Net {
+    /// A multilayer perceptron.
+    Mlp(&'static [usize]),
+    LeNet,
+}
+
+impl Net {
+    fn model(self) -> Result<Model> {
+        match self {
+            Self::Mlp(widths) => models::mlp(widths),
+            Self::LeNet => models::lenet(10),
+        }
+    }
+}
+
+pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
+    let quick = context.quick();
+    let mut cases = vec![
+        ("mlp_16_32_32_10", Net::Mlp(&[16, 32, 32, 10]), vec![1, 16, 64]),
+        ("mlp_784_256_128_10", Net::Mlp(&[784, 256, 128, 10]), vec![1, 16]),
+        ("lenet", Net::LeNet, vec![1, 16]),
+    ];
+    if quick {
+        cases.truncate(1);
+        cases[0].2 = vec![2];
+    }
+    let spec = |(name, net, slots): (&'static str, Net, usize)| {
+        Spec::new(GROUP, format!("train_{name}_b{slots}"), None, move |context| measure(context, net, slots))
+    };
+    cases.into_iter().flat_map(|(name, net, slots)| slots.into_iter().map(move |b| spec((name, net, b)))).collect()
+}
+
+/// Trains `slots` members with different rates; the unit is a sample of one member.
+fn measure(context: &Context<'_>, net: Net, slots: usize) -> Result<Done> {
+    let gpu = context.gpu;
+    let model = net.model()?;
+    let mut array = start(gpu, &model, slots)?;
+    let control = &context.meter.control;
+    array.run(CHECKED, control, &mut |_| {})?;
+    let last = slots - 1;
+    same(&array.snapshot(last)?, &alone(gpu, &model, last, control)?)?;
+    let quick = context.quick();
+    let timing = context.meter.time_calls(|| {
+        let steps = if quick { 2 } else { STEPS };
+        let start = Instant::now();
+        array.run(steps, control, &mut |_| {})?;
+        Ok(start.elapsed().as_secs_f64() / steps as f64)
+    })?;
+    let memory = array.memory();
+    let note = format!(
+        "{slots} members of {} parameters, batch {BATCH}, Adam; {} KiB a member",
+        model.parameter_count(),
+        (memory.tables + memory.pass) >> 10
+    );
+    Measured::new((slots * BATCH) as f64, "samples", timing).note(note).done()
+}
+
+/// Learning rates of `slots` members, from 1e-4 to 1e-2.
+fn member(slot: usize) -> Member {
+    let learning_rate = 1e-4 * 100.0_f64.powf((slot % 64) as f64 / 63.0);
+    Member { seed: SEED + slot as u64, optimiser: Optimiser::adam(), learning_rate, ..Member::default() }
+}
+
+fn array(gpu: &Gpu, model: &Model, slots: usize) -> Result<TrainingArray> {
+    let shape = &model.graph.value(model.graph.input).shape[1..];
+    let mut random = Random::new(SEED);
+    let values: Vec<f32> = (0..SAMPLES * shape.iter().product::<usize>()).map(|_| random.normal() as f32).collect();
+    let labels = (0..SAMPLES).map(|_| random.below(10) as u32).collect();
+    let inputs = ArrayD::from_shape_vec(IxDyn(&[&[SAMPLES], shape].concat()), values)
+        .map_err(|e| Error::internal(e.to_string()))?;
+    let data = DeviceSet::new(gpu, &inputs, Labels::Classes { labels, classes: 10 })?;
+    let options = ArrayOptions { slots, batch: BATCH, turns: STEPS as usize, ..ArrayOptions::default() };
+    TrainingArray::new(gpu, model, data, options)
+}
+
+fn start(gpu: &Gpu, model: &Model, slots: usize) -> Result<TrainingArray> {
+    let mut array = array(gpu, model, slots)?;
+    (0..slots).try_for_each(|slot| array.start(slot, member(slot)))?;
+    Ok(array)
+}
+
+/// The member of a slot, trained alone.
+fn alone(gpu: &Gpu, model: &Model, slot: usize, control: &Control) -> Result<Snapshot> {
+    let mut array = array(gpu, model, 1)?;
+    array.start(0, member(slot))?;
+    array.run(CHECKED, control, &mut |_| {})?;
+    array.snapshot(0)
+}
+
+/// The same parameters, bit for bit.
+fn same(found: &Snapshot, wanted: &Snapshot) -> Result<()> {
+    let bits = |s: &Snapshot| -> Vec<u32> { s.tables.iter().flatten().map(|v| v.to_bits()).collect() };
+    if bits(found) == bits(wanted) { Ok(()) } else { Err(wrong("a member in company is not the member alone".to_owned())) }
+}
