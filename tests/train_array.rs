@@ -6,8 +6,8 @@ mod common;
 use common::Random;
 use ndarray::{ArrayD, IxDyn};
 use wavehull::train::{
-    ArrayOptions, Augment, Builder, Conv2d, DeviceSet, Labels, Loss, Member, Model, Optimiser, Progress, Schedule, Snapshot,
-    State, TrainingArray,
+    ArrayOptions, Augment, Builder, Conv2d, DeviceSet, Labels, Loss, Member, Model, Optimiser, Progress, Schedule,
+    Snapshot, State, TrainingArray,
 };
 use wavehull::{Control, ErrorKind, Gpu};
 
@@ -50,13 +50,15 @@ fn data(gpu: &Gpu, model: &Model) -> DeviceSet {
     let shape = model.graph.value(model.graph.input).shape[1..].to_vec();
     let mut random = Random::new(5);
     let len: usize = shape.iter().product();
-    let inputs = ArrayD::from_shape_vec(IxDyn(&[&[SAMPLES], &shape[..]].concat()), random.floats(SAMPLES * len)).expect("inputs");
+    let inputs = ArrayD::from_shape_vec(IxDyn(&[&[SAMPLES], &shape[..]].concat()), random.floats(SAMPLES * len))
+        .expect("inputs");
     let labels = (0..SAMPLES).map(|_| random.below(CLASSES) as u32).collect();
     DeviceSet::new(gpu, &inputs, Labels::Classes { labels, classes: CLASSES }).expect("a set")
 }
 
 fn member(b: usize) -> Member {
-    let optimiser = Optimiser::Adam { beta1: 0.9 - 0.01 * b as f64, beta2: 0.999, eps: 1e-8, weight_decay: 1e-4 * b as f64 };
+    let optimiser =
+        Optimiser::Adam { beta1: 0.9 - 0.01 * b as f64, beta2: 0.999, eps: 1e-8, weight_decay: 1e-4 * b as f64 };
     let schedule = if b % 2 == 0 { Schedule::Constant } else { Schedule::Cosine { steps: 40, least: 1e-5 } };
     let clip = (b % 3 == 1).then_some(0.5);
     Member { seed: 100 + b as u64, optimiser, learning_rate: 1e-3 * (1.0 + b as f64), schedule, clip, steps: None }
@@ -92,7 +94,12 @@ fn same(model: &Model, found: &Snapshot, wanted: &Snapshot, what: &str) {
     assert_eq!((found.step, found.state), (wanted.step, wanted.state), "{what}");
     for (table, (found, wanted)) in bits(found).iter().zip(&bits(wanted)).enumerate() {
         let other = found.iter().zip(wanted).position(|(a, b)| a != b);
-        assert!(other.is_none(), "{}: {what}: table {table} differs from word {other:?} of {} on", model.graph.name, found.len());
+        assert!(
+            other.is_none(),
+            "{}: {what}: table {table} differs from word {other:?} of {} on",
+            model.graph.name,
+            found.len()
+        );
     }
 }
 
@@ -200,7 +207,8 @@ fn gradients_are_those_of_f64_differences() {
         let inputs = random.floats(batch * len);
         let labels: Vec<u32> = (0..batch).map(|_| random.below(CLASSES) as u32).collect();
         let array = ArrayD::from_shape_vec(IxDyn(&[&[batch], &shape[..]].concat()), inputs.clone()).expect("inputs");
-        let set = DeviceSet::new(gpu, &array, Labels::Classes { labels: labels.clone(), classes: CLASSES }).expect("a set");
+        let set =
+            DeviceSet::new(gpu, &array, Labels::Classes { labels: labels.clone(), classes: CLASSES }).expect("a set");
         let options = ArrayOptions { slots: 2, batch, optimiser: Optimiser::sgd(), ..ArrayOptions::default() };
         let mut array = TrainingArray::new(gpu, &model, set, options).expect("an array");
         // With a rate of 1 and no momentum, a step takes the gradient away.
@@ -212,7 +220,8 @@ fn gradients_are_those_of_f64_differences() {
         let samples: Vec<Vec<f64>> = inputs.chunks(len).map(|x| x.iter().map(|&v| f64::from(v)).collect()).collect();
         for parameter in &model.parameters {
             let name = model.name(parameter);
-            let of = |graph: &wavehull::graph::Graph| graph.value(parameter.value).constant.clone().expect("a constant");
+            let of =
+                |graph: &wavehull::graph::Graph| graph.value(parameter.value).constant.clone().expect("a constant");
             let (w0, w1) = (of(&before), of(&after));
             let slices = (w0.as_slice().expect("dense").to_vec(), w1.as_slice().expect("dense").to_vec());
             for _ in 0..6 {
@@ -232,8 +241,13 @@ fn gradients_are_those_of_f64_differences() {
                 let wanted = (y1 - y0) / (x1 - x0);
                 let found = f64::from(slices.0[at]) - f64::from(slices.1[at]);
                 // h^2 times a third derivative of order 10; roundings of the weight, and of sums of hundreds of terms.
-                let allowed = 10.0 * f64::from(h).powi(2) + 4e-7 * f64::from(slices.0[at]).abs() + 2e-5 * wanted.abs() + 2e-6;
-                assert!((found - wanted).abs() <= allowed, "{}: {name}[{at}]: {found:e}, f64 says {wanted:e}", model.graph.name);
+                let allowed =
+                    10.0 * f64::from(h).powi(2) + 4e-7 * f64::from(slices.0[at]).abs() + 2e-5 * wanted.abs() + 2e-6;
+                assert!(
+                    (found - wanted).abs() <= allowed,
+                    "{}: {name}[{at}]: {found:e}, f64 says {wanted:e}",
+                    model.graph.name
+                );
             }
         }
     }

@@ -4,7 +4,8 @@
 // (TN a multiple of 4) and walks k in ascending order with one accumulator an output.
 //
 // Buffers (f32, element strides in `p`):  a [batch, m, k] or, with TRANS_A, [batch, k, m];  b [batch, k, n] or, with
-//   TRANS_B, [batch, n, k];  c [batch, m, n];  bias [batch, n] if p.flags & BIAS.  Rows of b and c start at multiples of 4.
+//   TRANS_B, [batch, n, k];  c [batch, m, n];  bias [batch, n] if p.flags & BIAS, or if p.flags & GATE an array [batch, m, n] in its place:
+//   outputs where that is not above 0 become 0 (the gradient through a ReLU).  Rows of b and c start at multiples of 4.
 //   A batch stride of 0 shares an operand.
 // Split-K: z = batch * chunks + part; part covers k in [part * chunk, (part + 1) * chunk) and writes a plane of c of its
 //   own. Whoever adds the planes is another dispatch, so no compiler may reassociate across chunks (ops/matmul/mod.rs, `depth`).
@@ -13,22 +14,24 @@
 // Precision: every output is a sum of at most `depth(K)` roundings of unit 2^-23 on any one term; contraction of fma
 //   only removes some. No value depends on the batch size, the grid or TM, TN: bit-identical along the batch.
 // Undefined: contents of padding columns; NaN and infinity in the operands.
-// Geometry: workgroup (LANES,1,1); x covers m / TM, y covers n / (TN*LANES), z batch and chunks. Rows are the fast axis, so
-//   that workgroups in flight share a panel of b in the cache.
+// Geometry: workgroup (LANES,1,1), p.lanes of them side by side along the columns and the others below; x covers the rows, y the columns,
+//   z batch and chunks. Rows are the fast axis, so that workgroups in flight share a panel of b in the cache.
 // Bounds: rows are clamped to m-1 and columns to the last vector of the row when loading; stores are guarded.
 // Races: an invocation writes its own tile only.
-// Tried on a 2-core software device (Mesa 22.3, 512^3, GFLOP/s): naive 2.3; 4x4 12; 8x8 22; 16x16 38; 32x32 27.
+// Tried on a 2-core software device (Mesa 22.3, 512^3, GFLOP/s): naive 2.3; 4x4 12; 8x8 22; 16x16 38; 32x32 27. With all lanes along the columns,
+//   products of 32 columns had room for 16x4 a lane only.
 
 struct Params {
     grid: vec4<u32>,
     m: u32, n: u32, k: u32, chunk: u32,
     lda: u32, ldb: u32, ldc: u32, chunks: u32,
     stride_a: u32, stride_b: u32, stride_c: u32, stride_bias: u32,
-    flags: u32, pad0: u32, pad1: u32, pad2: u32,
+    flags: u32, lanes: u32, ld_gate: u32, pad0: u32,
 }
 const BIAS = 1u;
 const RELU = 2u;
 const ACCUMULATE = 4u;
+const GATE = 8u;
 
 #ifdef TRANS_B
 @group(0) @binding(1) var<storage, read_write> b: array<f32>;
@@ -43,8 +46,8 @@ const ACCUMULATE = 4u;
 @compute @workgroup_size(${LANES}, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     let at = group + p.grid.xyz;
-    let column = (at.y * ${LANES}u + lane.x) * ${TN}u;
-    let row = at.x * ${TM}u;
+    let column = (at.y * p.lanes + lane.x % p.lanes) * ${TN}u;
+    let row = (at.x * (${LANES}u / p.lanes) + lane.x / p.lanes) * ${TM}u;
     let m = p.m;
     if (column >= p.n || row >= m) {
         return;
@@ -105,6 +108,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let bias_${j} = vec4<f32>(bias[at_${j}.x], bias[at_${j}.y], bias[at_${j}.z], bias[at_${j}.w]);
 #unroll i 0 ${TM}
         s_${i}_${j} += bias_${j};
+#endunroll
+#endunroll
+    }
+    if ((p.flags & GATE) != 0u) {
+#unroll j 0 ${TN4}
+        let gate_${j} = batch * p.stride_bias + min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
+#unroll i 0 ${TM}
+        let open_${i}_${j} = gate_${j} + min(row + ${i}u, m - 1u) * p.ld_gate;
+        let y_${i}_${j} = vec4<f32>(bias[open_${i}_${j}.x], bias[open_${i}_${j}.y], bias[open_${i}_${j}.z], bias[open_${i}_${j}.w]);
+        s_${i}_${j} = select(vec4<f32>(0.0), s_${i}_${j}, y_${i}_${j} > vec4<f32>(0.0));
 #endunroll
 #endunroll
     }

@@ -23,11 +23,12 @@ struct Params {
     m: u32, n: u32, k: u32, chunk: u32,
     lda: u32, ldb: u32, ldc: u32, chunks: u32,
     stride_a: u32, stride_b: u32, stride_c: u32, stride_bias: u32,
-    flags: u32, pad0: u32, pad1: u32, pad2: u32,
+    flags: u32, lanes: u32, ld_gate: u32, pad0: u32,
 }
 const BIAS = 1u;
 const RELU = 2u;
 const ACCUMULATE = 4u;
+const GATE = 8u;
 const SIDE = ${SIDE}u;
 const SIDE4 = ${SIDE}u / 4u;
 const DEPTH = ${DEPTH}u;
@@ -197,6 +198,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (row_${q}_${r} < m) {
             var value = s_${q}_${r}_${j};
             if ((p.flags & BIAS) != 0u) { value += add_${j}; }
+            if ((p.flags & GATE) != 0u) {
+                let g4 = vec4<u32>(batch * p.stride_bias + row_${q}_${r} * p.ld_gate) + min(vec4<u32>(column_${j} * 4u) + FOUR, vec4<u32>(p.n - 1u));
+                value = select(vec4<f32>(0.0), value, vec4<f32>(bias[g4.x], bias[g4.y], bias[g4.z], bias[g4.w]) > vec4<f32>(0.0));
+            }
             if ((p.flags & RELU) != 0u) { value = max(value, vec4<f32>(0.0)); }
             c[to_${q}_${r} + column_${j}] = value;
         }

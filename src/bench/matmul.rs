@@ -36,7 +36,7 @@ pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
     let case = |m, n, k| Case { batch: 1, m, n, k, ..Case::default() };
     let cube = |side| case(side, side, side);
     let caps = context.gpu.caps();
-    let chosen = Variant::tuned(caps, Class::of(side * side, side), side);
+    let chosen = Variant::tuned(caps, Class::of(side * side, side));
     let mut specs = vec![spec(format!("matmul_{side}"), cube(side), true)];
     for variant in compared(caps.is_software()).into_iter().filter(|&v| v != chosen && v.fits(caps)) {
         let name = format!("matmul_{side}_{}", variant.to_string().replace(' ', "_"));
@@ -92,7 +92,7 @@ fn measure(context: &Context<'_>, case: Case, beside_host: bool) -> Result<Done>
     let work = 2.0 * case.batch as f64 * case.m as f64 * case.n as f64 * case.k as f64;
     let measured = context.measure(work, "FLOP", &record, || operands.check(gpu))?;
     let outputs = case.batch * case.m * case.n * if case.split { case.k.div_ceil(CHUNK) } else { 1 };
-    let chosen = || Variant::tuned(caps, Class::of(outputs, case.n), case.n);
+    let chosen = || Variant::tuned(caps, Class::of(outputs, case.n));
     let variant = case.variant.unwrap_or_else(chosen).to_string();
     let note = match context.rates.borrow().get(sgemm_name(context.quick())) {
         Some(host) if beside_host => {

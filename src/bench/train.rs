@@ -3,6 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use web_time::Instant;
 
+use super::measure::{Profiled, Timing};
 use super::oracle::{Random, wrong};
 use super::{Context, Done, Measured, SEED, Spec};
 use crate::error::{Error, Result};
@@ -63,19 +64,30 @@ fn measure(context: &Context<'_>, net: Net, slots: usize) -> Result<Done> {
     let last = slots - 1;
     same(&array.snapshot(last)?, &alone(gpu, &model, last, control)?)?;
     let quick = context.quick();
-    let timing = context.meter.time_calls(|| {
-        let steps = if quick { 2 } else { STEPS };
+    let steps = if quick { 2 } else { STEPS };
+    array.run(steps, control, &mut |_| {})?;
+    let (timing, kernels) = context.meter.time_profiled(gpu, 0.0, |profile| {
         let start = Instant::now();
-        array.run(steps, control, &mut |_| {})?;
-        Ok(start.elapsed().as_secs_f64() / steps as f64)
+        let mut dispatches = Vec::new();
+        if profile {
+            dispatches = array.profile(steps, control)?;
+        } else {
+            array.run(steps, control, &mut |_| {})?;
+        }
+        Ok(Profiled { seconds: start.elapsed().as_secs_f64(), dispatches })
     })?;
+    // Host work between submissions is part of a step: the wall's clock counts.
+    let timing = Timing { seconds: timing.wall, device_clock: false, first: None, ..timing }.per(steps as f64);
     let memory = array.memory();
     let note = format!(
         "{slots} members of {} parameters, batch {BATCH}, Adam; {} KiB a member",
         model.parameter_count(),
         (memory.tables + memory.pass) >> 10
     );
-    Measured::new((slots * BATCH) as f64, "samples", timing).note(note).done()
+    let mut measured = Measured::new((slots * BATCH) as f64, "samples", timing).note(note);
+    measured.kernels = kernels;
+    measured.kernels.iter_mut().for_each(|kernel| kernel.seconds /= steps as f64);
+    measured.done()
 }
 
 /// Learning rates of `slots` members, from 1e-4 to 1e-2.
@@ -113,5 +125,9 @@ fn alone(gpu: &Gpu, model: &Model, slot: usize, control: &Control) -> Result<Sna
 /// The same parameters, bit for bit.
 fn same(found: &Snapshot, wanted: &Snapshot) -> Result<()> {
     let bits = |s: &Snapshot| -> Vec<u32> { s.tables.iter().flatten().map(|v| v.to_bits()).collect() };
-    if bits(found) == bits(wanted) { Ok(()) } else { Err(wrong("a member in company is not the member alone".to_owned())) }
+    if bits(found) == bits(wanted) {
+        Ok(())
+    } else {
+        Err(wrong("a member in company is not the member alone".to_owned()))
+    }
 }

@@ -83,7 +83,16 @@ mod tests {
             shape: vec![1, 2],
             constant: constant.then(|| Arc::new(ArrayD::zeros(vec![2, 2]))),
         };
-        let names = [("x", false), ("w", true), ("v", true), ("a", false), ("r", false), ("b", false), ("y", false), ("z", false)];
+        let names = [
+            ("x", false),
+            ("w", true),
+            ("v", true),
+            ("a", false),
+            ("r", false),
+            ("b", false),
+            ("y", false),
+            ("z", false),
+        ];
         let node = |op: Op, inputs: &[usize], output: usize| Node {
             name: op.name().into(),
             op,

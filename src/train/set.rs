@@ -93,7 +93,8 @@ impl DeviceSet {
     pub fn new(gpu: &Gpu, inputs: &ArrayD<f32>, labels: Labels) -> Result<Self> {
         if let Some(at) = inputs.iter().position(|v| v.to_bits() & 0x7f80_0000 == 0x7f80_0000) {
             let sample = at / (inputs.len() / inputs.len_of(Axis(0)).max(1)).max(1);
-            return Err(Error::bad_input(format!("sample {sample} holds a value that is no number")).with_help("clean the data"));
+            return Err(Error::bad_input(format!("sample {sample} holds a value that is no number"))
+                .with_help("clean the data"));
         }
         let shape = sample_shape(inputs.shape())?;
         let samples = inputs.shape()[0];
@@ -117,9 +118,12 @@ impl DeviceSet {
         let shape = sample_shape(inputs.shape())?;
         let (samples, len) = (inputs.shape()[0], shape.iter().product::<usize>());
         let wrong = shape.len() != 3 || shape[0] > 4 || normal.len() != shape[0];
-        if wrong || normal.iter().any(|&(mean, deviation)| !(deviation > 0.0 && deviation.is_finite() && mean.is_finite())) {
+        if wrong
+            || normal.iter().any(|&(mean, deviation)| !(deviation > 0.0 && deviation.is_finite() && mean.is_finite()))
+        {
             let what = format!("images of shape {shape:?} with means and deviations {normal:?}");
-            return Err(Error::bad_input(what).with_help("give [channels, rows, columns] with up to 4 channels, and a positive deviation for each"));
+            return Err(Error::bad_input(what)
+                .with_help("give [channels, rows, columns] with up to 4 channels, and a positive deviation for each"));
         }
         let rows: Vec<u8> = channels_last(&inputs.view()).collect();
         let words = batch::pack_bytes(&rows, len);
@@ -190,7 +194,9 @@ impl DeviceSet {
             Answers::Values(t) => format!("{} values a sample", t.columns()),
         };
         Err(Error::bad_input(format!("{what} do not fit an output of shape {output:?} and the loss {loss:?}"))
-            .with_help("cross-entropy takes classes, the other losses values; the last axis of the output has the classes"))
+            .with_help(
+                "cross-entropy takes classes, the other losses values; the last axis of the output has the classes",
+            ))
     }
 
     /// Memory for the answers of batches.
@@ -244,7 +250,8 @@ impl Answers {
             Labels::Values(values) => values.nrows(),
         };
         if count != samples {
-            return Err(Error::bad_input(format!("{samples} samples and answers to {count}")).with_help("give one answer a sample"));
+            return Err(Error::bad_input(format!("{samples} samples and answers to {count}"))
+                .with_help("give one answer a sample"));
         }
         match labels {
             Labels::Classes { labels, classes } => {
@@ -268,15 +275,20 @@ fn upload<T: Element>(gpu: &Gpu, table: &Array2<T>) -> Result<Tensor<T>> {
 fn below<'a>(mut labels: impl Iterator<Item = &'a u32>, classes: usize, positions: usize) -> Result<()> {
     match labels.position(|&label| label as usize >= classes) {
         None => Ok(()),
-        Some(at) => Err(Error::bad_input(format!("the label of sample {} is not below {classes}", at / positions.max(1)))
-            .with_help("labels count from 0")),
+        Some(at) => {
+            Err(Error::bad_input(format!("the label of sample {} is not below {classes}", at / positions.max(1)))
+                .with_help("labels count from 0"))
+        }
     }
 }
 
 fn sample_shape(shape: &[usize]) -> Result<Vec<usize>> {
     match shape {
-        [samples, rest @ ..] if *samples > 0 && !rest.is_empty() && rest.iter().all(|&length| length > 0) => Ok(rest.to_vec()),
-        _ => Err(Error::bad_input(format!("a set of shape {shape:?}")).with_help("give [samples, ..] with one sample or more")),
+        [samples, rest @ ..] if *samples > 0 && !rest.is_empty() && rest.iter().all(|&length| length > 0) => {
+            Ok(rest.to_vec())
+        }
+        _ => Err(Error::bad_input(format!("a set of shape {shape:?}"))
+            .with_help("give [samples, ..] with one sample or more")),
     }
 }
 
@@ -284,6 +296,9 @@ fn sample_shape(shape: &[usize]) -> Result<Vec<usize>> {
 fn channels_last<'a, T: Copy>(images: &'a ArrayViewD<'a, T>) -> impl Iterator<Item = T> + 'a {
     images.outer_iter().flat_map(|image| {
         let [c, h, w] = [0, 1, 2].map(|axis| image.len_of(Axis(axis)));
-        (0..h * w * c).map(move |i| (i / c / w, i / c % w, i % c)).map(move |(y, x, c)| image[[c, y, x]]).collect::<Vec<_>>()
+        (0..h * w * c)
+            .map(move |i| (i / c / w, i / c % w, i % c))
+            .map(move |(y, x, c)| image[[c, y, x]])
+            .collect::<Vec<_>>()
     })
 }

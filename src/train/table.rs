@@ -123,13 +123,20 @@ impl Table {
         Ok(())
     }
 
-    fn pair(&mut self, graph: &Graph, node: usize, operands: [usize; 2], wanted: &dyn Fn(&ValueId) -> bool) -> Result<()> {
+    fn pair(
+        &mut self,
+        graph: &Graph,
+        node: usize,
+        operands: [usize; 2],
+        wanted: &dyn Fn(&ValueId) -> bool,
+    ) -> Result<()> {
         let values = operands.map(|operand| graph.nodes[node].inputs[operand]);
         match values.map(|value| wanted(&value)) {
             [true, true] => {}
             [false, false] => return Ok(()),
             _ => {
-                let what = format!("node '{}' has a trained scale and a fixed shift, or the reverse", graph.nodes[node].name);
+                let what =
+                    format!("node '{}' has a trained scale and a fixed shift, or the reverse", graph.nodes[node].name);
                 return Err(Error::new(ErrorKind::Unsupported, what).with_help("train both or none"));
             }
         }
@@ -202,7 +209,8 @@ impl Table {
                 Order::Pair(row) => (row, element),
                 Order::Conv => {
                     let taps = entry.shape[2] * entry.shape[3];
-                    let (m, c, tap) = (element / taps / entry.shape[1], element / taps % entry.shape[1], element % taps);
+                    let (m, c, tap) =
+                        (element / taps / entry.shape[1], element / taps % entry.shape[1], element % taps);
                     (tap * entry.shape[1] + c, m)
                 }
             };

@@ -66,7 +66,14 @@ fn products_in_windows_have_the_bits_of_one_dispatch() {
                     let a = random(gpu, &stored(trans_a, m, k));
                     let b = random(gpu, &stored(trans_b, k, n));
                     let bias = random(gpu, &[n]);
-                    let product = Matmul { trans_a, trans_b, bias: Some(&bias), relu: true, variant: Some(variant) };
+                    let product = Matmul {
+                        trans_a,
+                        trans_b,
+                        bias: Some(&bias),
+                        relu: true,
+                        variant: Some(variant),
+                        ..Matmul::default()
+                    };
                     product.record(recording, gpu.caps(), &a, &b, c).unwrap();
                 };
                 let what = format!("{batch} x {m} x {n} x {k}, {trans_a} {trans_b}, {variant}");

@@ -21,6 +21,8 @@ const BIAS: u32 = 1;
 const RELU: u32 = 2;
 /// Sums go on from what `c` holds.
 const ACCUMULATE: u32 = 4;
+/// Outputs are 0 where the array in the bias's place is not positive.
+const GATE: u32 = 8;
 /// The permutations, by their flags.
 const PERMUTATIONS: [&[&str]; 4] = [&[], &["TRANS_A"], &["TRANS_B"], &["TRANS_A", "TRANS_B"]];
 
@@ -38,9 +40,9 @@ params!(MatmulParams {
     stride_c: u32,
     stride_bias: u32,
     flags: u32,
+    lanes: u32,
+    ld_gate: u32,
     pad0: u32,
-    pad1: u32,
-    pad2: u32,
 });
 
 /// The longest chain of roundings that one term of a product of `k` terms passes through when it is split into chunks
@@ -58,6 +60,9 @@ pub struct Matmul<'a> {
     pub trans_b: bool,
     /// `[n]`, or `[batch, n]`.
     pub bias: Option<&'a Tensor>,
+    /// An array of the shape of `c`: where it is not positive, the output is 0. With the outputs of a ReLU, that is the gradient through it. It excludes a
+    /// bias.
+    pub gate: Option<&'a Tensor>,
     /// `max(., 0)` at the end.
     pub relu: bool,
     /// The kernel; `None` for [`Variant::tuned`]. One that the operands do not suit is replaced by a direct one.
@@ -103,7 +108,7 @@ impl Matmul<'_> {
         if chunks != shape.k.div_ceil(chunk) {
             return Err(shape_error("planes", planes));
         }
-        Matmul { bias: None, relu: false, ..*self }.dispatch(recording, caps, [a, b, planes], &shape, chunk)
+        Matmul { bias: None, gate: None, relu: false, ..*self }.dispatch(recording, caps, [a, b, planes], &shape, chunk)
     }
 
     fn dispatch(
@@ -117,7 +122,7 @@ impl Matmul<'_> {
         let Shape { batch, m, n, k } = *shape;
         let chunks = k.div_ceil(chunk).max(1);
         let class = Class::of(batch * chunks * m * n, n);
-        let mut variant = self.variant.unwrap_or_else(|| Variant::tuned(caps, class, n));
+        let mut variant = self.variant.unwrap_or_else(|| Variant::tuned(caps, class).fitted(m, n));
         if chunks > 1 && !chunk.is_multiple_of(4) && variant.wants_quads() {
             variant = Variant::DIRECT;
         }
@@ -137,7 +142,8 @@ impl Matmul<'_> {
         let (am, k) = if self.trans_a { (a1, a0) } else { (a0, a1) };
         let (bk, bn) = if self.trans_b { (b1, b0) } else { (b0, b1) };
         let bias_fits = self.bias.is_none_or(|t| t.shape() == [n] || t.shape() == [batch, n]);
-        if am != m || bn != n || bk != k || batch_a != batch || batch_b != batch || !bias_fits {
+        let gate_fits = self.gate.is_none_or(|t| t.shape() == c.shape() && self.bias.is_none());
+        if !gate_fits || am != m || bn != n || bk != k || batch_a != batch || batch_b != batch || !bias_fits {
             return Err(Error::internal(format!(
                 "a product of {:?} and {:?} into {:?} (transposed: {}, {})",
                 a.shape(),

@@ -11,13 +11,14 @@ use crate::gpu::{Access, Caps, Kernel};
 /// memory lose there, for a barrier is a change of context. Not measured on a GPU yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
-    /// `matmul`: `rows` x `columns` outputs an invocation, `lanes` invocations a workgroup.
+    /// `matmul`: `rows` x `columns` outputs an invocation, `lanes` invocations a workgroup, as many of them side by side along the columns as
+    /// the product has columns for.
     Direct {
         /// Rows of the tile.
         rows: u32,
         /// Columns of the tile, a multiple of 4.
         columns: u32,
-        /// Invocations of a workgroup, side by side along the columns.
+        /// Invocations of a workgroup.
         lanes: u32,
     },
     /// `matmul_tiled`: 64 x 64 outputs a workgroup of 128, 8 x 4 an invocation.
@@ -114,25 +115,23 @@ impl Variant {
     ];
 
     /// The variant for a product of this class: what was measured on this device, else the shipped table's.
-    pub fn tuned(caps: &Caps, class: Class, n: usize) -> Self {
-        let measured = caps.tuning.get_with(class.name(), Self::from_name).filter(|variant| variant.fits(caps));
-        measured.unwrap_or_else(|| Self::shipped(caps, class, n))
+    pub fn tuned(caps: &Caps, class: Class) -> Self {
+        let known = caps.tuning.get_with(class.name(), Self::from_name).filter(|variant| variant.fits(caps));
+        // Of direct variants, a narrow product gets the one that fits it.
+        let measured = known.filter(|variant| class != Class::Narrow || variant.wants_quads());
+        measured.unwrap_or_else(|| Self::shipped(caps, class))
     }
 
-    /// The shipped table: where a probe starts, and what stands without one. Software devices want registers only, and narrow
-    /// products narrow tiles; GPUs want workgroup memory.
-    pub fn shipped(caps: &Caps, class: Class, n: usize) -> Self {
+    /// The shipped table: where a probe starts, and what stands without one. Software devices want registers only, GPUs want
+    /// workgroup memory.
+    pub fn shipped(caps: &Caps, class: Class) -> Self {
         let tiled = match class {
             Class::Narrow | Class::Medium => Self::Tiled,
             Class::Small => Self::TiledSmall,
             Class::Large => Self::TiledLarge,
         };
         let among = if caps.is_software() { [None, None] } else { [Some(tiled), Some(Self::Tiled)] };
-        among.into_iter().flatten().find(|variant| variant.fits(caps)).unwrap_or(match n {
-            0..=32 => direct(16, 4),
-            33..=64 => direct(16, 8),
-            _ => direct(16, 16),
-        })
+        among.into_iter().flatten().find(|variant| variant.fits(caps)).unwrap_or(direct(16, 16))
     }
 
     /// Whether the device grants what the kernel needs.
@@ -143,12 +142,42 @@ impl Variant {
         }
     }
 
-    /// Rows and columns of outputs of one workgroup.
-    pub fn tile(self) -> (u32, u32) {
+    /// Invocations of a workgroup that stand side by side along `n` columns.
+    pub(super) fn lanes(self, n: usize) -> u32 {
         match self {
-            Self::Direct { rows, columns, lanes } => (rows, columns * lanes),
+            Self::Direct { columns, lanes, .. } => {
+                let wanted = n.div_ceil(columns as usize).next_power_of_two();
+                u32::try_from(wanted).unwrap_or(lanes).clamp(1, lanes)
+            }
+            _ => 1,
+        }
+    }
+
+    /// Rows and columns of outputs of one workgroup, for products of `n` columns.
+    pub fn tile(self, n: usize) -> (u32, u32) {
+        match self {
+            Self::Direct { rows, columns, lanes } => {
+                let across = self.lanes(n);
+                (rows * (lanes / across), columns * across)
+            }
             _ => self.shape().map_or((64, 64), |shape| (shape.side, shape.side)),
         }
+    }
+
+    /// The direct variant that wastes least on an `m` x `n` product, among those no larger than this one; others stay what they are. An invocation loads
+    /// rows and columns of terms for each step along k and multiplies each with each; lanes outside of the product work in vain.
+    pub(super) fn fitted(self, m: usize, n: usize) -> Self {
+        let Self::Direct { rows, columns, .. } = self else { return self };
+        let cost = |variant: &Self| {
+            let Self::Direct { rows, columns, .. } = *variant else { return usize::MAX };
+            let (down, across) = variant.tile(n);
+            let workgroups = m.div_ceil(down as usize) * n.div_ceil(across as usize);
+            // A load costs about as much as two multiply-adds.
+            workgroups * (rows * columns + 2 * (rows + columns)) as usize
+        };
+        let smaller =
+            |variant: &Self| matches!(*variant, Self::Direct { rows: r, columns: c, .. } if r <= rows && c <= columns);
+        Self::ALL.into_iter().filter(smaller).min_by_key(cost).unwrap_or(self)
     }
 
     /// Whether rows of `a`, and chunks of terms, must start at multiples of 4.

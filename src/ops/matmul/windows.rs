@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{ACCUMULATE, BIAS, Matmul, MatmulParams, RELU, Shape, Variant, batch_stride};
+use super::{ACCUMULATE, BIAS, GATE, Matmul, MatmulParams, RELU, Shape, Variant, batch_stride};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Grid, Recording};
 use crate::ops::word;
@@ -110,12 +110,13 @@ impl Product<'_> {
     /// Records one window; `last` if its terms are the last ones of its outputs.
     fn dispatch(&self, recording: &mut Recording, window: &Window, last: bool) -> Result<()> {
         let [a, b, c] = self.operands;
-        let Matmul { bias, relu, .. } = *self.matmul;
+        let Matmul { bias, gate, relu, .. } = *self.matmul;
         let Window { batch, m, n, k, part } = window;
         let (chunk, chunks) = if part.is_some() { (k.len().max(1), 1) } else { (self.chunk, self.chunks) };
         let goes_on = part.is_some_and(|part| k.start > part * self.chunk);
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let stride_bias = bias.filter(|t| t.shape().len() > 1).map_or(0, Tensor::row_stride);
+        let lanes = self.variant.lanes(n.len());
         let params = MatmulParams {
             m: word(m.len())?,
             n: word(n.len())?,
@@ -129,11 +130,16 @@ impl Product<'_> {
             stride_b: word(batch_stride(b))?,
             // A range of rows of one element of the batch has no next one.
             stride_c: word(if m.len() == self.shape.m { self.stride_c() / self.chunks } else { 0 })?,
-            stride_bias: word(stride_bias)?,
-            flags: flag(bias.is_some() && last, BIAS) | flag(relu && last, RELU) | flag(goes_on, ACCUMULATE),
+            stride_bias: word(gate.map_or(stride_bias, batch_stride))?,
+            lanes,
+            ld_gate: word(gate.map_or(0, Tensor::row_stride))?,
+            flags: flag(gate.is_some() && last, GATE)
+                | flag(bias.is_some() && last, BIAS)
+                | flag(relu && last, RELU)
+                | flag(goes_on, ACCUMULATE),
             ..Default::default()
         };
-        let (rows, columns) = self.variant.tile();
+        let (rows, columns) = self.variant.tile(n.len());
         let grid = [params.m.div_ceil(rows), params.n.div_ceil(columns), word(batch.len() * chunks)?];
         let work = 2.0 * batch.len() as f64 * m.len() as f64 * n.len() as f64 * k.len() as f64;
         let kernel = self.variant.kernel(&self.matmul.flags());
@@ -147,7 +153,7 @@ impl Product<'_> {
             return Ok(self.bound().iter().map(|t| t.binding()).collect());
         }
         let [a, b, c] = self.operands;
-        let Matmul { trans_a, trans_b, bias, .. } = *self.matmul;
+        let Matmul { trans_a, trans_b, bias, gate, .. } = *self.matmul;
         let turned = |swap: bool, row: &Range<usize>, column: &Range<usize>| {
             if swap { (column.clone(), row.clone()) } else { (row.clone(), column.clone()) }
         };
@@ -168,6 +174,7 @@ impl Product<'_> {
         ];
         // Without a bias the slot is bound to `a`, which the kernel then does not read there.
         bindings.push(match bias {
+            None if gate.is_some() => block(gate.unwrap_or(a), gate.map_or(0, batch_stride), (m.clone(), n.clone()))?,
             None => bindings[0].clone(),
             Some(t) if t.shape().len() > 1 => block(t, t.row_stride(), (0..1, n.clone()))?,
             Some(t) => t.part(n.start, n.len())?,
@@ -178,14 +185,18 @@ impl Product<'_> {
     /// What is bound if all of it is.
     fn bound(&self) -> [&Tensor; 4] {
         let [a, b, c] = self.operands;
-        [a, b, c, self.matmul.bias.unwrap_or(a)]
+        [a, b, c, self.matmul.bias.or(self.matmul.gate).unwrap_or(a)]
     }
 
     /// Elements from one element of the batch to the next, of the operands that have one each.
     fn strides(&self) -> Vec<usize> {
         let [a, b, _] = self.operands;
         let bias = self.matmul.bias.filter(|t| t.shape().len() > 1).map_or(0, Tensor::row_stride);
-        [batch_stride(a), batch_stride(b), self.stride_c(), bias].into_iter().filter(|&stride| stride > 0).collect()
+        let gate = self.matmul.gate.map_or(0, batch_stride);
+        [batch_stride(a), batch_stride(b), self.stride_c(), bias, gate]
+            .into_iter()
+            .filter(|&stride| stride > 0)
+            .collect()
     }
 
     /// Elements from one element of the batch to the next of the result, which may be a field of a table; its planes lie behind each other.

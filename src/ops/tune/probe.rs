@@ -52,14 +52,14 @@ fn shape(class: Class, software: bool) -> [usize; 3] {
 
 /// What may win, the shipped choice first.
 fn candidates(caps: &Caps, class: Class, n: usize) -> Vec<Variant> {
-    let shipped = Variant::shipped(caps, class, n);
+    let shipped = Variant::shipped(caps, class);
     let narrow = class == Class::Narrow;
     let fits = |v: &Variant| match *v {
         Variant::Direct { rows, columns, lanes } => {
-            // A tile wider than the product wastes what it computes; four rows are never the best.
-            rows > 4 && (!narrow || columns * lanes <= 64)
+            // A narrow product gets the tile that fits it; four rows are never the best.
+            rows > 4 && !narrow && columns * lanes >= 64
         }
-        _ => !caps.is_software() && v.fits(caps) && (!narrow || v.tile().0 <= 32),
+        _ => !caps.is_software() && v.fits(caps) && (!narrow || v.tile(n).0 <= 32),
     };
     let others = Variant::ALL.into_iter().filter(|v| *v != shipped && fits(v));
     std::iter::once(shipped).chain(others).collect()

@@ -6,7 +6,7 @@ mod part;
 use std::sync::Arc;
 
 use self::order::Order;
-use self::part::{Evaluation, Part};
+use self::part::{Evaluation, KernelTimes, Part};
 use super::lower::{Plan, Purpose, Workspace};
 use super::member::{Member, Progress, Score, Snapshot, State};
 use super::optimiser::Optimiser;
@@ -108,7 +108,8 @@ impl TrainingArray {
     /// [`ErrorKind::TooBig`] if not even one slot fits.
     pub async fn new_async(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
         if options.slots == 0 || options.batch == 0 || options.turns == 0 {
-            return Err(Error::bad_input("an array without slots, samples in a batch or turns").with_help("give 1 or more of each"));
+            return Err(Error::bad_input("an array without slots, samples in a batch or turns")
+                .with_help("give 1 or more of each"));
         }
         let samples = data.len();
         if samples < options.batch {
@@ -247,8 +248,10 @@ impl TrainingArray {
         let wanted: Vec<usize> = self.shared.widths();
         let found: Vec<usize> = snapshot.tables.iter().map(Vec::len).collect();
         if wanted != found {
-            return Err(Error::bad_input(format!("a member with tables of {found:?} numbers, this array's have {wanted:?}"))
-                .with_help("it was saved from another model or optimiser"));
+            return Err(Error::bad_input(format!(
+                "a member with tables of {found:?} numbers, this array's have {wanted:?}"
+            ))
+            .with_help("it was saved from another model or optimiser"));
         }
         self.put(slot, snapshot)
     }
@@ -272,6 +275,28 @@ impl TrainingArray {
         control: &Control,
         sink: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<()> {
+        self.steps(steps, control, sink, None).await
+    }
+
+    /// What [`TrainingArray::run`] does, with every dispatch timed by the device's clock, which makes it slower: the device seconds of each with its
+    /// kernel's name, in order.
+    ///
+    /// # Errors
+    /// Those of [`TrainingArray::run_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn profile(&mut self, steps: u64, control: &Control) -> Result<Vec<(&'static str, f64)>> {
+        let mut times = Vec::new();
+        pollster::block_on(self.steps(steps, control, &mut |_| {}, Some(&mut times)))?;
+        Ok(times)
+    }
+
+    async fn steps(
+        &mut self,
+        steps: u64,
+        control: &Control,
+        sink: &mut (dyn FnMut(Progress) + Send),
+        mut times: Option<&mut KernelTimes>,
+    ) -> Result<()> {
         let turns = self.shared.options.turns as u64;
         let mut left = steps;
         while left > 0 && self.running().next().is_some() {
@@ -283,7 +308,10 @@ impl TrainingArray {
                 let range = index * most..(index * most + part.slots());
                 let occupants = &self.occupants[range.clone()];
                 if occupants.iter().flatten().any(|o| o.state == State::Running) {
-                    found.push((range.start, part.train(&self.shared, occupants, block, control).await?));
+                    found.push((
+                        range.start,
+                        part.train(&self.shared, occupants, block, (control, times.as_deref_mut())).await?,
+                    ));
                 }
             }
             for turn in 0..block {
@@ -354,15 +382,20 @@ impl TrainingArray {
     fn check_member(&self, slot: usize, member: &Member) -> Result<()> {
         if slot >= self.occupants.len() {
             let last = self.occupants.len() - 1;
-            return Err(Error::bad_input(format!("slot {slot}, the last one is {last}")).with_help("slots are counted from 0"));
+            return Err(
+                Error::bad_input(format!("slot {slot}, the last one is {last}")).with_help("slots are counted from 0")
+            );
         }
         let own = &self.shared.options.optimiser;
         if member.optimiser.formula() != own.formula() || member.optimiser.state_tables() > own.state_tables() {
-            return Err(Error::bad_input("a member with an optimiser of another formula, or with more state, than the array's")
-                .with_help("give it an array of its own"));
+            return Err(Error::bad_input(
+                "a member with an optimiser of another formula, or with more state, than the array's",
+            )
+            .with_help("give it an array of its own"));
         }
         if member.clip.is_some() && !self.shared.options.clip {
-            return Err(Error::bad_input("a member with clipped gradients in an array without").with_help("set `clip` in the options"));
+            return Err(Error::bad_input("a member with clipped gradients in an array without")
+                .with_help("set `clip` in the options"));
         }
         member.check()
     }
@@ -415,7 +448,8 @@ impl Shared {
         let budget = self.gpu.memory().budget;
         // Pages of the pool are not filled to the last byte, and evaluations take memory of their own.
         let free = (budget / 10 * 8).saturating_sub(data + tables * self.options.slots as u64);
-        let slots_at_once = (caps.max_binding / largest).min(free / pass.max(1)).min(u64::from(caps.max_workgroups)) as usize;
+        let slots_at_once =
+            (caps.max_binding / largest).min(free / pass.max(1)).min(u64::from(caps.max_workgroups)) as usize;
         ArrayMemory { tables, pass, data, slots_at_once }
     }
 
@@ -446,7 +480,8 @@ impl Shared {
         }
         if let Some(statistics) = tables.last_mut() {
             for value in self.statistics.values() {
-                let given: Vec<f32> = self.model.graph.value(value).constant.iter().flat_map(|c| c.iter().copied()).collect();
+                let given: Vec<f32> =
+                    self.model.graph.value(value).constant.iter().flat_map(|c| c.iter().copied()).collect();
                 self.statistics.write(statistics, value, &given);
             }
         }

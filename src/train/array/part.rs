@@ -15,6 +15,9 @@ use crate::train::optimiser::COEFFICIENTS;
 use crate::train::optimiser::tables::{StepTables, record_norms, record_step};
 use crate::train::set::{Augment, DeviceSet, Targets};
 
+/// Device seconds of each dispatch with its kernel's name.
+pub(super) type KernelTimes = Vec<(&'static str, f64)>;
+
 /// Words of a random stream.
 pub(super) const STREAM: usize = 4;
 
@@ -57,7 +60,8 @@ impl<T: Element> Turns<T> {
     /// What the device wrote, turn by turn and slot by slot.
     fn split(&self, words: &[T], turns: usize) -> Vec<Vec<Vec<T>>> {
         let (stride, pitch) = (self.tensor.row_stride(), self.width.next_multiple_of(4));
-        let row = |row: &[T]| row.chunks_exact(pitch).take(self.slots).map(|cell| cell[..self.width].to_vec()).collect();
+        let row =
+            |row: &[T]| row.chunks_exact(pitch).take(self.slots).map(|cell| cell[..self.width].to_vec()).collect();
         words.chunks_exact(stride).take(turns).map(row).collect()
     }
 }
@@ -137,11 +141,18 @@ impl Part {
         shared: &Shared,
         occupants: &[Option<Occupant>],
         turns: usize,
-        control: &Control,
+        (control, times): (&Control, Option<&mut KernelTimes>),
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         self.write_tape(shared, occupants, turns)?;
         let (recording, ticket) = self.block(shared, turns)?;
-        let mut output = shared.gpu.run_async(&recording, control).await?;
+        let mut output = match times {
+            None => shared.gpu.run_async(&recording, control).await?,
+            Some(times) => {
+                let mut output = shared.gpu.profile_async(&recording, control).await?;
+                times.append(&mut output.kernel_times);
+                output
+            }
+        };
         Ok(self.tape.results.split(&output.take(ticket), turns))
     }
 
@@ -276,7 +287,9 @@ impl Part {
         // Behind the end of the set nothing counts.
         ids.write(gpu, rounds, |round, _, ids| {
             let first = round * batch;
-            ids.iter_mut().enumerate().for_each(|(i, id)| *id = if first + i < data.len() { (first + i) as u32 } else { u32::MAX });
+            ids.iter_mut()
+                .enumerate()
+                .for_each(|(i, id)| *id = if first + i < data.len() { (first + i) as u32 } else { u32::MAX });
         })?;
         let results: Turns<f32> = Turns::new(gpu, rounds, self.slots, RESULTS).await?;
         let streams = zeros_words(gpu, &[self.slots, STREAM]).await?;

@@ -60,6 +60,10 @@ impl Lowering<'_> {
             Op::MatMul => self.matmul_input(index, node, operand, g),
             Op::Conv(window) => self.conv_input(node, *window, g),
             Op::Add | Op::Sub | Op::Mul | Op::Div => self.binary_input(node, operand, g),
+            Op::Relu if self.gated[node.output.0] => {
+                let (_, layout) = self.computed(node.output)?;
+                self.give(value, g, &layout)
+            }
             // y > 0 says as much as x > 0.
             Op::Relu => self.through_output(node, Binary::ReluGradient, g),
             Op::Sigmoid => self.through_output(node, Binary::SigmoidGradient, g),
@@ -118,12 +122,24 @@ impl Lowering<'_> {
         let from = Layout::plain(self.shape(node.output));
         let (rows, k, n) = (self.batch * to.rows(), to.columns(), from.columns());
         let out = self.samples(&to);
-        self.step(&[g], &[out], move |recording, frame| {
-            let product = Matmul { trans_b: !trans_b, ..Matmul::default() };
+        let gate = self.gate(node.inputs[0], &to);
+        let reads: Vec<Place> = [Some(g), gate].into_iter().flatten().collect();
+        self.step(&reads, &[out], move |recording, frame| {
+            let gate = gate.map(|place| frame.view(place, &[rows, k])).transpose()?;
+            let product = Matmul { trans_b: !trans_b, gate: gate.as_ref(), ..Matmul::default() };
             let (g, out) = (frame.view(g, &[rows, n])?, frame.view(out, &[rows, k])?);
             product.record(recording, frame.caps, &g, &weight.of(&frame.tables.parameters)?, &out)
         });
         self.give(node.inputs[0], out, &to)
+    }
+
+    /// The outputs of a ReLU in this layout, if a value is one that nobody else uses: the product that computes its gradient goes through it as well.
+    fn gate(&mut self, value: ValueId, layout: &Layout) -> Option<Place> {
+        let relu = self.graph.nodes.iter().any(|n| n.output == value && matches!(n.op, Op::Relu));
+        let (place, own) = self.computed(value).ok()?;
+        let fits = relu && self.consumers[value.0] == 1 && own == *layout;
+        self.gated[value.0] |= fits;
+        fits.then_some(place)
     }
 
     /// Da = g B^T, db = A^T g.
@@ -142,7 +158,13 @@ impl Lowering<'_> {
             let g = of(g, shape.m, shape.n)?;
             if operand == 0 {
                 let product = Matmul { trans_b: true, ..Matmul::default() };
-                return product.record(recording, frame.caps, &g, &of(other, shape.k, shape.n)?, &of(out, shape.m, shape.k)?);
+                return product.record(
+                    recording,
+                    frame.caps,
+                    &g,
+                    &of(other, shape.k, shape.n)?,
+                    &of(out, shape.m, shape.k)?,
+                );
             }
             let product = Matmul { trans_a: true, ..Matmul::default() };
             product.record(recording, frame.caps, &of(other, shape.m, shape.k)?, &g, &of(out, shape.k, shape.n)?)

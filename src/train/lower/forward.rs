@@ -204,7 +204,9 @@ impl Lowering<'_> {
                 let factor = match op {
                     Binary::Mul => number,
                     Binary::Div => 1.0 / number,
-                    _ => return Err(Self::refuse(node, "a fixed number is added; make it a parameter or leave it out")),
+                    _ => {
+                        return Err(Self::refuse(node, "a fixed number is added; make it a parameter or leave it out"));
+                    }
                 };
                 self.step(&[x], &[out], move |recording, frame| {
                     let of = |place| frame.rows(place, rows, columns);

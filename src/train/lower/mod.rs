@@ -59,7 +59,9 @@ impl Frame<'_> {
     pub fn view(&self, place: Place, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.memory[place.0].as_ref().ok_or_else(|| Error::internal("a step runs before its operand"))?;
         let shape = [&[self.slots], shape].concat();
-        tensor.view(&shape).ok_or_else(|| Error::internal(format!("a place of {:?} does not hold {shape:?}", tensor.shape())))
+        tensor
+            .view(&shape)
+            .ok_or_else(|| Error::internal(format!("a place of {:?} does not hold {shape:?}", tensor.shape())))
     }
 
     /// A place as `[slots * rows, columns]`.
@@ -141,7 +143,8 @@ impl Workspace {
         for words in sizes {
             pieces.push(Tensor::uninit_async(gpu, &[slots, words]).await?);
         }
-        let place = |(piece, &words): (Option<usize>, &usize)| piece.and_then(|piece| pieces[piece].view(&[slots, words]));
+        let place =
+            |(piece, &words): (Option<usize>, &usize)| piece.and_then(|piece| pieces[piece].view(&[slots, words]));
         let memory = of.into_iter().zip(&plan.places).map(place).collect();
         let mut indices = Vec::with_capacity(plan.indices.len());
         for index in &plan.indices {
@@ -300,6 +303,8 @@ struct Lowering<'a> {
     consumers: Vec<usize>,
     /// ReLUs that the node before them did already.
     fused: Vec<bool>,
+    /// Outputs of ReLUs whose gradient has gone through the ReLU already.
+    gated: Vec<bool>,
     /// Parameters whose gradient is computed already.
     written: HashSet<ValueId>,
     /// What a node's forward step left for its gradient.
@@ -336,6 +341,7 @@ impl<'a> Lowering<'a> {
             gradients: vec![None; graph.values.len()],
             consumers,
             fused: vec![false; graph.nodes.len()],
+            gated: vec![false; graph.values.len()],
             written: HashSet::new(),
             saved: HashMap::new(),
             places: Vec::new(),

@@ -24,13 +24,7 @@ impl Lowering<'_> {
     }
 
     /// An array in another layout: its element `i` is element `source(i)` of `x`, both row-major as in the graph.
-    pub(super) fn reordered(
-        &mut self,
-        x: Place,
-        from: &Layout,
-        to: &Layout,
-        source: &dyn Fn(usize) -> usize,
-    ) -> Place {
+    pub(super) fn reordered(&mut self, x: Place, from: &Layout, to: &Layout, source: &dyn Fn(usize) -> usize) -> Place {
         let out = self.samples(to);
         let mut order = vec![NOTHING; to.words()];
         for i in 0..to.dims.iter().product() {
@@ -54,7 +48,8 @@ impl Lowering<'_> {
     /// A computed value with channels last.
     pub(super) fn image(&mut self, value: ValueId, node: &Node) -> Result<(Place, [usize; 3])> {
         let (place, layout) = self.computed(value)?;
-        let image = Layout::image(self.shape(value)).ok_or_else(|| Self::refuse(node, "its input is no image [1, C, H, W]"))?;
+        let image =
+            Layout::image(self.shape(value)).ok_or_else(|| Self::refuse(node, "its input is no image [1, C, H, W]"))?;
         let dims = [image.dims[0], image.dims[1], image.dims[2]];
         if layout == image || layout.is_dense() && image.is_dense() {
             return Ok((place, dims));

@@ -53,7 +53,11 @@ impl Lowering<'_> {
     /// Scale and shift.
     fn affine(&self, node: &Node) -> Result<Field> {
         let field = self.field(node, 1)?;
-        if field.shape.len() == 2 && field.shape[0] == 2 { Ok(field) } else { Err(Self::refuse(node, "scale and shift of unlike kinds")) }
+        if field.shape.len() == 2 && field.shape[0] == 2 {
+            Ok(field)
+        } else {
+            Err(Self::refuse(node, "scale and shift of unlike kinds"))
+        }
     }
 
     pub(super) fn batch_norm(&mut self, index: usize, node: &Node, epsilon: f32) -> Result<()> {

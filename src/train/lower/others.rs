@@ -25,7 +25,8 @@ impl Lowering<'_> {
     pub(super) fn pool_forward(&mut self, index: usize, node: &Node) -> Result<()> {
         let (pool, pooling) = Self::pool(node)?;
         let (x, from) = self.image(node.inputs[0], node)?;
-        let layout = Layout::image(self.shape(node.output)).ok_or_else(|| Self::refuse(node, "its result is no image"))?;
+        let layout =
+            Layout::image(self.shape(node.output)).ok_or_else(|| Self::refuse(node, "its result is no image"))?;
         let to = [layout.dims[0], layout.dims[1], layout.dims[2]];
         let out = self.define(node.output, layout.clone());
         let winners = self.training.then(|| self.samples(&layout)).filter(|_| pooling == Pooling::Max);
@@ -113,7 +114,13 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    pub(super) fn embedding_parameter(&mut self, index: usize, node: &Node, padding: Option<usize>, g: Place) -> Result<()> {
+    pub(super) fn embedding_parameter(
+        &mut self,
+        index: usize,
+        node: &Node,
+        padding: Option<usize>,
+        g: Place,
+    ) -> Result<()> {
         let table = self.field(node, 1)?;
         let Some(&[ids]) = self.saved.get(&index).map(Vec::as_slice) else {
             return Err(Error::internal("an embedding without its numbers"));

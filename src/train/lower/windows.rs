@@ -28,7 +28,9 @@ impl Frame<'_> {
 impl Lowering<'_> {
     fn conv_field(&self, node: &Node, window: &Window) -> Result<Field> {
         let field = self.field(node, 1)?;
-        let &[_, _, c, m] = field.shape.as_slice() else { return Err(Self::refuse(node, "its weight has not four axes")) };
+        let &[_, _, c, m] = field.shape.as_slice() else {
+            return Err(Self::refuse(node, "its weight has not four axes"));
+        };
         let n = m / window.groups.max(1);
         let native = window.groups == 1 || (c == 1 && n == 1) || (c.is_multiple_of(4) && n.is_multiple_of(4));
         if native { Ok(field) } else { Err(Self::refuse(node, "groups need one channel each, or multiples of 4")) }
