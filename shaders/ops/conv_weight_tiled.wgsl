@@ -13,7 +13,11 @@
 // Tried: nothing else yet; not measured on a GPU. On a software device the direct variant is faster.
 
 #import "lib/conv_weight"
+#ifdef QUADS
+@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
+#else
 @group(0) @binding(0) var<storage, read_write> x: array<f32>;
+#endif
 @group(0) @binding(1) var<storage, read_write> g: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -31,9 +35,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let slot = at.z / p.parts;
     let last4 = (p.n + 3u) / 4u - 1u;
     // What this invocation brings: four rows and a vector of columns of window lane.y of a block.
+#ifdef QUADS
+    let row = row_of(min(first_row + lane.x * 4u, p.rows - 4u));
+#else
 #unroll r 0 4
     let row_${r} = row_of(min(first_row + lane.x * 4u + ${r}u, p.rows - 1u));
 #endunroll
+#endif
     let x_base = slot * p.slot_x + part * p.c;
     let g_base = (slot * p.slot_g + part * p.n) / 4u + min(first_column / 4u + lane.x, last4);
     let mine = lane.y * 16u + lane.x;
@@ -49,11 +57,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let corner = x_base + corner_of(place);
         let y = i32(place.y * p.stride_y);
         let x_ = i32(place.z * p.stride_x);
+#ifdef QUADS
+        let reads = used && inside(y + row.y, x_ + row.x);
+        tile_x[mine] = select(vec4<f32>(0.0), x[select(0u, (corner + row.start) / 4u, reads)], reads);
+#else
 #unroll r 0 4
         let in_${r} = used && inside(y + row_${r}.y, x_ + row_${r}.x);
         let v_${r} = select(0.0, x[select(0u, corner + row_${r}.start, in_${r})], in_${r});
 #endunroll
         tile_x[mine] = vec4<f32>(v_0, v_1, v_2, v_3);
+#endif
         tile_g[mine] = select(vec4<f32>(0.0), g[select(0u, g_base + pixel_of(place) / 4u, used)], used);
         workgroupBarrier();
 #unroll t 0 16
