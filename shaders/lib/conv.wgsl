@@ -7,6 +7,8 @@
 // Pixels of a phase are numbered sample by sample and row by row, for each slot from 0 on, so that no tile straddles slots; `place_of` gives
 //   sample, row and column in the phase. The slot comes from the grid: z = (slot * parts + group) * phases + phase.
 
+#import "lib/divide"
+
 struct Params {
     grid: vec4<u32>,
     // Pixels of a phase in all samples of a slot; the first one of this dispatch; rows and columns of a phase in a sample.
@@ -60,8 +62,9 @@ fn columns_of(phase: u32) -> Taps {
 }
 
 fn place_of(pixel: u32) -> vec3<u32> {
-    let row = pixel / p.grid_w;
-    return vec3<u32>(row / p.grid_h, row % p.grid_h, pixel % p.grid_w);
+    let row = divided(pixel, p.grid_w);
+    let sample = divided(row.x, p.grid_h);
+    return vec3<u32>(sample.x, sample.y, row.y);
 }
 
 fn inside(y: i32, x: i32) -> bool {

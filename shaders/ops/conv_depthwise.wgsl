@@ -29,8 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let taps_x = columns_of(phase_x);
     let width4 = (p.n + 3u) / 4u;
     for (var item = at.x * 64u + lane.x; item < p.rows * width4; item += p.lanes) {
-        let column = item % width4;
-        let place = place_of(item / width4);
+        let vector = divided(item, width4);
+        let column = vector.y;
+        let place = place_of(vector.x);
         let out_y = place.y * p.spacing_y + phase_y;
         let out_x = place.z * p.spacing_x + phase_x;
         if (out_y >= p.out_h || out_x >= p.out_w) {
