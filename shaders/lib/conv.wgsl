@@ -4,8 +4,9 @@
 // Transposed: it reads source pixel (y', x') wherever the forward convolution would write y' from y: y' s - p + i d = y.
 //   Only every few taps fit a pixel, always the same ones for pixels of one phase (y mod s, x mod s): phases are computed apart,
 //   so that no tap is tried in vain. Forward has one phase.
-// Pixels of a phase are numbered sample by sample and row by row, for each slot from 0 on, so that no tile straddles slots; `place_of` gives
-//   sample, row and column in the phase. The slot comes from the grid: z = (slot * parts + group) * phases + phase.
+// Pixels of a phase are numbered sample by sample and row by row, for each slot from 0 on, so that no tile straddles slots;
+//   `place_of` gives sample, row and column in the phase. The slot comes from the grid: z = (slot * parts + group) * phases
+//   + phase.
 
 #import "lib/divide"
 

@@ -1,8 +1,8 @@
 // Parameters and windows of pools, shared by their kernels; src/ops/pool.rs fills them in.
 //
 // Along one axis window v begins at v s - p and has `kernel` taps d apart. ADAPTIVE: of n windows over a size h it begins at
-// floor(v h / n) and ends before ceil((v + 1) h / n), as in PyTorch; windows may overlap by one. An axis is (kernel, s, p, d), sizes are
-// (h, n). A tap's number in its window is row * taps of a row + column.
+// floor(v h / n) and ends before ceil((v + 1) h / n), as in PyTorch; windows may overlap by one. An axis is (kernel, s, p,
+// d), sizes are (h, n). A tap's number in its window is row * taps of a row + column.
 
 #import "lib/divide"
 

@@ -20,8 +20,8 @@
 //   guarded by out_h, out_w and that vector.
 // Races: an invocation writes its own tile only; phases interleave, they do not overlap.
 // Tried: tiles of 16 x 16, 16 x 8 and 16 x 4, chosen by the number of channels, after the direct matrix product (matmul.wgsl
-//   has the measured times of its tiles). TRANS_W by scalars of w and x 27 GFLOP/s, by fours 33 (Mesa 22.3; the other order 35). Not
-//   measured on a GPU.
+//   has the measured times of its tiles). TRANS_W by scalars of w and x 27 GFLOP/s, by fours 33 (Mesa 22.3; the other order
+//   35). Not measured on a GPU.
 
 #import "lib/conv"
 #ifdef TRANS_W

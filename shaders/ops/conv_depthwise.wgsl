@@ -7,7 +7,8 @@
 // Precision: at most kernel_h kernel_w roundings of unit 2^-23 on any one term, and one of the bias; taps in ascending order.
 // Undefined: contents of padding channels; NaN and infinity in the operands.
 // Geometry: workgroup (64,1,1), an invocation computes four channels of one pixel; x covers pixels of a phase and their
-//   vectors, grid-stride by p.lanes; z covers slots and phases. Bounds: the loop ends at the last vector; stores are guarded by out_h, out_w.
+//   vectors, grid-stride by p.lanes; z covers slots and phases. Bounds: the loop ends at the last vector; stores are guarded
+//   by out_h, out_w.
 // Races: an invocation writes its own vectors.
 // Tried: nothing else; bound by memory, not by arithmetic.
 

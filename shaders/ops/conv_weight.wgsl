@@ -1,21 +1,24 @@
-// dw[s, i, j, c, m] = sum over samples and windows (v, u) of x[s, b, v s_y - p_y + i d_y, u s_x - p_x + j d_x, c] g[s, b, v, u, m]: the
-// gradient of a convolution's weight, slot by slot (lib/conv_weight.wgsl has the geometry); what lies outside of x counts as 0.
+// dw[s, i, j, c, m] = sum over samples and windows (v, u) of x[s, b, v s_y - p_y + i d_y, u s_x - p_x + j d_x, c] g[s, b, v,
+// u, m]: the gradient of a convolution's weight, slot by slot (lib/conv_weight.wgsl has the geometry); what lies outside of
+// x counts as 0.
 //
-// Implicit GEMM, direct variant: no workgroup memory, no barrier. Rows are (i, j, c), columns m, terms the windows of one chunk. Each
-// invocation owns a tile of TM rows x TN columns of one plane in registers (TN a multiple of 4) and walks the windows in ascending
-// order with one accumulator an output and one fma a term: bit-identical to conv_weight_tiled.wgsl wherever the device rounds alike.
+// Implicit GEMM, direct variant: no workgroup memory, no barrier. Rows are (i, j, c), columns m, terms the windows of one
+// chunk. Each invocation owns a tile of TM rows x TN columns of one plane in registers (TN a multiple of 4) and walks the
+// windows in ascending order with one accumulator an output and one fma a term: bit-identical to conv_weight_tiled.wgsl
+// wherever the device rounds alike.
 //
 // Buffers (f32, channels last, pixels and weight rows start at multiples of 4):  x [slots, batch, in_h, in_w, parts c];
 //   g [slots, batch, out_h, out_w, parts n];  dw [slots, chunks, taps, c, parts n] or, with TURNED, [.., n, parts c].
 //   More than one group needs c and n to be multiples of 4. A slot stride of 0 shares an operand.
-// Precision: at most p.chunk roundings of unit 2^-23 on any one term of a plane; conv_weight_sum.wgsl adds the planes. Chunks are a constant:
-//   no value depends on the slots, the grid or TM, TN.
+// Precision: at most p.chunk roundings of unit 2^-23 on any one term of a plane; conv_weight_sum.wgsl adds the planes.
+//   Chunks are a constant: no value depends on the slots, the grid or TM, TN.
 // Undefined: contents of padding channels of x and g (padding of dw is written as 0); NaN and infinity in the operands of a slot.
-// Geometry: workgroup (LANES,1,1), an invocation takes one item, a tile of a plane: column tiles fastest, then row tiles, then chunks, so
-//   that small weights fill the lanes with chunks; z covers slots and groups.
+// Geometry: workgroup (LANES,1,1), an invocation takes one item, a tile of a plane: column tiles fastest, then row tiles,
+//   then chunks, so that small weights fill the lanes with chunks; z covers slots and groups.
 // Bounds: rows are clamped to the last one and columns to the last vector of the group when loading; stores are guarded.
 // Races: an invocation writes its own tile of its own plane only.
-// QUADS, where rows of a tap come in fours, reads x by vectors and looks four rows up at once. Positions move by comparison, not division.
+// QUADS, where rows of a tap come in fours, reads x by vectors and looks four rows up at once. Positions move by comparison,
+// not division.
 // Tried on a 2-core software device (Mesa 22.3, 16 images 32x32x64 and 3x3x64x64, GFLOP/s): x by
 //   scalars 27, QUADS 35 (16x8: 20 and 26; 16x4: 13 and 16); the forward convolution 35.
 

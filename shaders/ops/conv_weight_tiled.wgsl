@@ -1,12 +1,12 @@
 // The contract of conv_weight.wgsl, for devices whose workgroup memory is a memory.
 //
-// A workgroup of 16 x 16 invocations owns a tile of 64 rows x 64 columns of one plane, 4 x 4 an invocation. Blocks of 16 windows pass
-// through workgroup memory (8 KiB): each invocation brings four rows of one window's x and one vector of its g. Windows behind the
-// last of a chunk are zeros in both. Every accumulator walks the windows in ascending order, one fma a term: bit-identical to the direct
-// variant wherever the device rounds alike.
+// A workgroup of 16 x 16 invocations owns a tile of 64 rows x 64 columns of one plane, 4 x 4 an invocation. Blocks of 16
+// windows pass through workgroup memory (8 KiB): each invocation brings four rows of one window's x and one vector of its g.
+// Windows behind the last of a chunk are zeros in both. Every accumulator walks the windows in ascending order, one fma a
+// term: bit-identical to the direct variant wherever the device rounds alike.
 // Buffers, precision, undefined: as conv_weight.wgsl.
-// Geometry: workgroup (16,16,1); a workgroup takes one item, a tile of a plane: column tiles fastest, then row tiles, then chunks; z covers
-//   slots and groups.
+// Geometry: workgroup (16,16,1); a workgroup takes one item, a tile of a plane: column tiles fastest, then row tiles, then
+//   chunks; z covers slots and groups.
 // Bounds: rows are clamped to the last one, columns to the last vector of the group; stores are guarded.
 // Races: workgroup memory is written before and read after a barrier that all invocations reach (the loop's bounds depend on
 //   the workgroup alone); an invocation writes its own outputs only.

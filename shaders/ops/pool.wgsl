@@ -1,5 +1,6 @@
-// out[b, y, x, c] = maximum or mean over taps (i, j) of src[b, y s_y - p_y + i d_y, x s_x - p_x + j d_x, c]; ADAPTIVE has windows of
-// its own (lib/pool.wgsl). WINNERS also writes the number of the tap that a maximum was taken from: the first of the largest.
+// out[b, y, x, c] = maximum or mean over taps (i, j) of src[b, y s_y - p_y + i d_y, x s_x - p_x + j d_x, c]; ADAPTIVE has
+// windows of its own (lib/pool.wgsl). WINNERS also writes the number of the tap that a maximum was taken from: the first of
+// the largest.
 //
 // Taps outside of the image do not count; with p.flags & WHOLE a mean still divides by the whole window (ONNX's
 // count_include_pad). A window without any tap inside gives -3.4e38 (MAX) or 0, and 2^32 - 1 as winner.
