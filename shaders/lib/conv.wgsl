@@ -4,8 +4,11 @@
 // Transposed: it reads source pixel (y', x') wherever the forward convolution would write y' from y: y' s - p + i d = y.
 //   Only every few taps fit a pixel, always the same ones for pixels of one phase (y mod s, x mod s): phases are computed apart,
 //   so that no tap is tried in vain. Forward has one phase.
-// Pixels of a phase are numbered sample by sample and row by row, for each slot from 0 on, so that no tile straddles slots; `place_of` gives
-//   sample, row and column in the phase. The slot comes from the grid: z = (slot * parts + group) * phases + phase.
+// Pixels of a phase are numbered sample by sample and row by row, for each slot from 0 on, so that no tile straddles slots;
+//   `place_of` gives sample, row and column in the phase. The slot comes from the grid: z = (slot * parts + group) * phases
+//   + phase.
+
+#import "lib/divide"
 
 struct Params {
     grid: vec4<u32>,
@@ -60,8 +63,9 @@ fn columns_of(phase: u32) -> Taps {
 }
 
 fn place_of(pixel: u32) -> vec3<u32> {
-    let row = pixel / p.grid_w;
-    return vec3<u32>(row / p.grid_h, row % p.grid_h, pixel % p.grid_w);
+    let row = divided(pixel, p.grid_w);
+    let sample = divided(row.x, p.grid_h);
+    return vec3<u32>(sample.x, sample.y, row.y);
 }
 
 fn inside(y: i32, x: i32) -> bool {

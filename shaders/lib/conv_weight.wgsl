@@ -1,10 +1,11 @@
 // Parameters, geometry and stores of the gradients of convolution weights; src/ops/conv/gradient.rs fills them in.
 //
-// Two images: windows slide over the wide one, x, and each has one pixel of the narrow one, g. For a forward convolution x is what it
-// read and g the gradient of what it wrote; for a transposed one it is the other way round.
-// Rows of the result are taps and channels of x, row = tap * per_tap + channel; columns are channels of g; terms are windows, numbered in
-// their slot sample by sample and row by row, in chunks of p.chunk, each of which is a plane of its own.
-// TURNED stores channels of g as rows and those of x side by side; then per_tap is a multiple of 4, so that padding is written as well.
+// Two images: windows slide over the wide one, x, and each has one pixel of the narrow one, g. For a forward convolution x
+// is what it read and g the gradient of what it wrote; for a transposed one it is the other way round.
+// Rows of the result are taps and channels of x, row = tap * per_tap + channel; columns are channels of g; terms are
+// windows, numbered in their slot sample by sample and row by row, in chunks of p.chunk, each of which is a plane of its own.
+// TURNED stores channels of g as rows and those of x side by side; then per_tap is a multiple of 4, so that padding is
+// written as well.
 // Padding behind rows of dw is always written as 0.
 
 struct Params {

@@ -20,15 +20,16 @@
 //   guarded by out_h, out_w and that vector.
 // Races: an invocation writes its own tile only; phases interleave, they do not overlap.
 // Tried: tiles of 16 x 16, 16 x 8 and 16 x 4, chosen by the number of channels, after the direct matrix product (matmul.wgsl
-//   has the measured times of its tiles). Not measured on a GPU.
+//   has the measured times of its tiles). TRANS_W by scalars of w and x 27 GFLOP/s, by fours 33 (Mesa 22.3; the other order
+//   35). Not measured on a GPU.
 
 #import "lib/conv"
-@group(0) @binding(0) var<storage, read_write> x: array<f32>;
 #ifdef TRANS_W
-@group(0) @binding(1) var<storage, read_write> w: array<f32>;
+@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
 #else
-@group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
 #endif
+@group(0) @binding(1) var<storage, read_write> w: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> bias: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
@@ -84,14 +85,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #else
             let w_tap = tap * p.c * (p.ld_w / 4u);
 #endif
+#ifdef TRANS_W
+            // Four terms at once: those of an output channel lie side by side in w. Behind the last both factors are 0.
+            for (var c = 0u; c < p.c; c += 4u) {
+                let real = (vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u)) < vec4<u32>(p.c);
+#unroll j 0 ${TN4}
+                let at_${j} = (w_from_${j} + vec4<u32>(w_tap + c)) / 4u;
+#unroll e 0 4
+                let row_${j}_${e} = select(vec4<f32>(0.0), w[at_${j}[${e}]], real);
+#endunroll
+#unroll k 0 4
+                let w_${j}_${k} = vec4<f32>(row_${j}_0[${k}], row_${j}_1[${k}], row_${j}_2[${k}], row_${j}_3[${k}]);
+#endunroll
+#endunroll
+#unroll r 0 ${TM}
+                let v_${r} = select(vec4<f32>(0.0), x[(from_${r} + c) / 4u], real & vec4<bool>(in_${r}));
+#unroll k 0 4
+#unroll j 0 ${TN4}
+                s_${r}_${j} = fma(vec4<f32>(v_${r}[${k}]), w_${j}_${k}, s_${r}_${j});
+#endunroll
+#endunroll
+#endunroll
+            }
+#else
             for (var c = 0u; c < p.c; c++) {
 #unroll j 0 ${TN4}
-#ifdef TRANS_W
-                let at_${j} = w_from_${j} + vec4<u32>(w_tap + c);
-                let w_${j} = vec4<f32>(w[at_${j}.x], w[at_${j}.y], w[at_${j}.z], w[at_${j}.w]);
-#else
                 let w_${j} = w[w_tap + c * (p.ld_w / 4u) + w_from_${j}];
-#endif
 #endunroll
 #unroll r 0 ${TM}
                 let v_${r} = vec4<f32>(select(0.0, x[from_${r} + c], in_${r}));
@@ -100,6 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endunroll
 #endunroll
             }
+#endif
         }
     }
     if ((p.flags & BIAS) != 0u) {

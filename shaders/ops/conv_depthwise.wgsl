@@ -7,7 +7,8 @@
 // Precision: at most kernel_h kernel_w roundings of unit 2^-23 on any one term, and one of the bias; taps in ascending order.
 // Undefined: contents of padding channels; NaN and infinity in the operands.
 // Geometry: workgroup (64,1,1), an invocation computes four channels of one pixel; x covers pixels of a phase and their
-//   vectors, grid-stride by p.lanes; z covers slots and phases. Bounds: the loop ends at the last vector; stores are guarded by out_h, out_w.
+//   vectors, grid-stride by p.lanes; z covers slots and phases. Bounds: the loop ends at the last vector; stores are guarded
+//   by out_h, out_w.
 // Races: an invocation writes its own vectors.
 // Tried: nothing else; bound by memory, not by arithmetic.
 
@@ -29,8 +30,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let taps_x = columns_of(phase_x);
     let width4 = (p.n + 3u) / 4u;
     for (var item = at.x * 64u + lane.x; item < p.rows * width4; item += p.lanes) {
-        let column = item % width4;
-        let place = place_of(item / width4);
+        let vector = divided(item, width4);
+        let column = vector.y;
+        let place = place_of(vector.x);
         let out_y = place.y * p.spacing_y + phase_y;
         let out_x = place.z * p.spacing_x + phase_x;
         if (out_y >= p.out_h || out_x >= p.out_w) {

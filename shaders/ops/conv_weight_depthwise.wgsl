@@ -1,13 +1,14 @@
-// dw[s, i, j, 0, c] = sum over samples and windows (v, u) of x[s, b, v s_y - p_y + i d_y, u s_x - p_x + j d_x, c] g[s, b, v, u, c]: the gradient
-// of the weight of a convolution in which every channel is a group of its own, slot by slot (lib/conv_weight.wgsl).
+// dw[s, i, j, 0, c] = sum over samples and windows (v, u) of x[s, b, v s_y - p_y + i d_y, u s_x - p_x + j d_x, c] g[s, b, v,
+// u, c]: the gradient of the weight of a convolution in which every channel is a group of its own, slot by slot
+// (lib/conv_weight.wgsl).
 //
 // Buffers (f32, channels last, pixels and weight rows start at multiples of 4):  x [slots, batch, in_h, in_w, n];
 //   g [slots, batch, out_h, out_w, n];  dw [slots, chunks, taps, n]. A slot stride of 0 shares an operand.
-// Precision: at most p.chunk roundings of unit 2^-23 on any one term of a plane, in ascending order of windows; conv_weight_sum.wgsl adds the
-//   planes. Chunks are a constant: no value depends on the slots or the grid.
+// Precision: at most p.chunk roundings of unit 2^-23 on any one term of a plane, in ascending order of windows;
+//   conv_weight_sum.wgsl adds the planes. Chunks are a constant: no value depends on the slots or the grid.
 // Undefined: contents of padding channels of x and g (padding of dw is written as 0); NaN and infinity in the operands of a slot.
-// Geometry: workgroup (64,1,1), an invocation takes one item, four channels of one tap of a plane: channels fastest, then taps, then
-//   chunks; z covers slots. Bounds: the last item; stores are guarded.
+// Geometry: workgroup (64,1,1), an invocation takes one item, four channels of one tap of a plane: channels fastest, then
+//   taps, then chunks; z covers slots. Bounds: the last item; stores are guarded.
 // Races: an invocation writes its own vector of its own plane.
 // Tried: nothing else; g is read once a tap, which caches serve.
 

@@ -1,4 +1,5 @@
-// dw[s, i] = sum over chunks of planes[s, chunk, i], chunks in ascending order: the end of the gradient of a convolution's weight.
+// dw[s, i] = sum over chunks of planes[s, chunk, i], chunks in ascending order: the end of the gradient of a convolution's
+// weight.
 //
 // Buffers (f32, whole vectors of four): planes [slots, chunks, plane]; dw [slots, plane], slots p.slot_w vectors apart.
 // Precision: at most p.chunks - 1 roundings of unit 2^-23 on any one term; the planes were stored by another dispatch.

@@ -1,5 +1,6 @@
-// out[b, y, x, c] = maximum or mean over taps (i, j) of src[b, y s_y - p_y + i d_y, x s_x - p_x + j d_x, c]; ADAPTIVE has windows of
-// its own (lib/pool.wgsl). WINNERS also writes the number of the tap that a maximum was taken from: the first of the largest.
+// out[b, y, x, c] = maximum or mean over taps (i, j) of src[b, y s_y - p_y + i d_y, x s_x - p_x + j d_x, c]; ADAPTIVE has
+// windows of its own (lib/pool.wgsl). WINNERS also writes the number of the tap that a maximum was taken from: the first of
+// the largest.
 //
 // Taps outside of the image do not count; with p.flags & WHOLE a mean still divides by the whole window (ONNX's
 // count_include_pad). A window without any tap inside gives -3.4e38 (MAX) or 0, and 2^32 - 1 as winner.
@@ -22,11 +23,11 @@
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     for (var item = (group.x + p.grid.x) * 64u + lane.x; item < p.len; item += p.threads) {
-        let column = item % p.width4;
-        let pixel = item / p.width4;
-        let columns = span_x(pixel % p.out_w);
-        let rows = span_y(pixel / p.out_w % p.out_h);
-        let sample = pixel / p.out_w / p.out_h;
+        let place = place_of(item, p.out_h, p.out_w);
+        let column = place.x;
+        let columns = span_x(place.y);
+        let rows = span_y(place.z);
+        let sample = place.w;
 #ifdef MAX
         var s = vec4<f32>(-3.4e38);
 #else

@@ -1,5 +1,6 @@
-// dx[b, y, x, c] = sum over the windows (v, u) of a pool (pool.wgsl) that hold (y, x) of the share that it has of g[b, v, u, c]: g divided by
-// the window's count for a mean; with WINNERS all of it if (y, x) is the tap that the maximum was taken from, else nothing.
+// dx[b, y, x, c] = sum over the windows (v, u) of a pool (pool.wgsl) that hold (y, x) of the share that it has of g[b, v, u,
+// c]: g divided by the window's count for a mean; with WINNERS all of it if (y, x) is the tap that the maximum was taken
+// from, else nothing.
 //
 // Only windows that hold the pixel are looked at, so the cost is their number: one for a pool over everything, whatever its size.
 // Buffers (f32, channels last, pixels start at multiples of 4):  g [batch, out_h, out_w, n];  dx [batch, in_h, in_w, n];
@@ -8,7 +9,8 @@
 // Undefined: contents of padding channels; NaN and infinity.
 // Geometry: workgroup (64,1,1), an invocation computes four channels of one source pixel, grid-stride over p.len.
 // Bounds: windows end at the last one of either axis. Races: an invocation writes its own vectors.
-// Tried: nothing else; max_pool_gradient.wgsl looks for winners again and needs no index, at the square of the window's cost.
+// Tried: the processor's integer division, 1.2 to 2.8 times slower on a software device; max_pool_gradient.wgsl looks for
+// winners again and needs no index, at the square of the window's cost.
 
 #import "lib/pool"
 @group(0) @binding(0) var<storage, read_write> g: array<vec4<f32>>;
@@ -21,18 +23,19 @@
 // Along one axis the first window that may hold a place, and the one behind the last.
 fn holders_of(place: u32, sizes: vec2<u32>, axis: vec4<u32>) -> vec2<u32> {
 #ifdef ADAPTIVE
-    return vec2<u32>(place * sizes.y / sizes.x, ((place + 1u) * sizes.y + sizes.x - 1u) / sizes.x);
+    return vec2<u32>(quotient(place * sizes.y, sizes.x), quotient((place + 1u) * sizes.y + sizes.x - 1u, sizes.x));
 #else
     let at = place + axis.z;
     let reach = (axis.x - 1u) * axis.w;
-    let first = (max(at, reach) - reach + axis.y - 1u) / axis.y;
-    return vec2<u32>(first, min(at / axis.y + 1u, sizes.y));
+    let first = quotient(max(at, reach) - reach + axis.y - 1u, axis.y);
+    return vec2<u32>(first, min(quotient(at, axis.y) + 1u, sizes.y));
 #endif
 }
 
 // The tap of a window at a place from its start on, or a negative number.
 fn tap_of(distance: i32, dilation: u32) -> i32 {
-    return select(-1, distance / i32(dilation), distance % i32(dilation) == 0);
+    let tap = divided(u32(distance), dilation);
+    return select(-1, i32(tap.x), tap.y == 0u);
 }
 
 // Taps of a window inside of the image, at least one; all of them with WHOLE.
@@ -40,20 +43,19 @@ fn taps_of(span: vec2<i32>, size: u32, dilation: u32) -> i32 {
     if ((p.flags & WHOLE) != 0u) {
         return span.y;
     }
-    let d = i32(dilation);
-    let first = (max(-span.x, 0) + d - 1) / d;
-    let last = min((i32(size) - 1 - span.x) / d, span.y - 1);
-    return last - first + 1;
+    let first = quotient(u32(max(-span.x, 0)) + dilation - 1u, dilation);
+    let last = min(quotient(u32(i32(size) - 1 - span.x), dilation), u32(span.y - 1));
+    return i32(last - first + 1u);
 }
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     for (var item = (group.x + p.grid.x) * 64u + lane.x; item < p.len; item += p.threads) {
-        let column = item % p.width4;
-        let pixel = item / p.width4;
-        let sample = pixel / p.in_w / p.in_h;
-        let y = pixel / p.in_w % p.in_h;
-        let x = pixel % p.in_w;
+        let place = place_of(item, p.in_h, p.in_w);
+        let column = place.x;
+        let x = place.y;
+        let y = place.z;
+        let sample = place.w;
         let axis_y = vec4<u32>(p.kernel_h, p.stride_y, p.pad_y, p.dilation_y);
         let axis_x = vec4<u32>(p.kernel_w, p.stride_x, p.pad_x, p.dilation_x);
         let rows = holders_of(y, vec2<u32>(p.in_h, p.out_h), axis_y);

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
+    ("lib/divide", include_str!("../../shaders/lib/divide.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/ids", include_str!("../../shaders/lib/ids.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),

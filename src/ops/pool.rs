@@ -190,7 +190,7 @@ impl Pool {
             let taps = self.kernel[k].saturating_mul(self.dilation[k]);
             let size = [out_h, out_w][k].saturating_mul(self.stride[k]);
             // The kernels multiply sizes to place adaptive windows.
-            let product = if adaptive { [in_h, in_w][k].saturating_mul([out_h, out_w][k]) >> 7 } else { 0 };
+            let product = if adaptive { [in_h, in_w][k].saturating_mul([out_h, out_w][k]) >> 6 } else { 0 };
             taps.max(size).max(self.pad[k]).max([in_h, in_w][k]).max(product)
         };
         let rows = written.len() / channels;

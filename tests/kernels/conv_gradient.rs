@@ -221,7 +221,10 @@ fn broken_gradients_are_noticed() {
     };
     let direct = Case { variant: Some(Variant::Direct { columns: 4 }), ..large()[0] };
     check(direct, false, "conv_weight", "place = advance(place, step);", "");
-    check(direct, false, "conv_weight", "inside(y + row_${r}.y, x_ + row_${r}.x)", "true");
+    check(direct, false, "conv_weight", "inside(y + row_${q}_${e}.y, x_ + row_${q}_${e}.x)", "true");
+    let quads = Case { variant: Some(Variant::Direct { columns: 16 }), ..large()[1] };
+    check(quads, false, "conv_weight", "inside(y + row_${q}.y, x_ + row_${q}.x)", "true");
+    check(quads, true, "conv_weight", "row + ${q}u * 4u, p.rows - 4u", "row, p.rows - 4u");
     check(direct, false, "conv_weight", "slot * p.slot_g", "0u * p.slot_g");
     check(direct, true, "conv_weight", "item.chunk * p.plane", "0u * p.plane");
     check(direct, false, "conv_weight_sum", "chunk = 1u;", "chunk = 2u;");

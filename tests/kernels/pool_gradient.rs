@@ -224,18 +224,30 @@ fn broken_gradients_of_pools_are_noticed() {
     for (any, pooling, name, from, to) in [
         (plain, Pooling::Max, "pool", "(value > s)", "(value >= s)"),
         (plain, Pooling::Max, "pool_gradient", "i * of_u.y + j", "i * of_u.y"),
-        (plain, Pooling::Max, "pool_gradient", "min(at / axis.y + 1u, sizes.y)", "min(at / axis.y, sizes.y)"),
-        (plain, Pooling::Mean, "pool_gradient", "distance % i32(dilation) == 0", "true"),
-        (plain, Pooling::Mean, "pool_gradient", "(max(-span.x, 0) + d - 1) / d", "0"),
-        (plain, Pooling::Mean, "pool_gradient", "min((i32(size) - 1 - span.x) / d, span.y - 1)", "span.y - 1"),
+        (
+            plain,
+            Pooling::Max,
+            "pool_gradient",
+            "min(quotient(at, axis.y) + 1u, sizes.y)",
+            "min(quotient(at, axis.y), sizes.y)",
+        ),
+        (plain, Pooling::Mean, "pool_gradient", "tap.y == 0u", "true"),
+        (plain, Pooling::Mean, "pool_gradient", "quotient(u32(max(-span.x, 0)) + dilation - 1u, dilation)", "0u"),
+        (
+            plain,
+            Pooling::Mean,
+            "pool_gradient",
+            "min(quotient(u32(i32(size) - 1 - span.x), dilation), u32(span.y - 1))",
+            "u32(span.y - 1)",
+        ),
         (plain, Pooling::MeanOfWindow, "pool_gradient", "(p.flags & WHOLE) != 0u", "false"),
         (adaptive, Pooling::Mean, "pool_gradient", "sizes.y + sizes.x - 1u", "sizes.y"),
         (
             adaptive,
             Pooling::Max,
             "pool_gradient",
-            "vec2<u32>(place * sizes.y / sizes.x,",
-            "vec2<u32>(place * sizes.y / sizes.x + 1u,",
+            "vec2<u32>(quotient(place * sizes.y, sizes.x),",
+            "vec2<u32>(quotient(place * sizes.y, sizes.x) + 1u,",
         ),
     ] {
         let [x, g] = any.numbers(3);
@@ -273,4 +285,32 @@ fn gradients_of_pools_that_do_not_fit_are_refused() {
         &t(&[1, 1, 1 << 12, 1]),
     );
     assert_eq!(huge.unwrap_err().kind(), ErrorKind::TooBig);
+}
+
+/// lib/divide.wgsl in numbers whose every rounding goes wrong by what WGSL allows.
+#[test]
+fn quotients_are_exact_however_floats_round() {
+    let mut random = Random::new(11);
+    let mut off = |value: f64, units: f64| (value * (1.0 + random.unit() * units * U)) as f32;
+    let mut quotient = |a: i64, b: i64| {
+        let divisor = f64::from(off(b as f64, 1.0));
+        let inverse = f64::from(off(1.0 / divisor, 2.5));
+        let product = f64::from(off(a as f64, 1.0)) * inverse;
+        let q = off(product, 1.0).trunc() as i64;
+        let r = a - q * b;
+        assert!(q < 1 << 31 && r.abs() < 1 << 31, "{a} / {b}");
+        let product = f64::from(off(r as f64, 1.0)) * inverse;
+        let c = off(product, 1.0).floor() as i64;
+        let rest = r - c * b;
+        q + c + i64::from(rest >= b) - i64::from(rest < 0)
+    };
+    let mut numbers = Random::new(12);
+    for _ in 0..300_000 {
+        let b = 1 + (numbers.below(1 << 30) >> numbers.below(30)) as i64;
+        let near = (numbers.below(1 << 31) as i64 >> numbers.below(31)) / b * b + numbers.below(3) as i64 - 1;
+        for a in [near, numbers.below(1 << 31) as i64] {
+            let a = a.clamp(0, (1 << 31) - 1);
+            assert_eq!(quotient(a, b), a / b, "{a} / {b}");
+        }
+    }
 }

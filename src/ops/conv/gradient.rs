@@ -143,7 +143,7 @@ impl Conv<'_> {
                 Variant::Direct { columns } => (ROWS, columns, LANES),
                 Variant::Tiled => (64, 64, 1),
             };
-            (kernel(variant, plan.turned), rows, columns, lanes)
+            (kernel(variant, plan.turned, params.per_tap.is_multiple_of(4)), rows, columns, lanes)
         };
         params.row_tiles = params.rows.div_ceil(rows);
         params.column_tiles = params.n.div_ceil(columns);
@@ -239,16 +239,17 @@ impl Plan {
     }
 }
 
-fn kernel(variant: Variant, turned: bool) -> Kernel {
+fn kernel(variant: Variant, turned: bool, quads: bool) -> Kernel {
     let kernel = match variant {
         Variant::Direct { columns } => Kernel::new::<GradientParams>("conv_weight", DIRECT, &BINDINGS)
             .define("TM", ROWS)
+            .define("TM4", ROWS / 4)
             .define("TN", columns)
             .define("TN4", columns / 4)
             .define("LANES", LANES),
         Variant::Tiled => Kernel::new::<GradientParams>("conv_weight_tiled", TILED, &BINDINGS),
     };
-    kernel.flag("TURNED", turned)
+    kernel.flag("TURNED", turned).flag("QUADS", quads)
 }
 
 fn depthwise_kernel() -> Kernel {
@@ -261,6 +262,9 @@ fn sum_kernel() -> Kernel {
 
 pub(super) fn catalogue() -> Vec<Kernel> {
     let variants = [4, 8, 16].map(|columns| Variant::Direct { columns }).into_iter().chain([Variant::Tiled]);
-    let gradients = variants.flat_map(|variant| [false, true].map(|turned| kernel(variant, turned)));
+    let gradients = variants.flat_map(|variant| {
+        // What is turned has rows in fours.
+        [(false, false), (false, true), (true, true)].map(|(turned, quads)| kernel(variant, turned, quads))
+    });
     gradients.chain([depthwise_kernel(), sum_kernel()]).collect()
 }
