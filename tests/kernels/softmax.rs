@@ -173,7 +173,8 @@ fn gradient_oracle(y: &[f32], g: &[f32], n: usize) -> Expected {
         let error = (n.div_ceil(64) + 7) as f64 * U * size;
         let of = |(&y, &g): (&f32, &f32)| {
             let (y, d) = (f64::from(y), f64::from(g) - sum);
-            (y * d, 1.01 * y.abs() * (error + 2.0 * U * d.abs()))
+            // Numbers below 2^-126 may be flushed to zero.
+            (y * d, 1.01 * y.abs() * (error + 2.0 * U * d.abs()) + 2.0_f64.powi(-126) * (1.0 + d.abs()))
         };
         y.iter().zip(g).map(of).collect()
     };
