@@ -1,9 +1,9 @@
 // Sums over the elements of rows, in two forms of one order. 64 partial results take j = t, t + 64, ... in ascending order and are combined in
-// a tree (t with t + 32, + 16, ... + 1): the order depends on p.n alone.
+// a tree (t with t + 32, + 16, ... + 1): the order depends on the row's length alone.
 //   ROWWISE  an invocation has a row and all 64 partial results; else 16 invocations share a row, four partial results each.
 //
-// The importing kernel has p.n, the elements of a row, and defines `struct Row` with whatever says where a row lies and
-// `fn term(what: u32, row: Row, q: u32) -> vec4<f32>`, the terms of elements 4 q .. 4 q + 3 of a row.
+// The importing kernel defines `struct Row` with whatever says where a row lies, `fn elements(row: Row) -> u32`, how many elements it has, and
+// `fn term(what: u32, row: Row, q: u32) -> vec4<f32>`, the terms of elements 4 q .. 4 q + 3.
 
 #ifdef ROWWISE
 const ROWS = 64u;
@@ -15,9 +15,11 @@ const SHARE = 16u;
 var<workgroup> partial: array<vec4<f32>, 64>;
 #endif
 
-// Terms of a vector, those behind the row's end as 0.
+// Terms of a vector, those behind the row's end as 0; a vector behind the last is not read.
 fn clipped(what: u32, row: Row, q: u32) -> vec4<f32> {
-    return select(vec4<f32>(0.0), term(what, row, q), vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.n));
+    let n = elements(row);
+    let inside = vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(n);
+    return select(vec4<f32>(0.0), term(what, row, min(q, (n - 1u) / 4u)), inside);
 }
 
 // The last two levels of the tree.
@@ -28,8 +30,8 @@ fn last_levels(s: vec4<f32>) -> f32 {
 
 // The sum over a row of `term(what, row, ..)`. Without ROWWISE a whole workgroup calls it together.
 fn row_sum(what: u32, row: Row, lane: u32) -> f32 {
-    let whole = p.n / 4u;
-    let quads = (p.n + 3u) / 4u;
+    let whole = elements(row) / 4u;
+    let quads = (elements(row) + 3u) / 4u;
 #ifdef ROWWISE
 #unroll t 0 16
     var s_${t} = vec4<f32>(0.0);
@@ -40,11 +42,27 @@ fn row_sum(what: u32, row: Row, lane: u32) -> f32 {
         s_${t} += term(what, row, q + ${t}u);
 #endunroll
     }
-#unroll t 0 16
-    if (full + ${t}u < quads) {
+    // Four at a time, each behind a loop of one turn or none: a software device runs what an `if` leaves out, but jumps over a loop.
+    for (var at = full + 0u; at < quads; at = quads) {
+#unroll t 0 4
         s_${t} += clipped(what, row, full + ${t}u);
-    }
 #endunroll
+    }
+    for (var at = full + 4u; at < quads; at = quads) {
+#unroll t 4 8
+        s_${t} += clipped(what, row, full + ${t}u);
+#endunroll
+    }
+    for (var at = full + 8u; at < quads; at = quads) {
+#unroll t 8 12
+        s_${t} += clipped(what, row, full + ${t}u);
+#endunroll
+    }
+    for (var at = full + 12u; at < quads; at = quads) {
+#unroll t 12 16
+        s_${t} += clipped(what, row, full + ${t}u);
+#endunroll
+    }
     let a0 = (s_0 + s_8) + (s_4 + s_12);
     let a1 = (s_1 + s_9) + (s_5 + s_13);
     let a2 = (s_2 + s_10) + (s_6 + s_14);

@@ -1,11 +1,12 @@
 // For every chunk of CHUNK rows and every column: one or two sums over the chunk's rows, added in ascending order.
 //   (no flag)  sum x                                PRODUCT  sum x y
-//   MOMENTS    sum d and sum (d - m)^2, where d = x - (row 0 of the sample), m = the chunk's mean of d
+//   MOMENTS    sum d and sum (d - m)^2, where d = x - (row 0 of the sample), m = the chunk's mean of d; row 0 stands behind the last chunk
 //   BY_COLUMN  sum y h and sum y, where h = (x - mean) inv_std with a mean and inv_std a column (batch and group norm)
 //   BY_ROW     the same with a mean and inv_std a row (layer norm)
 //
 // Buffers (f32, by vectors of four along the columns): x, and y but for (no flag) and MOMENTS, [slots, samples, rows, n] with any strides;
-//   k = mean and inv_std, [slots samples, 2, n] BY_COLUMN, [slots samples, rows, 2] BY_ROW; out [slots samples, chunks, 1 or 2, n].
+//   k = mean and inv_std, [slots samples, 2, n] BY_COLUMN, [slots samples, rows, 2] BY_ROW; out [slots samples, chunks, 1 or 2, n], MOMENTS
+//   one chunk more.
 //   What a sample is the host decides: batch norm has one a slot. A shared operand has stride 0 along the slots.
 // Precision: a sum has depth CHUNK + 1 (CHUNK + 4 with h). MOMENTS differ from one row of their own sample, so that a mean far from 0 costs
 //   no digits of the variance.
@@ -105,6 +106,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             let to = s * p.slot_out + chunk * 2u * quads + q;
             out[to] = kept(sum, q);
             out[to + quads] = kept(second, q);
+#ifdef MOMENTS
+            if (chunk == 0u) {
+                out[s * p.slot_out + p.chunks * 2u * quads + q] = kept(origin, q);
+            }
+#endif
 #else
             out[s * p.slot_out + chunk * quads + q] = kept(sum, q);
 #endif

@@ -29,6 +29,10 @@ struct Row {
     mean: f32,
 }
 
+fn elements(row: Row) -> u32 {
+    return p.n;
+}
+
 fn term(what: u32, row: Row, q: u32) -> vec4<f32> {
     let d = (x[row.base + q] - row.origin) - row.mean;
     return select(d * d, d, what == 0u);

@@ -30,6 +30,10 @@ struct Row {
     inv: f32,
 }
 
+fn elements(row: Row) -> u32 {
+    return p.n;
+}
+
 fn term(what: u32, row: Row, q: u32) -> vec4<f32> {
     let t = g[row.of_g + q] * affine[row.of_affine + q];
     if (what == 0u) {

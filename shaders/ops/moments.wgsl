@@ -3,7 +3,7 @@
 //   INVERSE  stores inv_std = 1 / sqrt(var + eps) in place of var;
 //   RUNNING  updates running = (1 - momentum) running + momentum (mean, var R / (R - 1)) of the slots that are live: torch's rule.
 //
-// Buffers (f32, by vectors): x [slots, .., n], of which the first row of each slot is read; parts [slots, chunks, 2, n]; saved [slots, 2, n];
+// Buffers (f32, by vectors): parts [slots, chunks + 1, 2, n], behind the chunks row 0; saved [slots, 2, n];
 //   RUNNING: running [slots, 2, n], streams [slots, 4] (u32; word 3 is 1 for a live slot). Slot strides are free.
 // Source: Chan, Golub, LeVeque, Algorithms for computing the sample variance (1983), in its two-pass form over chunks.
 // Precision: all sums are of differences from row 0, so their errors are relative to the spread of a column and not to its mean. Depth:
@@ -18,19 +18,17 @@
 struct Params {
     grid: vec4<u32>,
     n: u32, chunks: u32, count: u32, step: u32,
-    slot_x: u32, sample_x: u32, samples: u32, slot_saved: u32,
-    slot_parts: u32, slot_running: u32, slot_streams: u32, tail: u32,
+    slot_parts: u32, slot_saved: u32, slot_running: u32, slot_streams: u32,
     // 1 / R, 1 / rows of the last chunk; eps, momentum.
     inv_rows: f32, inv_tail: f32, eps: f32, momentum: f32,
-    // R / (R - 1).
-    unbiased: f32, pad0: u32, pad1: u32, pad2: u32,
+    // R / (R - 1); rows of the last chunk.
+    unbiased: f32, tail: u32, pad0: u32, pad1: u32,
 }
-@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> parts: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> saved: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> parts: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> saved: array<vec4<f32>>;
 #ifdef RUNNING
-@group(0) @binding(3) var<storage, read_write> running: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> streams: array<u32>;
+@group(0) @binding(2) var<storage, read_write> running: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> streams: array<u32>;
 #endif
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -58,8 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
         let variance = strands_sum(square, lane.x, p.chunks) * p.inv_rows;
         if (strand == 0u && column < quads) {
-            let slot = s / p.samples;
-            let centre = x[slot * p.slot_x + (s - slot * p.samples) * p.sample_x + q] + mean;
+            let centre = parts[base + p.chunks * 2u * quads] + mean;
             let to = s * p.slot_saved + q;
             saved[to] = centre;
 #ifdef INVERSE

@@ -22,6 +22,10 @@ struct Row {
     of_g: u32,
 }
 
+fn elements(row: Row) -> u32 {
+    return p.n;
+}
+
 fn term(what: u32, row: Row, q: u32) -> vec4<f32> {
     return y[row.of_y + q] * g[row.of_g + q];
 }

@@ -144,11 +144,12 @@ pub(super) fn reduce(
     scratch: &Tensor,
     out: &Tensor,
 ) -> Result<()> {
-    if Rows::new(what.x, what.samples)?.rows <= CHUNK {
+    let count = Rows::new(what.x, what.samples)?.rows.div_ceil(CHUNK);
+    if count == 1 {
         return chunks(recording, caps, what, out);
     }
     chunks(recording, caps, what, scratch)?;
-    add_up(recording, caps, scratch, what.samples, out)
+    add_up(recording, caps, scratch, (what.samples, count), out)
 }
 
 /// Records the sums of every chunk: `out` is `[slots, (samples,) chunks, (2,) n]`, or has no axis of chunks where there is one.
@@ -187,12 +188,12 @@ pub(super) fn chunks(recording: &mut Recording, caps: &Caps, what: &Chunks<'_>, 
     Ok(())
 }
 
-/// Records `out[s, ..] = sum over the chunks of parts[s, chunk, ..]`, where s counts slots or, with samples, slots and samples.
+/// Records `out[s, ..] = sum over the first `chunks` of parts[s, chunk, ..]`, where s counts slots or, with samples, slots and samples.
 pub(super) fn add_up(
     recording: &mut Recording,
     caps: &Caps,
     parts: &Tensor,
-    samples: bool,
+    (samples, chunks): (bool, usize),
     out: &Tensor,
 ) -> Result<()> {
     let lead = if samples { 2 } else { 1 };
@@ -201,11 +202,15 @@ pub(super) fn add_up(
     let width = parts.strides().get(lead).copied().unwrap_or(0);
     let inner = &out.shape()[lead..];
     let own = inner.iter().rev().skip(1).product::<usize>() * pitch(out.columns());
-    if parts.shape().len() != out.shape().len() + 1 || parts.shape()[lead + 1..] != *inner || own != width {
+    if parts.shape().len() != out.shape().len() + 1
+        || parts.shape()[lead + 1..] != *inner
+        || own != width
+        || chunks > parts.shape()[lead]
+    {
         let what = format!("sums over the chunks of {:?} in {:?}", parts.shape(), out.shape());
         return Err(Error::internal(what));
     }
-    let (width4, chunks) = (vectors(width)?, parts.shape()[lead]);
+    let width4 = vectors(width)?;
     for range in slots::ranges(caps, &[parts, out])? {
         let count = range.len() * if samples { parts.shape()[1] } else { 1 };
         let [across, step] = slots::grid(caps, width4 as usize, 4, count)?;

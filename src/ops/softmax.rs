@@ -45,7 +45,7 @@ pub fn record(
     if !fits || n == 0 || (out.is_none() && log_sum_exp.is_none()) {
         return Err(misfit());
     }
-    let kernel = kernel(out.is_some(), log_sum_exp.is_some(), false);
+    let kernel = kernel(out.is_some(), log_sum_exp.is_some(), false, caps.is_software());
     dispatch(recording, caps, &kernel, x, &[out, log_sum_exp])
 }
 
@@ -57,7 +57,7 @@ pub fn record(
 pub fn causal(recording: &mut Recording, caps: &Caps, x: &Tensor, out: &Tensor) -> Result<()> {
     match *x.shape() {
         [rows, n] if n > 0 && rows % n == 0 && out.shape() == x.shape() => {
-            dispatch(recording, caps, &kernel(true, false, true), x, &[Some(out), None])
+            dispatch(recording, caps, &kernel(true, false, true, caps.is_software()), x, &[Some(out), None])
         }
         _ => Err(Error::internal(format!("a causal softmax of {:?} into {:?}", x.shape(), out.shape()))),
     }
@@ -109,7 +109,7 @@ fn dispatch(
     results: &[Option<&Tensor>; 2],
 ) -> Result<()> {
     let rows = x.shape()[0];
-    let groups = word(rows)?.min(caps.max_workgroups);
+    let groups = word(rows.div_ceil(if caps.is_software() { 64 } else { 4 }))?.min(caps.max_workgroups);
     let params = SoftmaxParams {
         rows: word(rows)?,
         n: word(x.columns())?,
@@ -123,13 +123,14 @@ fn dispatch(
     recording.dispatch(kernel, bindings, &params, Grid::Direct([groups, 1, 1]), 20.0 * x.len() as f64)
 }
 
-fn kernel(out: bool, log_sum_exp: bool, causal: bool) -> Kernel {
+/// `rowwise`: an invocation a row, for where barriers cost more than scattered reads. The form never changes a result.
+fn kernel(out: bool, log_sum_exp: bool, causal: bool, rowwise: bool) -> Kernel {
     let mut bindings = vec![Access::Read, Access::Write];
     if out && log_sum_exp {
         bindings.push(Access::Write);
     }
     let kernel = Kernel::new::<SoftmaxParams>("softmax", SOFTMAX, &bindings);
-    kernel.flag("LSE", log_sum_exp).flag("LOG_ONLY", !out).flag("CAUSAL", causal)
+    kernel.flag("LSE", log_sum_exp).flag("LOG_ONLY", !out).flag("CAUSAL", causal).flag("ROWWISE", rowwise)
 }
 
 /// `rowwise`: an invocation a row. The form never changes a result.
@@ -139,7 +140,12 @@ fn gradient_kernel(rowwise: bool) -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let forward =
-        [kernel(true, false, false), kernel(true, true, false), kernel(false, true, false), kernel(true, false, true)];
-    forward.into_iter().chain([false, true].map(gradient_kernel)).collect()
+    let forward = |rowwise| {
+        let kinds = [(true, false, false), (true, true, false), (false, true, false), (true, false, true)];
+        kinds.map(|(out, log_sum_exp, causal)| kernel(out, log_sum_exp, causal, rowwise))
+    };
+    [false, true]
+        .into_iter()
+        .flat_map(|rowwise| forward(rowwise).into_iter().chain([gradient_kernel(rowwise)]))
+        .collect()
 }

@@ -57,6 +57,8 @@ fn gelu_argument(x: f64) -> (f64, f64, f64) {
 
 /// 1 / (1 + exp(-v)) and its slope with their tolerances, for v off by dv.
 fn logistic(v: f64, dv: f64) -> [(f64, f64); 2] {
+    // 0 or 1 long before.
+    let v = v.clamp(-1e4, 1e4);
     let (value, tolerance) = unary_oracle(Unary::Sigmoid, v as f32);
     // The oracle takes an f32.
     let tolerance = tolerance + U * v.abs() * value;

@@ -3,8 +3,9 @@
 use wavehull::gpu::{Binding, Command, Recording};
 use wavehull::ops::elementwise::{self, Binary, Unary};
 use wavehull::ops::matmul::{Matmul, Variant};
+use wavehull::ops::norm::{Backward, batch, group, layer};
 use wavehull::ops::reduce::{self, Reduction};
-use wavehull::ops::transpose;
+use wavehull::ops::{columns, embedding, softmax, transpose};
 use wavehull::{Control, ErrorKind, Gpu, Options, Tensor};
 
 use crate::common::{self, Random};
@@ -140,6 +141,100 @@ fn reductions_and_transposes_in_windows_have_the_bits_of_one_dispatch() {
         };
         same(&devices, &format!("{shape:?} turned"), &[batch, n, m], &record);
     }
+}
+
+/// A field of a table of which 64 KiB hold four rows.
+fn field(gpu: &Gpu, shape: &[usize]) -> Tensor {
+    random(gpu, &[9, 4096]).field(3 * 64, shape).unwrap()
+}
+
+#[test]
+fn operators_of_slots_in_windows_have_the_bits_of_one_dispatch() {
+    let Some(devices) = devices("operators_of_slots_in_windows_have_the_bits_of_one_dispatch") else { return };
+    let shape = [9, 2, 20, 96];
+    let u = |gpu: &Gpu, shape: &[usize]| Tensor::<f32>::uninit(gpu, shape).unwrap();
+    same_with(
+        &devices,
+        "column sums",
+        &[9, 96],
+        &|gpu, r, out| {
+            let x = random(gpu, &shape);
+            columns::products(r, gpu.caps(), &x, &x, &u(gpu, &columns::scratch(&shape)), out).unwrap();
+        },
+        true,
+    );
+    same_with(
+        &devices,
+        "batch norm",
+        &shape,
+        &|gpu, r, out| {
+            let (x, affine, saved, caps) = (random(gpu, &shape), field(gpu, &[2, 96]), u(gpu, &[9, 2, 96]), gpu.caps());
+            let (parts, y, sums) = (u(gpu, &batch::scratch(&shape)), u(gpu, &shape), u(gpu, &[9, 2, 96]));
+            batch::statistics(r, caps, &x, 1e-5, None, &parts, &saved).unwrap();
+            batch::apply(r, caps, &x, batch::Statistics::Saved(&saved), &affine, &y).unwrap();
+            let of = Backward { x: &x, g: &y, saved: &saved, affine: &affine };
+            batch::sums(r, caps, &of, &parts, &sums).unwrap();
+            batch::input_gradient(r, caps, &of, &sums, out).unwrap();
+        },
+        true,
+    );
+    same_with(
+        &devices,
+        "group norm",
+        &shape,
+        &|gpu, r, out| {
+            let (x, affine, y, caps) = (random(gpu, &shape), field(gpu, &[2, 96]), u(gpu, &shape), gpu.caps());
+            let [channels, saved, sums] = [0; 3].map(|_| u(gpu, &[9, 2, 2, 96]));
+            let parts = u(gpu, &group::scratch(&shape));
+            group::statistics(r, caps, &x, (8, 1e-5), &parts, &channels, &saved).unwrap();
+            group::apply(r, caps, &x, &saved, &affine, &y).unwrap();
+            let of = Backward { x: &x, g: &y, saved: &saved, affine: &affine };
+            group::sums(r, caps, &of, &parts, &sums).unwrap();
+            group::input_gradient(r, caps, &of, 8, &sums, &channels, out).unwrap();
+        },
+        true,
+    );
+    same_with(
+        &devices,
+        "layer norm",
+        &shape,
+        &|gpu, r, out| {
+            // Statistics of a slot are 160 words: two slots are five times 64.
+            let (x, affine, y, caps) = (random(gpu, &shape), field(gpu, &[2, 96]), u(gpu, &shape), gpu.caps());
+            let saved = u(gpu, &layer::saved(&shape));
+            layer::forward(r, caps, &x, &affine, 1e-5, &saved, &y).unwrap();
+            layer::input_gradient(r, caps, &Backward { x: &x, g: &y, saved: &saved, affine: &affine }, out).unwrap();
+        },
+        true,
+    );
+    same_with(
+        &devices,
+        "embedding",
+        &[9, 40, 96],
+        &|gpu, r, out| {
+            let (ids, table, g, caps) = (
+                common::tensor(gpu, &[40], &(0..40).map(|i| (i * 7 % 33) as f32).collect::<Vec<_>>()).shared(9),
+                field(gpu, &[40, 96]),
+                u(gpu, &[9, 40, 96]),
+                gpu.caps(),
+            );
+            let links = Tensor::uninit(gpu, &embedding::links_shape(&ids, 40)).unwrap();
+            embedding::forward(r, caps, &ids, &table, &g).unwrap();
+            embedding::links(r, caps, &ids, 40, None, &links).unwrap();
+            embedding::gradient(r, caps, &links, &g, out).unwrap();
+        },
+        true,
+    );
+    same_with(
+        &devices,
+        "softmax gradient",
+        &[300, 100],
+        &|gpu, r, out| {
+            let y = random(gpu, &[300, 100]);
+            softmax::gradient(r, gpu.caps(), &y, &random(gpu, &[300, 100]), out).unwrap();
+        },
+        true,
+    );
 }
 
 #[test]

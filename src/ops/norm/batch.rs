@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::gpu::{Caps, Recording};
 use crate::tensor::Tensor;
 
-/// Shape of the scratch that statistics and gradients over an array `[slots, rows.., n]` need: `[slots, chunks, 2, n]`.
+/// Shape of the scratch that statistics and gradients over an array `[slots, rows.., n]` need: `[slots, chunks + 1, 2, n]`.
 pub fn scratch(shape: &[usize]) -> [usize; 4] {
     let [slots, chunks, n] = columns::scratch(shape);
-    [slots, chunks, 2, n]
+    [slots, chunks + 1, 2, n]
 }
 
 /// What normalises in a forward pass.

@@ -26,10 +26,10 @@ params!(GroupFoldParams {
     pad0: u32,
 });
 
-/// Shape of the scratch that statistics and gradients over `[slots, samples, pixels.., n]` need: `[slots, samples, chunks, 2, n]`.
+/// Shape of the scratch that statistics and gradients over `[slots, samples, pixels.., n]` need: `[slots, samples, chunks + 1, 2, n]`.
 pub fn scratch(shape: &[usize]) -> [usize; 5] {
     let [samples, chunks, n] = columns::scratch(shape.get(1..).unwrap_or_default());
-    [shape.first().copied().unwrap_or(0), samples, chunks, 2, n]
+    [shape.first().copied().unwrap_or(0), samples, chunks + 1, 2, n]
 }
 
 fn per_channel(x: &Tensor) -> [usize; 4] {
@@ -94,7 +94,8 @@ pub fn sums(recording: &mut Recording, caps: &Caps, of: &Backward<'_>, parts: &T
 /// # Errors
 /// As [`statistics`].
 pub fn affine_gradient(recording: &mut Recording, caps: &Caps, sums: &Tensor, d_affine: &Tensor) -> Result<()> {
-    columns::add_up(recording, caps, sums, false, d_affine)
+    let samples = sums.shape().get(1).copied().unwrap_or(0);
+    columns::add_up(recording, caps, sums, (false, samples), d_affine)
 }
 
 /// Records the gradient with regard to `x` from what [`sums`] left, `dx = inv_std (scale g - k0 - h k1)` with k0 and k1 the averages of scale g and

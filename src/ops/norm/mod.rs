@@ -11,7 +11,7 @@ pub mod layer;
 
 use super::columns;
 use super::slots::{self, Lanes, Rows, leading, vectors};
-use super::word;
+use super::{windows, word};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::tensor::Tensor;
@@ -25,22 +25,18 @@ params!(MomentsParams {
     chunks: u32,
     count: u32,
     step: u32,
-    slot_x: u32,
-    sample_x: u32,
-    samples: u32,
-    slot_saved: u32,
     slot_parts: u32,
+    slot_saved: u32,
     slot_running: u32,
     slot_streams: u32,
-    tail: u32,
     inv_rows: f32,
     inv_tail: f32,
     eps: f32,
     momentum: f32,
     unbiased: f32,
+    tail: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 });
 params!(NormaliseParams {
     rows: u32,
@@ -126,7 +122,7 @@ fn inverse(n: usize) -> f32 {
 struct Moments<'a> {
     x: &'a Tensor,
     samples: bool,
-    /// What column_chunks left, `[slots, (samples,) chunks, 2, n]`.
+    /// What column_chunks left, `[slots, (samples,) chunks + 1, 2, n]`.
     parts: &'a Tensor,
     /// `[slots, (samples,) 2, n]`
     saved: &'a Tensor,
@@ -140,9 +136,15 @@ impl Moments<'_> {
         let x = Rows::new(self.x, self.samples)?;
         let chunks = x.rows.div_ceil(columns::CHUNK);
         let tail = x.rows - (chunks - 1) * columns::CHUNK;
-        let mut operands = vec![self.x, self.parts, self.saved];
+        let mut operands = vec![self.parts, self.saved];
         operands.extend(self.running.map(|r| r.statistics));
-        for range in slots::ranges(caps, &operands)? {
+        let mut strides: Vec<usize> = operands.iter().map(|t| t.strides()[0]).collect();
+        let mut whole: Vec<_> = operands.iter().map(|t| t.binding()).collect();
+        if let Some(running) = self.running {
+            strides.push(running.streams.strides()[0]);
+            whole.push(running.streams.binding());
+        }
+        for range in windows::ranges(self.saved.shape()[0], &strides, &whole, caps.max_binding)? {
             let count = range.len() * x.samples;
             let [across, step] = slots::grid(caps, x.n.div_ceil(4), 4, count)?;
             let params = MomentsParams {
@@ -150,9 +152,6 @@ impl Moments<'_> {
                 chunks: word(chunks)?,
                 count: word(count)?,
                 step,
-                slot_x: x.slot,
-                sample_x: x.sample,
-                samples: word(x.samples)?,
                 slot_saved: leading(self.saved, self.samples)?,
                 slot_parts: leading(self.parts, self.samples)?,
                 slot_running: self.running.map_or(Ok(0), |r| vectors(r.statistics.strides()[0]))?,
@@ -267,7 +266,7 @@ fn input_gradient(
 }
 
 fn moments_kernel(inverse: bool, running: bool) -> Kernel {
-    let mut bindings = vec![Access::Read, Access::Read, Access::Write];
+    let mut bindings = vec![Access::Read, Access::Write];
     if running {
         bindings.extend([Access::Write, Access::Read]);
     }
