@@ -1,8 +1,9 @@
 //! Losses of every slot with their gradients, as means over the slot's rows.
 //! Kernels: `loss_count`, `loss_classes`, `loss_elements`, `loss_sum`.
 //!
-//! A loss leaves four numbers a slot in `results` `[slots, 4]`: mean loss, what is correct, what counted, sum of losses. Sums have a fixed order that
-//! depends on a slot's rows alone; a NaN stays in its slot. `results` may be a part of larger memory ([`Tensor::at`]).
+//! A loss leaves four numbers a slot in `results` `[slots, 4]`: mean loss, what is correct, what counted, sum of losses.
+//! Sums have a fixed order that depends on a slot's rows alone; a NaN stays in its slot. `results` may be a part of larger
+//! memory ([`Tensor::at`]).
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
@@ -106,7 +107,8 @@ pub struct LossOut<'a> {
     pub results: &'a Tensor,
 }
 
-/// Shape of the scratch of [`cross_entropy`] for logits of this shape: of every row loss, whether it is correct, whether it counts.
+/// Shape of the scratch of [`cross_entropy`] for logits of this shape: of every row loss, whether it is correct, whether it
+/// counts.
 pub fn scratch_of_classes(logits: &[usize]) -> [usize; 3] {
     let rows = logits.get(1..logits.len().max(2) - 1).map_or(1, |axes| axes.iter().product());
     [logits.first().copied().unwrap_or(1), 3, rows]
@@ -118,12 +120,13 @@ pub fn scratch_of_elements(x: &[usize]) -> [usize; 3] {
     [slots, planes, rows * x.last().map_or(1, |n| n.div_ceil(PIECE))]
 }
 
-/// Records softmax cross-entropy with label smoothing, as a mean over the rows of a slot whose label names a class, for `logits`
+/// Records softmax cross-entropy with label smoothing, as a mean over the rows of a slot whose label names a class, for
+/// `logits`
 /// `[slots, .., classes]` and labels `[slots or 1, ..]`.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for a smoothing outside `[0, 1)`, [`ErrorKind::TooBig`] from 2^24 rows
-/// a slot on and for arrays larger than a binding.
+/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for a smoothing outside `[0, 1)`,
+/// [`ErrorKind::TooBig`] from 2^24 rows a slot on and for arrays larger than a binding.
 pub fn cross_entropy(
     recording: &mut Recording,
     caps: &Caps,
@@ -152,7 +155,8 @@ pub fn cross_entropy(
     sum(recording, caps, rows, out)
 }
 
-/// Records a loss of elements as a mean over all elements of a slot, for `x` `[slots, .., columns]` and targets `[slots or 1, .., columns]`.
+/// Records a loss of elements as a mean over all elements of a slot, for `x` `[slots, .., columns]` and targets `[slots or
+/// 1, .., columns]`.
 ///
 /// # Errors
 /// As [`cross_entropy`].

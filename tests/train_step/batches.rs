@@ -149,7 +149,8 @@ fn oracle(case: &Case, slot: &Slot) -> Vec<(f64, f64)> {
             let memory = place / channels * places + c;
             let block = stream.block([(n * quads + memory / 4) as u32, 0, slot.step, purpose::NOISE]);
             let random = f64::from(noise) * normals(block)[memory % 4];
-            // WGSL: cos is off by 2^-11 and multiplied by a radius below 6; log by 2^-21, of which the root of a small number makes 2^-9.
+            // WGSL: cos is off by 2^-11 and multiplied by a radius below 6; log by 2^-21, of which the root of a small
+            // number makes 2^-9.
             let off = f64::from(noise) * (6.0 / 2048.0 + 1.0 / 512.0);
             expected.push((value + random, off + 2.0 * U * (parts + random.abs())));
         }
@@ -227,7 +228,8 @@ fn shifts_and_flips_are_spread_over_all_they_may_be() {
     }
     for (y, row) in counts.iter().enumerate() {
         for (x, &count) in row.iter().enumerate() {
-            // Of 25 shifts in two forms, one ends in column 0 or 5 and two in each between: 40 or 80 of 2,000, within five deviations.
+            // Of 25 shifts in two forms, one ends in column 0 or 5 and two in each between: 40 or 80 of 2,000, within five
+            // deviations.
             let mean = if x == 0 || x == 5 { 40.0 } else { 80.0 };
             assert!((f64::from(count) - mean).abs() < 5.0 * f64::sqrt(mean), "{count} at {y}, {x}: {counts:?}");
         }

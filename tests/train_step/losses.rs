@@ -1,4 +1,5 @@
-//! `loss_count`, `loss_classes`, `loss_elements`, `loss_sum`: losses and gradients against f64, whose own gradients are checked by differences.
+//! `loss_count`, `loss_classes`, `loss_elements`, `loss_sum`: losses and gradients against f64, whose own gradients are
+//! checked by differences.
 
 use wavehull::gpu::Recording;
 use wavehull::ops::Coefficient;

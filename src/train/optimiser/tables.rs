@@ -1,8 +1,9 @@
 //! Passes over a whole array's tables: the step of an optimiser, and the norm of every slot's gradient.
 //! Kernels: `optimise`, `gradient_squares`, `gradient_clip`.
 //!
-//! Tables are `[slots, P]` with the same P. Padding behind the rows of a field may hold anything: a step updates it along with the rest (what it
-//! holds never reaches an element), and the norm leaves it out, for which it wants to know the fields ([`NormPlan`]).
+//! Tables are `[slots, P]` with the same P. Padding behind the rows of a field may hold anything: a step updates it along
+//! with the rest (what it holds never reaches an element), and the norm leaves it out, for which it wants to know the fields
+//! ([`NormPlan`]).
 
 use std::ops::Range;
 
@@ -191,8 +192,8 @@ impl NormPlan {
     /// For a table with these fields.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] for fields without elements or not at multiples of four, [`crate::ErrorKind::TooBig`] beyond 2^32
-    /// elements, and those of [`Tensor::from_slice_async`].
+    /// [`crate::ErrorKind::Internal`] for fields without elements or not at multiples of four, [`crate::ErrorKind::TooBig`]
+    /// beyond 2^32 elements, and those of [`Tensor::from_slice_async`].
     pub async fn new_async(gpu: &Gpu, fields: &[Field]) -> Result<Self> {
         let mut chunks = Vec::new();
         for field in fields {
@@ -223,8 +224,8 @@ fn pad(words: &[u32]) -> &[u32] {
     if words.is_empty() { &[0; 4] } else { words }
 }
 
-/// Records the norms of the gradients of all slots, and by what factor each is to be multiplied so that it stays below the limit among its
-/// coefficients: `factors` `[slots, 4]` gets (factor, norm, 0, 0). Without a limit the factor is exactly 1.
+/// Records the norms of the gradients of all slots, and by what factor each is to be multiplied so that it stays below the
+/// limit among its coefficients: `factors` `[slots, 4]` gets (factor, norm, 0, 0). Without a limit the factor is exactly 1.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] for tables larger than a binding.
