@@ -1,5 +1,5 @@
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011): four random words for a counter of
-// four words and a key of two. Integers only, so every device and the host (src/ops/random.rs) have the same bits.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011): four random words for
+// a counter of four words and a key of two. Integers only, so every device and the host (src/ops/random.rs) have the same bits.
 
 // The high word of a product of two words.
 fn mul_high(a: u32, b: u32) -> u32 {

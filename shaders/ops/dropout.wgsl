@@ -1,12 +1,14 @@
-// out[b, i] = x[b, i] * scale where the random word of element i is at or above the threshold, else 0; threshold = rate 2^24,
-// scale = 1 / (1 - rate). Srivastava et al. (JMLR 2014) in the inverted form. The same call with a gradient for x is its gradient.
+// out[b, i] = x[b, i] * scale where the random word of element i is at or above the threshold, else 0;
+//   threshold = rate 2^24, scale = 1 / (1 - rate). Srivastava et al. (JMLR 2014) in the inverted form. The same call with a
+//   gradient for x is its gradient.
 //
-// Buffers: x, out [slots, ...] (f32, moved by vectors of four, padding of rows included); streams [slots, 4] (u32: key low, key high, step,
-//   live); with PER_SLOT table [slots, ...] (f32) whose columns p.column and p.column + 1 hold rate and scale of a slot.
-//   Strides between slots: p.stride_x and p.stride_out in vectors, p.stride_streams and p.stride_table in elements.
-// Element i counts the slot's memory from its start, so the mask depends on key, step and layer (p.layer) alone: Philox4x32-10 at counter
-//   (i / 4, layer, step, purpose), the upper 24 bits of word i % 4. With CHANNELS all pixels of a sample share the word of their channel:
-//   i counts sample * channels + channel.
+// Buffers: x, out [slots, ...] (f32, moved by vectors of four, padding of rows included); streams [slots, 4] (u32: key low,
+//   key high, step, live); with PER_SLOT table [slots, ...] (f32) whose columns p.column and p.column + 1 hold rate and
+//   scale of a slot. Strides between slots: p.stride_x and p.stride_out in vectors, p.stride_streams and p.stride_table in
+//   elements.
+// Element i counts the slot's memory from its start, so the mask depends on key, step and layer (p.layer) alone:
+//   Philox4x32-10 at counter (i / 4, layer, step, purpose), the upper 24 bits of word i % 4. With CHANNELS all pixels of a
+//   sample share the word of their channel: i counts sample * channels + channel.
 // Precision: one rounding of the product. A threshold of 0 moves bits: rate 0 is the identity.
 // Undefined: infinity and NaN in x stay where they are kept and are 0 where they are dropped.
 // Geometry: workgroup (64,1,1), grid-stride over the vectors of a slot; y covers slots with stride p.slot_step.

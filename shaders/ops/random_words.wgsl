@@ -1,7 +1,8 @@
-// out[b, i] = word i % 4 of Philox4x32-10 at counter (p.first + i / 4, p.layer, step of slot b, p.purpose) with the key of slot b.
+// out[b, i] = word i % 4 of Philox4x32-10 at counter (p.first + i / 4, p.layer, step of slot b, p.purpose) with the key of
+//   slot b.
 //
-// Buffers (u32): streams [slots, 4] (key low, key high, step, live), slots p.stride_streams words apart; out [slots, n] by vectors of
-//   four, slots p.stride_out vectors apart. The draw of a slot knows nothing of its place or of other slots.
+// Buffers (u32): streams [slots, 4] (key low, key high, step, live), slots p.stride_streams words apart; out [slots, n] by
+//   vectors of four, slots p.stride_out vectors apart. The draw of a slot knows nothing of its place or of other slots.
 // Precision: exact. Undefined: nothing; padding behind a slot's row gets words too.
 // Geometry: workgroup (64,1,1), grid-stride over a slot's vectors; y covers slots with stride p.slot_step.
 // Bounds: guarded by p.quads and p.slots. Races: an invocation writes its own vectors.

@@ -1,19 +1,23 @@
-// out[b, n, y, x, c] = scale[c] v + shift[c] (+ noise N(0, 1)), v = image ids[b, n] at (y + oy - padding, x' + ox - padding, c), or 0 outside of
-// it; x' = x, or the mirrored x where the sample is flipped. Zeros where ids[b, n] is no image.
+// out[b, n, y, x, c] = scale[c] v + shift[c] (+ noise N(0, 1)), v = image ids[b, n] at (y + oy - padding, x' + ox - padding, c),
+//   or 0 outside of it; x' = x, or the mirrored x where the sample is flipped. Zeros where ids[b, n] is no image.
 //
-// Buffers: table [p.rows, height * width * channels] (f32, or with BYTES u8, four in a word, the first in the lowest byte), rows p.pitch words
-//   apart; ids [slots or 1, samples] (u32); out [slots, samples, out_height, out_width, channels] (f32, by vectors of four, p.places channel places a
-//   pixel), with FLAT [slots, samples, out_height * out_width * channels]; with AUGMENT or NOISE streams [slots, 4] (u32: key low, key high,
-//   step, live). scale and shift are of one channel each, for more than four channels the same four times.
-// With AUGMENT the offsets are uniform over all places of the crop in the padded image, and p.flip flips half of the samples: Philox4x32-10 at
-//   counter (n, 0, step, 4) gives oy, ox and the flip in its first three words. Without, the crop is in the middle. NOISE: the vector q of a slot has
-//   the four normal numbers (Box and Muller) of counter (q, 0, step, 5). Both depend on the member's key and step and the sample's place alone.
-// Precision: choices exact; value one fma, byte values exact; noise by WGSL's log (2^-21 near 1) and cos (2^-11): not the same on all devices.
+// Buffers: table [p.rows, height * width * channels] (f32, or with BYTES u8, four in a word, the first in the lowest byte),
+//   rows p.pitch words apart; ids [slots or 1, samples] (u32); out [slots, samples, out_height, out_width, channels] (f32,
+//   by vectors of four, p.places channel places a pixel), with FLAT [slots, samples, out_height * out_width * channels];
+//   with AUGMENT or NOISE streams [slots, 4] (u32: key low, key high, step, live). scale and shift are of one channel each,
+//   for more than four channels the same four times.
+// With AUGMENT the offsets are uniform over all places of the crop in the padded image, and p.flip flips half of the
+//   samples: Philox4x32-10 at counter (n, 0, step, 4) gives oy, ox and the flip in its first three words. Without, the crop
+//   is in the middle. NOISE: the vector q of a slot has the four normal numbers (Box and Muller) of counter (q, 0, step, 5).
+//   Both depend on the member's key and step and the sample's place alone.
+// Precision: choices exact; value one fma, byte values exact; noise by WGSL's log (2^-21 near 1) and cos (2^-11): not the
+//   same on all devices.
 // Undefined: NaN in a table stays in its elements; padding of pixels becomes anything.
-// Geometry: workgroup (64,1,1) as p.across lanes along a sample times 64 / p.across samples, so that a sample's draw is made once a lane and
-//   not once a pixel; x covers samples with stride p.sample_step, y slots with stride p.slot_step.
+// Geometry: workgroup (64,1,1) as p.across lanes along a sample times 64 / p.across samples, so that a sample's draw is made
+//   once a lane and not once a pixel; x covers samples with stride p.sample_step, y slots with stride p.slot_step.
 // Races: an invocation writes its own vectors. Bounds: ids and places in an image are clamped before they are used.
-// Tried: integer division for the place of a pixel, slow on software devices; (q + 0.5) * (1 / n) is exact below 2^20 (the host refuses more).
+// Tried: integer division for the place of a pixel, slow on software devices; (q + 0.5) * (1 / n) is exact below 2^20 (the
+//   host refuses more).
 
 #import "lib/philox"
 

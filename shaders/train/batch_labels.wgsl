@@ -1,6 +1,7 @@
 // out[b, n] = labels[ids[b, n]], or u32::MAX (ignored by losses) where ids[b, n] is no sample.
 //
-// Buffers (u32): labels [p.rows]; ids [slots or 1, samples], slots p.stride_ids apart; out [slots, samples], slots p.stride_out apart.
+// Buffers (u32): labels [p.rows]; ids [slots or 1, samples], slots p.stride_ids apart; out [slots, samples], slots
+//   p.stride_out apart.
 // Precision: exact. Undefined: nothing. Bounds: ids are compared with p.rows.
 // Geometry: workgroup (64,1,1), grid-stride over samples; y covers slots with stride p.slot_step.
 // Races: an invocation writes its own words. Tried: nothing else.

@@ -1,10 +1,10 @@
 // out[b, n, ...] = table[ids[b, n], ...], or zeros where ids[b, n] is no sample: 32-bit words of any kind.
 //
-// Buffers: table [p.rows, ...] and out [slots, samples, ...] by vectors of four words, p.quads of them a sample with its padding; ids
-//   [slots or 1, samples] (u32), slots p.stride_ids apart; slots of out p.stride_out vectors apart.
+// Buffers: table [p.rows, ...] and out [slots, samples, ...] by vectors of four words, p.quads of them a sample with its
+//   padding; ids [slots or 1, samples] (u32), slots p.stride_ids apart; slots of out p.stride_out vectors apart.
 // Precision: exact (words are moved as bits). Undefined: padding of rows is copied along.
-// Geometry: workgroup (64,1,1) as p.across lanes along a sample times 64 / p.across samples; x covers samples with stride p.sample_step,
-//   y slots with stride p.slot_step.
+// Geometry: workgroup (64,1,1) as p.across lanes along a sample times 64 / p.across samples; x covers samples with stride
+//   p.sample_step, y slots with stride p.slot_step.
 // Races: an invocation writes its own vectors. Bounds: ids are compared with p.rows. Tried: nothing else.
 
 struct Params {

@@ -1,13 +1,15 @@
-// out[b] = (f, norm, 0, 0): norm = sqrt(sum over k of partial[b, k]), f = 1 where norm + 1e-6 <= limit or no limit is set, else
-//   limit / (norm + 1e-6): clipping by global norm (Pascanu, Mikolov, Bengio, ICML 2013; torch's clip_grad_norm_), one norm a slot.
+// out[b] = (f, norm, 0, 0): norm = sqrt(sum over k of partial[b, k]), f = 1 where norm + 1e-6 <= limit or no limit is set,
+//   else limit / (norm + 1e-6): clipping by global norm (Pascanu, Mikolov, Bengio, ICML 2013; torch's clip_grad_norm_), one
+//   norm a slot.
 //
-// Buffers (f32): partial [slots, count], slots p.stride_partial elements apart; coefficients [slots, 16], slots p.stride_c elements apart, the
-//   limit in column 12 (0: none); out [slots, 4], slots p.stride_out elements apart.
+// Buffers (f32): partial [slots, count], slots p.stride_partial elements apart; coefficients [slots, 16], slots p.stride_c
+//   elements apart, the limit in column 12 (0: none); out [slots, 4], slots p.stride_out elements apart.
 // Lane t of 64 adds t, t + 64, ... in ascending order, a tree adds the lanes: the order depends on the count alone.
-// Precision: depth ceil(count / 64) + 6, sqrt, one sum, one quotient. Undefined: NaN of a slot gives NaN where it has a limit.
+// Precision: depth ceil(count / 64) + 6, sqrt, one sum, one quotient. Undefined: NaN of a slot gives NaN where it has a
+//   limit.
 // Geometry: workgroup (64,1,1), one slot each, x covers slots with stride p.groups.
-// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over slots depends
-//   on the workgroup alone; lane 0 stores. Bounds: guarded by p.count and p.slots.
+// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over
+//   slots depends on the workgroup alone; lane 0 stores. Bounds: guarded by p.count and p.slots.
 
 struct Params {
     grid: vec4<u32>,

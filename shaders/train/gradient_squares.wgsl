@@ -1,14 +1,20 @@
-// partial[b, k] = sum of squares of chunk k of slot b's gradients: the first of the two dispatches of gradient clipping by norm.
+// partial[b, k] = sum of squares of chunk k of slot b's gradients: the first of the two dispatches of gradient clipping by
+//   norm.
 //
-// Buffers: table [slots, P] (f32 by vectors of four, slots p.stride_table vectors apart); chunks [count] of vec4<u32>: first element,
-//   rows, columns and pitch of a piece of a field, elements behind the columns of a row (padding) not counted; partial [slots, count] (f32),
-//   slots p.stride_partial elements apart.
-// Lane t of 64 takes vectors t, t + 64, ... of the chunk in ascending order, then adds its four partial sums, then a tree adds the lanes.
-//   Chunks have at most 4,096 elements (train/optimiser.rs), so the order depends on the shapes of the fields alone.
-// Precision: depth 16 + 8. Squares above 3e38 overflow to infinity: such a norm clips to 0. Undefined: NaN makes NaN of its slot.
-// Geometry: workgroup (64,1,1), one chunk of one slot; x covers chunks with stride p.groups, y slots with stride p.slot_step.
-// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loops depend on the
-//   workgroup alone; lane 0 stores. Bounds: the host checks that chunks stay inside a slot's row of the table.
+// Buffers: table [slots, P] (f32 by vectors of four, slots p.stride_table vectors apart); chunks [count] of vec4<u32>: first
+//   element, rows, columns and pitch of a piece of a field, elements behind the columns of a row (padding) not counted;
+//   partial [slots, count] (f32), slots p.stride_partial elements apart.
+// Lane t of 64 takes vectors t, t + 64, ... of the chunk in ascending order, then adds its four partial sums, then a tree
+//   adds the lanes. Chunks have at most 4,096 elements (train/optimiser/tables.rs), so the order depends on the shapes of the
+//   fields alone.
+// Precision: depth 16 + 8. Squares above 3e38 overflow to infinity: such a norm clips to 0. Undefined: NaN makes NaN of its
+//   slot.
+// Geometry: workgroup (64,1,1), one chunk of one slot; x covers chunks with stride p.groups, y slots with stride
+//   p.slot_step.
+// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loops depend
+//   on the workgroup alone; lane 0 stores. Bounds: the host checks that chunks stay inside a slot's row of the table.
+// Tried: integer division for the row of a vector, slow on software devices; (i + 0.5) / quads is exact for the 1,024 of a
+//   chunk.
 
 struct Params {
     grid: vec4<u32>,
@@ -29,10 +35,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             let chunk = chunks[k];
             let quads = (chunk.z + 3u) / 4u;
             let base = b * p.stride_table + chunk.x / 4u;
+            let per_row = 1.0 / f32(quads);
             var s = vec4<f32>(0.0);
             for (var i = lane.x; i < chunk.y * quads; i += 64u) {
-                let q = i % quads;
-                let v = table[base + i / quads * (chunk.w / 4u) + q];
+                let row = u32((f32(i) + 0.5) * per_row);
+                let q = i - row * quads;
+                let v = table[base + row * (chunk.w / 4u) + q];
                 let inside = vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(chunk.z);
                 s = select(s, fma(v, v, s), inside);
             }

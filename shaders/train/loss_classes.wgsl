@@ -2,20 +2,26 @@
 //   loss_r = log sum_j exp(d_j) - (1 - s) d_t - s / C sum_j d_j,   d_j = x_j - max x,   t the row's label,
 //   gradient_rj = (exp(d_j) / sum exp(d) - s / C - (1 - s) [j = t]) / n,   n = rows of the slot that count (at least 1).
 //
-// Buffers: logits, gradient (f32 [slots, rows, C] with pitch p.pitch, by vectors of four); targets (u32 labels [slots or 1, ...], rows of
-//   p.columns with pitch p.target_pitch); scratch f32 [slots, 3, rows]: loss, 1 if correct, 1 if counted, in planes of p.plane elements;
-//   results f32 [slots, 4] of which the third is n (with GRADIENT; written by loss_count); with SMOOTHING table [slots, ...], s in column
-//   p.column. Strides between slots in elements.
-// A label that is no class (u32::MAX by custom) is ignored: loss 0, gradient 0, not counted, whatever the logits hold. Correct is a row whose
-//   label has the largest logit, the first of equal ones; a row with NaN is not.
-// By default an invocation has a row: four partial sums take j = 4 q + lane in ascending order. WIDE: a workgroup has a row, lane t takes
-//   vectors t, t + 64, ..., and a tree adds the lanes. The host chooses by C alone, so the order of sums depends on C alone.
-// Precision: exp of d has 3 + 2 |d| ulp (WGSL), the sum depth ceil(C / 4) + 2, WIDE ceil(C / 256) + 8; no exponent is positive, so nothing
-//   overflows and the sum is at least 1 up to rounding. log: 2^-21 near 1, 3 ulp elsewhere.
-// Undefined: NaN and infinity in logits give NaN in their row. Padding of logits is not used; that of the gradient becomes 0.
-// Geometry: workgroup (64,1,1); x covers rows with a stride (64 rows a workgroup; 1 if WIDE), y slots with stride p.slot_step.
-// Races: an invocation writes its own vectors and rows; a barrier between write and read of each tree level and before workgroup memory
-//   is written again, in loops that depend on the workgroup alone. Bounds: guarded by rows, C and slots; labels are clamped.
+// Buffers: logits, gradient (f32 [slots, rows, C] with pitch p.pitch, by vectors of four); targets (u32 labels [slots or 1,
+//   ...], rows of p.columns with pitch p.target_pitch); scratch f32 [slots, 3, rows]: loss, 1 if correct, 1 if counted, in
+//   planes of p.plane elements; results f32 [slots, 4] of which the third is n (with GRADIENT; written by loss_count); with
+//   SMOOTHING table [slots, ...], s in column p.column. Strides between slots in elements.
+// A label that is no class (u32::MAX by custom) is ignored: loss 0, gradient 0, not counted, whatever the logits hold.
+//   Correct is a row whose label has the largest logit, the first of equal ones; a row with NaN is not.
+// By default an invocation has a row: four partial sums take j = 4 q + lane in ascending order. WIDE: a workgroup has a row,
+//   lane t takes vectors t, t + 64, ..., and a tree adds the lanes. WHOLE: a workgroup has all rows of a slot, lane t rows t,
+//   t + 64, ..., counts them itself, and a tree adds the lanes for results, which it writes instead of the scratch: one
+//   dispatch for small batches instead of three. The host chooses by rows and C alone, so the order of sums depends on
+//   them alone.
+// Precision: exp of d has 3 + 2 |d| ulp (WGSL), the sum depth ceil(C / 4) + 2, WIDE ceil(C / 256) + 8; no exponent is
+//   positive, so nothing overflows and the sum is at least 1 up to rounding. log: 2^-21 near 1, 3 ulp elsewhere.
+// Undefined: NaN and infinity in logits give NaN in their row. Padding of logits is not used; that of the gradient becomes
+//   0.
+// Geometry: workgroup (64,1,1); x covers rows with a stride (64 rows a workgroup; 1 if WIDE), y slots with stride
+//   p.slot_step.
+// Races: an invocation writes its own vectors and rows; a barrier between write and read of each tree level and before
+//   workgroup memory is written again, in loops that depend on the workgroup alone. Bounds: guarded by rows, C and slots;
+//   labels are clamped.
 // Tried: nothing else; exp is taken twice rather than stored.
 
 struct Params {
@@ -28,10 +34,16 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read_write> logits: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> targets: array<u32>;
+#ifdef WHOLE
+@group(0) @binding(2) var<storage, read_write> results: array<f32>;
+#else
 @group(0) @binding(2) var<storage, read_write> scratch: array<f32>;
 #ifdef GRADIENT
-@group(0) @binding(3) var<storage, read_write> results: array<f32>;
-@group(0) @binding(4) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> results: array<f32>;
+#endif
+#endif
+#ifdef GRADIENT
+@group(0) @binding(3) var<storage, read_write> gradient: array<vec4<f32>>;
 #endif
 #ifdef SMOOTHING
 @group(0) @binding(${SMOOTHING}) var<storage, read_write> table: array<f32>;
@@ -40,13 +52,19 @@ struct Params {
 
 #ifdef WIDE
 const STEP = 64u;
-var<workgroup> partial: array<vec4<f32>, 64>;
 #else
 const STEP = 1u;
+#endif
+#ifdef TREE
+var<workgroup> partial: array<vec4<f32>, 64>;
 #endif
 
 fn element(v: vec4<f32>, i: u32) -> f32 {
     return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i >= 2u);
+}
+
+fn label_of(b: u32, row: u32) -> u32 {
+    return targets[b * p.stride_targets + row / p.columns * p.target_pitch + row % p.columns];
 }
 
 fn indices(q: u32) -> vec4<u32> {
@@ -75,9 +93,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let smoothing = p.smoothing;
 #endif
         let spread = smoothing / f32(p.classes);
+#ifdef WHOLE
+        var totals = vec4<f32>(0.0);
+#ifdef GRADIENT
+        for (var row = lane.x; row < p.rows; row += 64u) {
+            totals.z += select(0.0, 1.0, label_of(b, row) < p.classes);
+        }
+        partial[lane.x] = totals;
+#unroll level 0 6
+        workgroupBarrier();
+        if (lane.x < (32u >> ${level}u)) {
+            partial[lane.x] += partial[lane.x + (32u >> ${level}u)];
+        }
+#endunroll
+        workgroupBarrier();
+        let rows = max(partial[0].z, 1.0);
+        workgroupBarrier();
+        totals = vec4<f32>(0.0);
+#endif
+#else
+#ifdef GRADIENT
+        let rows = max(results[b * p.stride_results + 2u], 1.0);
+#endif
+#endif
         for (var row = first_row; row < p.rows; row += p.row_step) {
             let base = (b * p.stride_logits + row * p.pitch) / 4u;
-            let label = targets[b * p.stride_targets + row / p.columns * p.target_pitch + row % p.columns];
+            let label = label_of(b, row);
             let counted = label < p.classes;
             let t = min(label, p.classes - 1u);
             let of_label = element(logits[base + t / 4u], t % 4u);
@@ -134,13 +175,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             if (mine == 0u) {
                 let loss = log(sums.x) - (1.0 - smoothing) * (of_label - largest) - spread * sums.y;
                 let correct = sums.z == 0.0 && !is_broken(loss);
+                let of_row = select(vec3<f32>(0.0), vec3<f32>(loss, select(0.0, 1.0, correct), 1.0), counted);
+#ifdef WHOLE
+                totals += vec4<f32>(of_row, 0.0);
+#else
                 let to = b * p.stride_scratch + row;
-                scratch[to] = select(0.0, loss, counted);
-                scratch[to + p.plane] = select(0.0, 1.0, correct && counted);
-                scratch[to + 2u * p.plane] = select(0.0, 1.0, counted);
+                scratch[to] = of_row.x;
+                scratch[to + p.plane] = of_row.y;
+                scratch[to + 2u * p.plane] = of_row.z;
+#endif
             }
 #ifdef GRADIENT
-            let rows = max(results[b * p.stride_results + 2u], 1.0);
             let to = (b * p.stride_gradient + row * p.pitch) / 4u;
             for (var q = mine; q < quads; q += STEP) {
                 let j = indices(q);
@@ -150,5 +195,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             }
 #endif
         }
+#ifdef WHOLE
+        partial[lane.x] = totals;
+#unroll level 0 6
+        workgroupBarrier();
+        if (lane.x < (32u >> ${level}u)) {
+            partial[lane.x] += partial[lane.x + (32u >> ${level}u)];
+        }
+#endunroll
+        if (lane.x == 0u) {
+            let s = partial[0];
+            let to = b * p.stride_results;
+            results[to] = s.x / max(s.z, 1.0);
+            results[to + 1u] = s.y;
+            results[to + 2u] = s.z;
+            results[to + 3u] = s.x;
+        }
+        workgroupBarrier();
+#endif
     }
 }

@@ -1,11 +1,12 @@
 // results[b, 2] = how many labels of slot b name a class; the others are ignored. What a mean over counted rows divides by.
 //
-// Buffers: targets [slots or 1, ...] (u32 labels in rows of p.columns with pitch p.pitch, slots p.stride_targets apart); results [slots, 4]
-//   (f32: mean loss, correct, counted, sum of losses), slots p.stride_results apart, of which only the third is written.
+// Buffers: targets [slots or 1, ...] (u32 labels in rows of p.columns with pitch p.pitch, slots p.stride_targets apart);
+//   results [slots, 4] (f32: mean loss, correct, counted, sum of losses), slots p.stride_results apart, of which only the
+//   third is written.
 // Lane t of 64 takes rows t, t + 64, ...; a tree adds the lanes. Precision: exact below 2^24 rows (the host refuses more).
 // Geometry: workgroup (64,1,1), one slot each, x covers slots with stride p.groups. Undefined: nothing.
-// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over slots depends
-//   on the workgroup alone; lane 0 stores. Bounds: guarded by p.rows and p.slots.
+// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over
+//   slots depends on the workgroup alone; lane 0 stores. Bounds: guarded by p.rows and p.slots.
 
 struct Params {
     grid: vec4<u32>,

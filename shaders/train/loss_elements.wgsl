@@ -1,12 +1,13 @@
-// Losses of elements, and their gradient: MSE (x - t)^2 and 2 (x - t) / n; BCE on logits max(x, 0) - x t + log(1 + exp(-|x|)) and
-// (sigmoid(x) - t) / n, with n the elements of a slot.
+// Losses of elements, and their gradient: MSE (x - t)^2 and 2 (x - t) / n; BCE on logits max(x, 0) - x t + log(1 + exp(-|x|))
+//   and (sigmoid(x) - t) / n, with n the elements of a slot.
 //
-// Buffers (f32): x, gradient [slots, rows, F], targets [slots or 1, rows, F], rows with pitch p.pitch, by vectors of four; scratch
-//   [slots, 3, pieces]: of each piece of 64 elements of a row the sum of losses, how many are correct (BCE: x > 0 and t > 1/2 agree; MSE: 0), and how
-//   many there are, in planes of p.plane elements. Strides between slots in elements.
+// Buffers (f32): x, gradient [slots, rows, F], targets [slots or 1, rows, F], rows with pitch p.pitch, by vectors of four;
+//   scratch [slots, 3, pieces]: of each piece of 64 elements of a row the sum of losses, how many are correct (BCE: x > 0
+//   and t > 1/2 agree; MSE: 0), and how many there are, in planes of p.plane elements. Strides between slots in elements.
 // An invocation has a piece: four partial sums in ascending order, so the order depends on F alone.
-// Precision: MSE two roundings and the sum's depth 16 + 2; BCE: exp 3 + 2 |x| ulp, below exp = 1/64 the series of log(1 + e) to e^4 (what is left
-//   out is below 2e-8 of it), else WGSL's log (2^-21); the quotient 2.5 ulp. No exponent is positive: nothing overflows.
+// Precision: MSE two roundings and the sum's depth 16 + 2; BCE: exp 3 + 2 |x| ulp, below exp = 1/64 the series of log(1 + e)
+//   to e^4 (what is left out is below 2e-8 of it), else WGSL's log (2^-21); the quotient 2.5 ulp. No exponent is positive:
+//   nothing overflows.
 // Undefined: NaN and infinity stay in their piece. Padding is not used; that of the gradient becomes 0.
 // Geometry: workgroup (64,1,1), grid-stride over pieces; y covers slots with stride p.slot_step.
 // Races: an invocation writes its own vectors and pieces. Bounds: guarded by pieces, F and slots.

@@ -1,14 +1,16 @@
-// results[b] = (L / max(n, 1), correct, n, L): sums over a slot's rows of loss (L), of what is correct and of what counts (n).
+// results[b] = (L / max(n, 1), correct, n, L): sums over a slot's rows of loss (L), of what is correct and of what counts
+//   (n).
 //
-// Buffers (f32): scratch [slots, 3, rows], slots p.stride_scratch elements apart, in planes of p.plane elements, by vectors of four;
-//   results [slots, 4], slots p.stride_results elements apart.
-// Lane t of 64 adds vectors t, t + 64, ... in ascending order, then its four partial sums, then a tree adds the lanes: the order depends
-//   on the number of rows alone.
-// Precision: L has depth ceil(rows / 256) + 8; counts are exact below 2^24 (the host refuses more). The mean one division, 2.5 ulp.
+// Buffers (f32): scratch [slots, 3, rows], slots p.stride_scratch elements apart, in planes of p.plane elements, by vectors
+//   of four; results [slots, 4], slots p.stride_results elements apart.
+// Lane t of 64 adds vectors t, t + 64, ... in ascending order, then its four partial sums, then a tree adds the lanes: the
+//   order depends on the number of rows alone.
+// Precision: L has depth ceil(rows / 256) + 8; counts are exact below 2^24 (the host refuses more). The mean one division,
+//   2.5 ulp.
 // Undefined: NaN of a row is NaN of its slot and of no other; padding is not used.
 // Geometry: workgroup (64,1,1), one slot each, x covers slots with stride p.groups.
-// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over slots depends
-//   on the workgroup alone; lane 0 stores. Bounds: guarded by p.rows and p.slots.
+// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over
+//   slots depends on the workgroup alone; lane 0 stores. Bounds: guarded by p.rows and p.slots.
 
 struct Params {
     grid: vec4<u32>,

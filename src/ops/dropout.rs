@@ -42,7 +42,6 @@ pub struct Dropout<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::BadInput`] for a rate outside `[0, 1)`.
-#[expect(clippy::cast_possible_truncation, reason = "coefficients are f32")]
 pub fn coefficients(rate: f64) -> Result<[f32; 2]> {
     let rounded = rate as f32;
     if !(0.0..1.0).contains(&rounded) {
@@ -52,12 +51,13 @@ pub fn coefficients(rate: f64) -> Result<[f32; 2]> {
     Ok([rounded, (1.0 / (1.0 - f64::from(rounded))) as f32])
 }
 
-/// Records `out = x * mask / (1 - rate)` for `x` and `out` `[slots, ..]` of one shape and `streams` `[slots, 4]`. With a gradient for `x` it is the
-/// gradient. Elements are numbered within their slot, so a mask depends on the member's key, its step and the layer alone.
+/// Records `out = x * mask / (1 - rate)` for `x` and `out` `[slots, ..]` of one shape and `streams` `[slots, 4]`. With a
+/// gradient for `x` it is the gradient. Elements are numbered within their slot, so a mask depends on the member's key, its
+/// step and the layer alone.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for a rate outside `[0, 1)`, [`ErrorKind::TooBig`] for
-/// arrays larger than a binding.
+/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for a rate outside `[0, 1)`,
+/// [`ErrorKind::TooBig`] for arrays larger than a binding.
 pub fn record(
     recording: &mut Recording,
     caps: &Caps,
@@ -135,7 +135,6 @@ fn dispatch(
 }
 
 /// The smallest 24-bit number that is kept.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is in [0, 1)")]
 fn threshold(rate: f32) -> u32 {
     (rate * 16_777_216.0).ceil() as u32
 }

@@ -1,8 +1,8 @@
 //! Random numbers that are a pure function of key and counter: Philox4x32-10, on the host and in kernels with the same bits.
 //! Kernel: `random_words`; shared part: `lib/philox`.
 //!
-//! Salmon, Moraes, Dror, Shaw: *Parallel random numbers: as easy as 1, 2, 3* (SC 2011). A key is a member's seed, never the slot it
-//! happens to stand in, so a member draws the same numbers wherever it is trained. The counter of a draw is
+//! Salmon, Moraes, Dror, Shaw: *Parallel random numbers: as easy as 1, 2, 3* (SC 2011). A key is a member's seed, never the
+//! slot it happens to stand in, so a member draws the same numbers wherever it is trained. The counter of a draw is
 //!
 //! | word | what |
 //! | --- | --- |
@@ -60,7 +60,6 @@ pub struct Stream {
 }
 
 /// Low and high word of a product.
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a product")]
 const fn product(a: u32, b: u32) -> (u32, u32) {
     let product = a as u64 * b as u64;
     (product as u32, (product >> 32) as u32)
@@ -68,7 +67,6 @@ const fn product(a: u32, b: u32) -> (u32, u32) {
 
 impl Stream {
     /// The stream of a key.
-    #[expect(clippy::cast_possible_truncation, reason = "the halves of the key")]
     pub const fn new(key: u64) -> Self {
         Self { key: [key as u32, (key >> 32) as u32] }
     }
@@ -99,7 +97,8 @@ impl Stream {
         self.block([(index / 4) as u32, what, step, purpose])[index % 4]
     }
 
-    /// A random order of `n` things (Fisher and Yates), the same on every host. The chance of an order is off by less than `n^2 / 2^32` of itself.
+    /// A random order of `n` things (Fisher and Yates), the same on every host. The chance of an order is off by less than
+    /// `n^2 / 2^32` of itself.
     pub fn permutation(&self, n: usize, epoch: u32, purpose: u32) -> Vec<u32> {
         let mut order: Vec<u32> = (0..n).map(|i| u32::try_from(i).unwrap_or(u32::MAX)).collect();
         for i in (1..n).rev() {
@@ -120,8 +119,8 @@ pub fn below(word: u32, n: usize) -> usize {
     usize::try_from((u64::from(word) * n as u64) >> 32).unwrap_or(0)
 }
 
-/// Four normal numbers of mean 0 and variance 1 (Box and Muller, 1958) of a block. Hosts may differ in the last bit of an f64 where their
-/// logarithm does.
+/// Four normal numbers of mean 0 and variance 1 (Box and Muller, 1958) of a block. Hosts may differ in the last bit of an
+/// f64 where their logarithm does.
 pub fn normals(block: [u32; 4]) -> [f64; 4] {
     let pair = |a: u32, b: u32| {
         let radius = (-2.0 * ((f64::from(a) + 1.0) / 4_294_967_296.0).ln()).sqrt();

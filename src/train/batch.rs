@@ -1,7 +1,8 @@
 //! Batches from a set that lives on the device: samples, labels and images by index, images augmented on the way.
 //! Kernels: `batch_rows`, `batch_labels`, `batch_images`.
 //!
-//! Indices are `[slots or 1, samples]`; an index that is no sample gives zeros and the label [`super::loss::IGNORED`], so a last batch may be ragged.
+//! Indices are `[slots or 1, samples]`; an index that is no sample gives zeros and the label [`super::loss::IGNORED`], so a
+//! last batch may be ragged.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
@@ -72,7 +73,8 @@ params!(BatchImagesParams {
     pad2: u32,
 });
 
-/// Records `out[b, n, ..] = table[ids[b, n], ..]` for a table `[samples of the set, ..]`, `ids` `[slots or 1, samples]` and `out` `[slots, samples, ..]`.
+/// Records `out[b, n, ..] = table[ids[b, n], ..]` for a table `[samples of the set, ..]`, `ids` `[slots or 1, samples]` and
+/// `out` `[slots, samples, ..]`.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] for a set larger than a binding.
@@ -108,7 +110,8 @@ pub fn rows<T: Element>(
     recording.dispatch(&kernel, bindings, &params, Grid::Direct(grid), out.len() as f64)
 }
 
-/// Records `out[b, n] = labels[ids[b, n]]` for labels `[samples of the set]`, `ids` `[slots or 1, samples]` and `out` `[slots, samples]`.
+/// Records `out[b, n] = labels[ids[b, n]]` for labels `[samples of the set]`, `ids` `[slots or 1, samples]` and `out`
+/// `[slots, samples]`.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] for shapes that do not fit.
@@ -156,8 +159,8 @@ pub struct Images<'a> {
     pub pixels: Pixels<'a>,
     /// Height, width and channels.
     pub size: [usize; 3],
-    /// What a value is multiplied by, for each of up to four channels; with more channels the first counts for all. Bytes become
-    /// 0 to 1 by 1/255, or mean 0 and deviation 1 by `1 / (255 deviation)`.
+    /// What a value is multiplied by, for each of up to four channels; with more channels the first counts for all. Bytes
+    /// become 0 to 1 by 1/255, or mean 0 and deviation 1 by `1 / (255 deviation)`.
     pub scale: [f32; 4],
     /// What is added then.
     pub shift: [f32; 4],
@@ -168,8 +171,8 @@ pub struct Images<'a> {
 pub struct Augment<'a> {
     /// `[slots, 4]`: key low, key high, step, live.
     pub streams: &'a Tensor<u32>,
-    /// Zeros (before scale and shift) around an image, out of which a place for the result is drawn: with the image's own size a shift by up to so
-    /// many pixels each way.
+    /// Zeros (before scale and shift) around an image, out of which a place for the result is drawn: with the image's own
+    /// size a shift by up to so many pixels each way.
     pub padding: usize,
     /// Every second image is mirrored, left to right.
     pub flip: bool,
@@ -183,12 +186,13 @@ pub fn pack_bytes(bytes: &[u8], columns: usize) -> Vec<u32> {
     bytes.chunks(columns.max(1)).flat_map(|row| row.chunks(4).map(word)).collect()
 }
 
-/// Records images by index: `out` `[slots, samples, height, width, channels]`, which may be smaller than the images (a crop, in the middle without
+/// Records images by index: `out` `[slots, samples, height, width, channels]`, which may be smaller than the images (a crop,
+/// in the middle without
 /// `augment`), or `[slots, samples, height * width * channels]`.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for noise that is negative or not finite, [`ErrorKind::TooBig`] for a
-/// set larger than a binding and for images of 2^20 values.
+/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for noise that is negative or not finite,
+/// [`ErrorKind::TooBig`] for a set larger than a binding and for images of 2^20 values.
 pub fn images(
     recording: &mut Recording,
     caps: &Caps,

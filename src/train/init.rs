@@ -10,7 +10,8 @@ pub enum Init {
     Given,
     /// One value everywhere.
     Constant(f32),
-    /// Uniform in `-bound..bound` with `bound = gain sqrt(3 / fan_in)`: with gain `sqrt(2)` He et al. (ICCV 2015) for ReLU, with
+    /// Uniform in `-bound..bound` with `bound = gain sqrt(3 / fan_in)`: with gain `sqrt(2)` He et al. (ICCV 2015) for ReLU,
+    /// with
     /// `1 / sqrt(3)` what torch gives weights and biases of linear layers and convolutions.
     Uniform {
         /// The gain.
@@ -28,9 +29,8 @@ pub enum Init {
 }
 
 impl Init {
-    /// The first values of a parameter of this shape, drawn from a member's seed: the same for the same seed and parameter wherever the
-    /// member stands. `given` is what the graph's constant holds.
-    #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
+    /// The first values of a parameter of this shape, drawn from a member's seed: the same for the same seed and parameter
+    /// wherever the member stands. `given` is what the graph's constant holds.
     pub fn fill(&self, seed: u64, parameter: u32, shape: &[usize], given: &[f32]) -> Vec<f32> {
         let n = shape.iter().product();
         let stream = Stream::new(seed);
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn draws_have_the_moments_of_one_members_fan() {
         let n = (SHAPE[0] * SHAPE[1]) as f64;
-        // Both have variance gain^2 / fan_in = 2 / 50; five standard errors: of the mean sqrt(v / n), of the square v sqrt(k / n) with
-        // k = 4/5 for uniform and 2 for normal numbers.
+        // Both have variance gain^2 / fan_in = 2 / 50; five standard errors: of the mean sqrt(v / n), of the square v sqrt(k
+        // / n) with k = 4/5 for uniform and 2 for normal numbers.
         let (gain, fan_in, v) = (2.0_f32.sqrt(), 50, 0.04_f64);
         for (init, spread) in [(Init::Uniform { gain, fan_in }, 0.8_f64), (Init::Normal { gain, fan_in }, 2.0)] {
             let (mean, square, largest) = moments(&init.fill(3, 1, &SHAPE, &[]));

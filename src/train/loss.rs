@@ -1,8 +1,9 @@
 //! Losses of every slot with their gradients, as means over the slot's rows.
 //! Kernels: `loss_count`, `loss_classes`, `loss_elements`, `loss_sum`.
 //!
-//! A loss leaves four numbers a slot in `results` `[slots, 4]`: mean loss, what is correct, what counted, sum of losses. Sums have a fixed order that
-//! depends on a slot's rows alone; a NaN stays in its slot. `results` may be a part of larger memory ([`Tensor::at`]).
+//! A loss leaves four numbers a slot in `results` `[slots, 4]`: mean loss, what is correct, what counted, sum of losses.
+//! Sums have a fixed order that depends on a slot's rows alone; a NaN stays in its slot. `results` may be a part of larger
+//! memory ([`Tensor::at`]).
 
 use super::set::Targets;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,8 @@ pub const IGNORED: u32 = u32::MAX;
 pub const RESULTS: usize = 4;
 /// Rows of more classes are shared by a workgroup.
 const NARROW: usize = 128;
+/// Slots of at most so many logits (in narrow rows) are done by a workgroup each, in one dispatch.
+const WHOLE: usize = 4096;
 /// Elements that one invocation adds up in losses of elements.
 const PIECE: usize = 64;
 /// Counts in f32 are exact below.
@@ -158,7 +161,8 @@ pub struct LossOut<'a> {
     pub results: &'a Tensor,
 }
 
-/// Shape of the scratch of [`cross_entropy`] for logits of this shape: of every row loss, whether it is correct, whether it counts.
+/// Shape of the scratch of [`cross_entropy`] for logits of this shape: of every row loss, whether it is correct, whether it
+/// counts.
 pub fn scratch_of_classes(logits: &[usize]) -> [usize; 3] {
     let rows = logits.get(1..logits.len().max(2) - 1).map_or(1, |axes| axes.iter().product());
     [logits.first().copied().unwrap_or(1), 3, rows]
@@ -170,12 +174,13 @@ pub fn scratch_of_elements(x: &[usize]) -> [usize; 3] {
     [slots, planes, rows * x.last().map_or(1, |n| n.div_ceil(PIECE))]
 }
 
-/// Records softmax cross-entropy with label smoothing, as a mean over the rows of a slot whose label names a class, for `logits`
+/// Records softmax cross-entropy with label smoothing, as a mean over the rows of a slot whose label names a class, for
+/// `logits`
 /// `[slots, .., classes]` and labels `[slots or 1, ..]`.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for a smoothing outside `[0, 1)`, [`ErrorKind::TooBig`] from 2^24 rows
-/// a slot on and for arrays larger than a binding.
+/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for a smoothing outside `[0, 1)`,
+/// [`ErrorKind::TooBig`] from 2^24 rows a slot on and for arrays larger than a binding.
 pub fn cross_entropy(
     recording: &mut Recording,
     caps: &Caps,
@@ -197,14 +202,19 @@ pub fn cross_entropy(
     }
     let labels =
         Labels { columns: targets.columns(), pitch: targets.row_stride(), stride: slot_stride(targets, slots)? };
+    let form = Form::of(rows, classes);
+    if form == Form::Whole {
+        return classes_of_rows(recording, caps, smoothing, logits, targets, &labels, out, form);
+    }
     if out.gradient.is_some() {
         count(recording, caps, targets, &labels, [slots, rows, classes], out.results)?;
     }
-    classes_of_rows(recording, caps, smoothing, logits, targets, &labels, out)?;
+    classes_of_rows(recording, caps, smoothing, logits, targets, &labels, out, form)?;
     sum(recording, caps, rows, out)
 }
 
-/// Records a loss of elements as a mean over all elements of a slot, for `x` `[slots, .., columns]` and targets `[slots or 1, .., columns]`.
+/// Records a loss of elements as a mean over all elements of a slot, for `x` `[slots, .., columns]` and targets `[slots or
+/// 1, .., columns]`.
 ///
 /// # Errors
 /// As [`cross_entropy`].
@@ -244,6 +254,29 @@ pub fn elements(
     let kernel = elements_kernel(loss, out.gradient.is_some());
     recording.dispatch(&kernel, bindings, &params, Grid::Direct(grid), 20.0 * x.len() as f64)?;
     sum(recording, caps, pieces, out)
+}
+
+/// Who does what in `loss_classes`. Part of the order of summation: chosen by the shape of a slot alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// An invocation has a row.
+    Narrow,
+    /// A workgroup has a row.
+    Wide,
+    /// A workgroup has all rows of a slot.
+    Whole,
+}
+
+impl Form {
+    fn of(rows: usize, classes: usize) -> Self {
+        if classes > NARROW {
+            Self::Wide
+        } else if rows * classes > WHOLE {
+            Self::Narrow
+        } else {
+            Self::Whole
+        }
+    }
 }
 
 /// How labels lie in memory.
@@ -317,6 +350,7 @@ fn count(
 }
 
 /// Losses of rows and the gradient.
+#[expect(clippy::too_many_arguments, reason = "the middle of one function, taken out")]
 fn classes_of_rows(
     recording: &mut Recording,
     caps: &Caps,
@@ -325,19 +359,25 @@ fn classes_of_rows(
     targets: &Tensor<u32>,
     labels: &Labels,
     out: &LossOut<'_>,
+    form: Form,
 ) -> Result<()> {
     let ([slots, _, rows], classes) = (scratch_of_classes(logits.shape()), logits.columns());
-    let wide = classes > NARROW;
     let (mut grid, threads, slot_step) = slot_grid(rows, slots, caps.max_workgroups)?;
-    if wide {
-        grid[0] = word(rows)?.min(caps.max_workgroups);
+    match form {
+        Form::Narrow => {}
+        Form::Wide => grid[0] = word(rows)?.min(caps.max_workgroups),
+        Form::Whole => grid[0] = 1,
     }
     let (stride_table, column) = smoothing.place(slots, 1)?;
     let params = LossClassesParams {
         rows: word(rows)?,
         classes: word(classes)?,
         pitch: word(logits.row_stride())?,
-        row_step: if wide { grid[0] } else { threads },
+        row_step: match form {
+            Form::Narrow => threads,
+            Form::Wide => grid[0],
+            Form::Whole => 64,
+        },
         slots: word(slots)?,
         slot_step,
         stride_logits: slot_stride(logits, slots)?,
@@ -353,14 +393,17 @@ fn classes_of_rows(
         smoothing: if let Coefficient::Fixed(s) = smoothing { s } else { 0.0 },
         ..Default::default()
     };
-    let mut bindings = vec![logits.binding(), targets.binding(), out.scratch.binding()];
+    let whole = form == Form::Whole;
+    let sums = if whole { out.results } else { out.scratch };
+    let mut bindings = vec![logits.binding(), targets.binding(), sums.binding()];
     if let Some(gradient) = out.gradient {
-        bindings.extend([out.results.binding(), gradient.binding()]);
+        bindings.push(gradient.binding());
+        bindings.extend((!whole).then(|| out.results.binding()));
     }
     let table = if let Coefficient::Slots(table, _) = smoothing { Some(table) } else { None };
     bindings.extend(table.map(Tensor::binding));
     bindable(caps, &bindings)?;
-    let kernel = classes_kernel(wide, out.gradient.is_some(), table.is_some());
+    let kernel = classes_kernel(form, out.gradient.is_some(), table.is_some());
     recording.dispatch(&kernel, bindings, &params, Grid::Direct(grid), 40.0 * logits.len() as f64)
 }
 
@@ -389,17 +432,20 @@ fn sum_kernel() -> Kernel {
     Kernel::new::<LossSumParams>("loss_sum", LOSS_SUM, &[Access::Read, Access::Write])
 }
 
-fn classes_kernel(wide: bool, gradient: bool, table: bool) -> Kernel {
+fn classes_kernel(form: Form, gradient: bool, table: bool) -> Kernel {
     let mut bindings = vec![Access::Read, Access::Read, Access::Write];
     if gradient {
-        bindings.extend([Access::Read, Access::Write]);
+        bindings.push(Access::Write);
+        bindings.extend((form != Form::Whole).then_some(Access::Read));
     }
     let place = bindings.len();
     if table {
         bindings.push(Access::Read);
     }
     let kernel = Kernel::new::<LossClassesParams>("loss_classes", LOSS_CLASSES, &bindings)
-        .flag("WIDE", wide)
+        .flag("WIDE", form == Form::Wide)
+        .flag("WHOLE", form == Form::Whole)
+        .flag("TREE", form != Form::Narrow)
         .flag("GRADIENT", gradient);
     if table { kernel.define("SMOOTHING", place) } else { kernel }
 }
@@ -415,8 +461,9 @@ fn elements_kernel(loss: ElementLoss, gradient: bool) -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let flags = (0..8).map(|bits| [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0]);
-    let classes = flags.map(|[wide, gradient, table]| classes_kernel(wide, gradient, table));
+    let flags = (0..4).map(|bits| [bits & 1 != 0, bits & 2 != 0]);
+    let forms = [Form::Narrow, Form::Wide, Form::Whole];
+    let classes = flags.flat_map(|[gradient, table]| forms.map(|form| classes_kernel(form, gradient, table)));
     let losses = [ElementLoss::MeanSquare, ElementLoss::BinaryLogits];
     let elements = losses.into_iter().flat_map(|loss| [false, true].map(|gradient| elements_kernel(loss, gradient)));
     classes.chain(elements).chain([count_kernel(), sum_kernel()]).collect()

@@ -1,4 +1,5 @@
-//! Optimisers: the formulas' coefficients of every member, worked out on the host in f64; the passes over the tables are in [`tables`].
+//! Optimisers: the formulas' coefficients of every member, worked out on the host in f64; the passes over the tables are in
+//! [`tables`].
 
 pub mod tables;
 
@@ -12,7 +13,8 @@ pub const COEFFICIENTS: usize = 16;
 #[non_exhaustive]
 pub enum Optimiser {
     /// Stochastic gradient descent: `v = momentum v + (1 - dampening) d`, `w -= lr v`, or with Nesterov's momentum
-    /// `w -= lr (d + momentum v)`, where `d` is the gradient plus `weight_decay w`. As in torch the first step takes `v = d`.
+    /// `w -= lr (d + momentum v)`, where `d` is the gradient plus `weight_decay w`. As in torch the first step takes `v =
+    /// d`.
     Sgd {
         /// How much of the velocity stays.
         momentum: f64,
@@ -99,7 +101,8 @@ impl Optimiser {
         }
     }
 
-    /// Tables of state that this member needs; its array has as many as its neediest member, and zeros serve who needs fewer.
+    /// Tables of state that this member needs; its array has as many as its neediest member, and zeros serve who needs
+    /// fewer.
     pub fn state_tables(&self) -> usize {
         match *self {
             Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
@@ -141,10 +144,10 @@ impl Optimiser {
         }
     }
 
-    /// The member's row of the table of coefficients for the step after `step` steps, at a learning rate, with the gradient's norm limited to
-    /// `clip`: live, rate, decay, l2, keep1, add1, keep2, add2, a, b, root, eps, limit, fresh, 0, 0 (optimise.wgsl has the formulas).
-    /// Bias corrections are f64 until here. A row of zeros is an empty slot, which nothing touches.
-    #[expect(clippy::cast_possible_truncation, reason = "coefficients are f32")]
+    /// The member's row of the table of coefficients for the step after `step` steps, at a learning rate, with the
+    /// gradient's norm limited to
+    /// `clip`: live, rate, decay, l2, keep1, add1, keep2, add2, a, b, root, eps, limit, fresh, 0, 0 (optimise.wgsl has the
+    /// formulas). Bias corrections are f64 until here. A row of zeros is an empty slot, which nothing touches.
     pub fn coefficients(&self, step: u64, lr: f64, clip: Option<f64>) -> [f32; COEFFICIENTS] {
         let first = step == 0;
         let row = Row { rate: lr, decay: 1.0, limit: clip.unwrap_or(0.0), ..Row::default() };

@@ -18,23 +18,25 @@ pub enum Schedule {
         /// What the rate is multiplied by.
         factor: f64,
     },
-    /// Half a cosine from the base rate down to `least` in `steps` steps, and `least` from there on (Loshchilov and Hutter, ICLR 2017,
-    /// without restarts).
+    /// Half a cosine from the base rate down to `least` in `steps` steps, and `least` from there on (Loshchilov and Hutter,
+    /// ICLR 2017, without restarts).
     Cosine {
         /// Steps of the descent.
         steps: u64,
         /// The rate at its end.
         least: f64,
     },
-    /// Step i (from 0) of the first `steps` has `(i + 1) / (steps + 1)` of what `then` starts with; `then` begins at step `steps`.
+    /// Step i (from 0) of the first `steps` has `(i + 1) / (steps + 1)` of what `then` starts with; `then` begins at step
+    /// `steps`.
     WarmUp {
         /// Steps before `then`.
         steps: u64,
         /// What follows.
         then: Box<Schedule>,
     },
-    /// One cycle over `steps` steps as torch's `OneCycleLR` with its usual numbers (Smith and Topin, 2017): half a cosine from `base / 25`
-    /// up to the base rate in the first 30 %, half a cosine down to `base / 250,000` at the last step, which stays.
+    /// One cycle over `steps` steps as torch's `OneCycleLR` with its usual numbers (Smith and Topin, 2017): half a cosine
+    /// from `base / 25` up to the base rate in the first 30 %, half a cosine down to `base / 250,000` at the last step,
+    /// which stays.
     OneCycle {
         /// Steps of the cycle.
         steps: u64,
@@ -134,8 +136,8 @@ mod tests {
 
     #[test]
     fn one_cycle_is_torchs() {
-        // 20 steps: the top at step 5, the end at step 19. Between: part 1/5 of the way up has cos(pi/5) = (1 + sqrt 5) / 4, the middle of
-        // the way down, step 12, is the mean of 1 and 4e-6.
+        // 20 steps: the top at step 5, the end at step 19. Between: part 1/5 of the way up has cos(pi/5) = (1 + sqrt 5) / 4,
+        // the middle of the way down, step 12, is the mean of 1 and 4e-6.
         let cycle = Schedule::OneCycle { steps: 20 };
         let up = 1.0 + (0.04 - 1.0) / 2.0 * (1.0 + (1.0 + 5.0_f64.sqrt()) / 4.0);
         assert_rates(&cycle, 1.0, &[(0, 0.04), (1, up), (5, 1.0), (12, 0.500_002), (19, 4e-6), (20, 4e-6)]);

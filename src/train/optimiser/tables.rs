@@ -1,8 +1,11 @@
 //! Passes over a whole array's tables: the step of an optimiser, and the norm of every slot's gradient.
 //! Kernels: `optimise`, `gradient_squares`, `gradient_clip`.
 //!
-//! Tables are `[slots, P]` with the same P. Padding behind the rows of a field may hold anything: a step updates it along with the rest (what it
-//! holds never reaches an element), and the norm leaves it out, for which it wants to know the fields ([`NormPlan`]).
+//! Tables are `[slots, P]` with the same P. Padding behind the rows of a field may hold anything: a step updates it along
+//! with the rest (what it holds never reaches an element), and the norm leaves it out, for which it wants to know the fields
+//! ([`NormPlan`]).
+
+use std::ops::Range;
 
 use super::{COEFFICIENTS, Formula};
 use crate::error::{Error, Result};
@@ -27,8 +30,8 @@ params!(OptimiseParams {
     stride_t: u32,
     stride_c: u32,
     stride_f: u32,
-    pad0: u32,
-    pad1: u32,
+    first: u32,
+    pad: u32,
 });
 params!(GradientSquaresParams {
     count: u32,
@@ -89,30 +92,49 @@ pub fn record_step(recording: &mut Recording, caps: &Caps, formula: Formula, tab
             return Err(misfit(operand));
         }
     }
-    let strides: Vec<usize> = operands.iter().map(|t| t.strides()[0]).collect();
-    let bindings: Vec<_> = operands.iter().map(|t| t.binding()).collect();
-    let quads = width.div_ceil(4);
-    for range in windows::ranges(slots, &strides, &bindings, caps.max_binding)? {
-        let bindings = operands.iter().zip(&strides).map(|(t, &s)| windows::binding(t, &range, s, slots));
-        let (grid, threads, slot_step) = slot_grid(quads, range.len(), caps.max_workgroups)?;
-        let of = |t: Option<&Tensor>| t.map_or(Ok(0), |t| word(t.strides()[0] / 4));
-        let params = OptimiseParams {
-            quads: word(quads)?,
-            threads,
-            slots: word(range.len())?,
-            slot_step,
-            stride_w: of(Some(tables.parameters))?,
-            stride_g: of(Some(tables.gradients))?,
-            stride_s: of(tables.state.first())?,
-            stride_t: of(tables.state.get(1))?,
-            stride_c: of(Some(tables.coefficients))?,
-            stride_f: of(tables.factors)?,
-            ..Default::default()
-        };
+    // The tables are walked by windows; coefficients and factors are small and bound whole.
+    let windowed: Vec<_> = [tables.parameters, tables.gradients].into_iter().chain(tables.state).collect();
+    let strides: Vec<usize> = windowed.iter().map(|t| t.strides()[0]).collect();
+    let whole: Vec<_> = windowed.iter().map(|t| t.binding()).collect();
+    for range in windows::ranges(slots, &strides, &whole, caps.max_binding)? {
+        let part = |i: usize| windows::binding(windowed[i], &range, strides[i], slots);
+        let mut bindings = vec![part(0)?, part(1)?, tables.coefficients.binding()];
+        for i in 2..windowed.len() {
+            bindings.push(part(i)?);
+        }
+        bindings.extend(tables.factors.map(Tensor::binding));
+        let (params, grid) = step_params(caps, tables, &range, width)?;
         let work = 10.0 * (range.len() * width) as f64;
-        recording.dispatch(&kernel, bindings.collect::<Result<_>>()?, &params, Grid::Direct(grid), work)?;
+        recording.dispatch(&kernel, bindings, &params, Grid::Direct(grid), work)?;
     }
     Ok(())
+}
+
+/// Parameters and grid of a step over these slots.
+fn step_params(
+    caps: &Caps,
+    tables: &StepTables<'_>,
+    slots: &Range<usize>,
+    width: usize,
+) -> Result<(OptimiseParams, [u32; 3])> {
+    let quads = width.div_ceil(4);
+    let (grid, threads, slot_step) = slot_grid(quads, slots.len(), caps.max_workgroups)?;
+    let of = |t: Option<&Tensor>| t.map_or(Ok(0), |t| word(t.strides()[0] / 4));
+    let params = OptimiseParams {
+        quads: word(quads)?,
+        threads,
+        slots: word(slots.len())?,
+        slot_step,
+        stride_w: of(Some(tables.parameters))?,
+        stride_g: of(Some(tables.gradients))?,
+        stride_s: of(tables.state.first())?,
+        stride_t: of(tables.state.get(1))?,
+        stride_c: of(Some(tables.coefficients))?,
+        stride_f: of(tables.factors)?,
+        first: word(slots.start)?,
+        ..Default::default()
+    };
+    Ok((params, grid))
 }
 
 fn misfit(t: &Tensor) -> Error {
@@ -170,8 +192,8 @@ impl NormPlan {
     /// For a table with these fields.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] for fields without elements or not at multiples of four, [`crate::ErrorKind::TooBig`] beyond 2^32
-    /// elements, and those of [`Tensor::from_slice_async`].
+    /// [`crate::ErrorKind::Internal`] for fields without elements or not at multiples of four, [`crate::ErrorKind::TooBig`]
+    /// beyond 2^32 elements, and those of [`Tensor::from_slice_async`].
     pub async fn new_async(gpu: &Gpu, fields: &[Field]) -> Result<Self> {
         let mut chunks = Vec::new();
         for field in fields {
@@ -202,8 +224,8 @@ fn pad(words: &[u32]) -> &[u32] {
     if words.is_empty() { &[0; 4] } else { words }
 }
 
-/// Records the norms of the gradients of all slots, and by what factor each is to be multiplied so that it stays below the limit among its
-/// coefficients: `factors` `[slots, 4]` gets (factor, norm, 0, 0). Without a limit the factor is exactly 1.
+/// Records the norms of the gradients of all slots, and by what factor each is to be multiplied so that it stays below the
+/// limit among its coefficients: `factors` `[slots, 4]` gets (factor, norm, 0, 0). Without a limit the factor is exactly 1.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] for tables larger than a binding.
