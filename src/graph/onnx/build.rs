@@ -39,7 +39,7 @@ pub(super) fn graph(source: &GraphProto, name: String, opset: i64) -> Result<Gra
         nodes: Vec::new(),
         folded: 0,
         selected: 0,
-        masked: false,
+        leftovers: false,
     };
     let input_id = builder.input(input)?;
     for at in order {
@@ -47,7 +47,7 @@ pub(super) fn graph(source: &GraphProto, name: String, opset: i64) -> Result<Gra
     }
     let output = builder.float(output, "the network's output")?;
     let mut graph = Graph { name, values: builder.values, nodes: builder.nodes, input: input_id, output };
-    if builder.masked {
+    if builder.leftovers {
         graph = prune(graph);
     }
     graph.check()?;
@@ -123,8 +123,8 @@ struct Builder<'a> {
     folded: usize,
     /// Elements of results of `Select` so far.
     selected: usize,
-    /// Whether sums with masks were left behind.
-    masked: bool,
+    /// Whether masks or weights in another shape were left behind.
+    leftovers: bool,
 }
 
 impl<'a> Builder<'a> {

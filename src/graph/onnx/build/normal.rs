@@ -35,7 +35,7 @@ impl<'a> Builder<'a> {
         if axis + 1 == shape.len()
             && let Some(scores) = self.unmasked(x)
         {
-            self.masked = true;
+            self.leftovers = true;
             return self.emit(site, Op::CausalSoftmax, vec![scores], vec![]);
         }
         if self.opset >= 13 || shape[axis + 1..].iter().all(|&dim| dim == 1) {

@@ -3,7 +3,8 @@
 use super::{Builder, Site};
 use crate::error::Result;
 use crate::graph::onnx::attributes::Attributes;
-use crate::graph::{Op, ValueId, Window};
+use crate::graph::{Op, Value, ValueId, Window};
+use std::sync::Arc;
 
 /// The rule by which padding is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -157,6 +158,21 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A constant weight `[.., .., width]` as `[.., .., 1, width]`, under the name that it has.
+    fn lift_weight(&mut self, weight: ValueId) -> ValueId {
+        let Value { name, shape, constant } = self.values[weight.0].clone();
+        let (&[a, b, width], Some(constant)) = (&shape[..], constant) else { return weight };
+        let shape = vec![a, b, 1, width];
+        match constant.to_shape(shape.clone()) {
+            Ok(lifted) => {
+                let constant = Some(Arc::new(lifted.into_owned()));
+                self.leftovers = true;
+                self.push(Value { name, shape, constant })
+            }
+            Err(_) => weight,
+        }
+    }
+
     /// Adds a node with windows; `dims` is the number of spatial dimensions that the result has in the file.
     fn windowed(&mut self, site: &Site<'a>, op: Op, inputs: Vec<ValueId>, dims: usize) -> Result<()> {
         if dims == 2 {
@@ -177,7 +193,7 @@ impl<'a> Builder<'a> {
             let (x, weight) = (self.shape(x), self.shape(weight));
             return Err(site.bad(&format!("a weight of shape {weight:?} for an operand of shape {x:?}")));
         }
-        let (x, weight) = (self.lift(site, "rows", x)?, self.lift(site, "kernel", weight)?);
+        let (x, weight) = (self.lift(site, "rows", x)?, self.lift_weight(weight));
         let mut operands = vec![x, weight];
         if site.operand(2).is_some() {
             operands.push(self.fixed(site, 2, "bias")?);

@@ -145,3 +145,14 @@ fn attributes_and_parameters_that_do_not_fit_are_refused() {
     let leaky = parse(&bytes(one("LeakyRelu", &[], &[]))).unwrap();
     assert_eq!(ops(&leaky), [Op::LeakyRelu { alpha: 0.01 }]);
 }
+
+#[test]
+fn weights_of_sequences_keep_their_names() {
+    let conv =
+        network(&[0, 1, 3], vec![node("Conv", &["x", "w"], "y")], vec![floats("w", &[2, 1, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    let graph = parse(&bytes(conv)).unwrap();
+    let constants: Vec<_> = graph.values.iter().filter(|value| value.constant.is_some()).collect();
+    assert_eq!(constants.len(), 1);
+    assert_eq!((constants[0].name.as_str(), &constants[0].shape[..]), ("w", &[2, 1, 1, 2][..]));
+    assert_eq!(graph.eval_f64(&[1.0, 0.0, 2.0]).unwrap(), [1.0, 4.0, 3.0, 8.0]);
+}
