@@ -115,6 +115,7 @@ impl Case {
             trans_a: self.trans[0],
             trans_b: self.trans[1],
             bias: bias.as_ref(),
+            gate: None,
             relu: self.relu,
             variant: self.variant,
         };
@@ -278,4 +279,47 @@ fn shapes_that_do_not_fit_are_refused() {
     let split =
         Matmul::default().record_split(&mut Recording::new(), gpu.caps(), &t(&[2, 300]), &t(&[300, 5]), &planes, 128);
     assert!(split.is_err(), "300 terms make three chunks of 128");
+}
+
+#[test]
+fn a_gate_lets_through_what_a_relu_let_through() {
+    on_both("a_gate_lets_through_what_a_relu_let_through", |gpu| {
+        for variant in [WIDE, NARROW, Variant::Tiled, Variant::TiledLarge] {
+            for [m, n, k] in [[1, 1, 1], [17, 65, 9], [70, 18, 5]] {
+                let case = Case { shape: [m, n, k], batch: 2, variant: Some(variant), ..PLAIN };
+                let operands = case.operands(6);
+                let plain = case.run(gpu, 6);
+                let gate: Vec<f32> = common::Random::new(7).floats(2 * m * n).iter().map(|v| v.max(0.0)).collect();
+                let (a, b) = (case.upload(gpu, [m, k], 0, &operands.a), case.upload(gpu, [k, n], 1, &operands.b));
+                let (open, c) = (common::tensor(gpu, &[2, m, n], &gate), common::poisoned(gpu, &[2, m, n]));
+                let mut recording = Recording::new();
+                let product = Matmul { gate: Some(&open), variant: Some(variant), ..Matmul::default() };
+                product.record(&mut recording, gpu.caps(), &a, &b, &c).unwrap();
+                let wanted: Vec<f32> = plain.iter().zip(&gate).map(|(&v, &g)| if g > 0.0 { v } else { 0.0 }).collect();
+                assert_eq!(bits(&common::run(gpu, &recording, &c, true)), bits(&wanted), "{variant} {m} {n} {k}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_result_may_be_a_field_of_a_table() {
+    on_both("a_result_may_be_a_field_of_a_table", |gpu| {
+        for variant in [WIDE, NARROW, Variant::Tiled] {
+            let case = Case { shape: [9, 7, 20], batch: 3, variant: Some(variant), trans: [true, false], ..PLAIN };
+            let operands = case.operands(8);
+            let table = common::poisoned(gpu, &[3, 320]);
+            let field = table.field(128, &[9, 7]).expect("a field");
+            let (a, b) = (case.upload(gpu, [9, 20], 0, &operands.a), case.upload(gpu, [20, 7], 1, &operands.b));
+            let mut recording = Recording::new();
+            let product = Matmul { trans_a: true, variant: Some(variant), ..Matmul::default() };
+            product.record(&mut recording, gpu.caps(), &a, &b, &field).unwrap();
+            let raw = common::run_raw(gpu, &recording, &table);
+            let found: Vec<f32> = common::places(&field).into_iter().map(|i| f32::from_bits(raw[128 + i])).collect();
+            assert_eq!(bits(&found), bits(&case.run(gpu, 8)), "{variant}");
+            for row in raw[..960].chunks(320) {
+                assert!(row[..128].iter().chain(&row[128 + 72..]).all(|&w| w == common::POISON), "{variant}: the surroundings");
+            }
+        }
+    });
 }
