@@ -5,8 +5,7 @@
 // Buffers (f32): partial [slots, count], slots p.stride_partial elements apart; coefficients [slots, 16], slots p.stride_c
 //   elements apart, the limit in column 12 (0: none); out [slots, 4], slots p.stride_out elements apart.
 // Lane t of 64 adds t, t + 64, ... in ascending order, a tree adds the lanes: the order depends on the count alone.
-// Precision: depth ceil(count / 64) + 6, sqrt, one sum, one quotient. Undefined: NaN of a slot gives NaN where it has a
-//   limit.
+// Precision: depth ceil(count / 64) + 6, sqrt, one sum, one quotient. Undefined: NaN of a slot with a limit gives NaN.
 // Geometry: workgroup (64,1,1), one slot each, x covers slots with stride p.groups.
 // Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop over
 //   slots depends on the workgroup alone; lane 0 stores. Bounds: guarded by p.count and p.slots.

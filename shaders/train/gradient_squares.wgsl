@@ -1,5 +1,4 @@
-// partial[b, k] = sum of squares of chunk k of slot b's gradients: the first of the two dispatches of gradient clipping by
-//   norm.
+// partial[b, k] = sum of squares of chunk k of slot b's gradients: the first of two dispatches of gradient clipping by norm.
 //
 // Buffers: table [slots, P] (f32 by vectors of four, slots p.stride_table vectors apart); chunks [count] of vec4<u32>: first
 //   element, rows, columns and pitch of a piece of a field, elements behind the columns of a row (padding) not counted;
@@ -7,10 +6,8 @@
 // Lane t of 64 takes vectors t, t + 64, ... of the chunk in ascending order, then adds its four partial sums, then a tree
 //   adds the lanes. Chunks have at most 4,096 elements (train/optimiser/tables.rs), so the order depends on the shapes of the
 //   fields alone.
-// Precision: depth 16 + 8. Squares above 3e38 overflow to infinity: such a norm clips to 0. Undefined: NaN makes NaN of its
-//   slot.
-// Geometry: workgroup (64,1,1), one chunk of one slot; x covers chunks with stride p.groups, y slots with stride
-//   p.slot_step.
+// Precision: depth 16 + 8. Squares above 3e38 overflow to infinity: such a norm clips to 0. Undefined: NaN makes its slot's NaN.
+// Geometry: workgroup (64,1,1), one chunk of one slot; x covers chunks with stride p.groups, y slots with p.slot_step.
 // Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loops depend
 //   on the workgroup alone; lane 0 stores. Bounds: the host checks that chunks stay inside a slot's row of the table.
 // Tried: integer division for the row of a vector, slow on software devices; (i + 0.5) / quads is exact for the 1,024 of a

@@ -187,8 +187,7 @@ pub fn pack_bytes(bytes: &[u8], columns: usize) -> Vec<u32> {
 }
 
 /// Records images by index: `out` `[slots, samples, height, width, channels]`, which may be smaller than the images (a crop,
-/// in the middle without
-/// `augment`), or `[slots, samples, height * width * channels]`.
+/// in the middle without `augment`), or `[slots, samples, height * width * channels]`.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::BadInput`] for noise that is negative or not finite,

@@ -155,7 +155,7 @@ pub enum ElementLoss {
 pub struct LossOut<'a> {
     /// Gradient of a slot's mean loss, of the input's shape; without it the loss is only evaluated.
     pub gradient: Option<&'a Tensor>,
-    /// Losses of rows on their way into the sums.
+    /// Losses of rows on their way into the sums; small batches do without and leave it as it is.
     pub scratch: &'a Tensor,
     /// `[slots, 4]`: mean loss, correct, counted, sum of losses.
     pub results: &'a Tensor,

@@ -1,8 +1,9 @@
 //! `optimise`, `gradient_squares`, `gradient_clip`: torch's formulas in f64, empty slots, clipping, windows.
 
 use wavehull::gpu::{Caps, Recording};
-use wavehull::train::Optimiser;
+use wavehull::ops::elementwise::{self, Binary};
 use wavehull::train::optimiser::tables::{Field, NormPlan, StepTables, record_norms, record_step};
+use wavehull::train::{Optimiser, Schedule};
 use wavehull::{Control, ErrorKind, Gpu, Tensor};
 
 use crate::common::{self, Random, U, broken};
@@ -394,4 +395,78 @@ fn tables_that_do_not_fit_are_refused() {
     let (scratch, factors) = (t(&plan.scratch(2)), t(&[2, 4]));
     let norms = record_norms(&mut Recording::new(), gpu.caps(), &plan, &g, &c, &scratch, &factors);
     assert_eq!(norms.map_err(|e| e.kind()), Err(ErrorKind::Internal), "a field behind the end");
+}
+
+/// A member of a run of many steps: it starts at `start` in a slot where others were before.
+#[derive(Clone, Debug)]
+struct Member {
+    optimiser: Optimiser,
+    schedule: Schedule,
+    clip: Option<f64>,
+    target: f32,
+    start: u64,
+}
+
+/// Parameters of every slot after some steps of one recording that is replayed: the gradient is the distance from a target. Before its start
+/// a slot trains something else, whose state it finds.
+fn trained(gpu: &Gpu, members: &[Member], steps: u64) -> Vec<Vec<u32>> {
+    const N: usize = 90;
+    let b = members.len();
+    let first = |m: &Member| -> Vec<f32> { Random::new(m.target.to_bits().into()).floats(N) };
+    let targets: Vec<f32> = members.iter().flat_map(|m| vec![m.target; N]).collect();
+    let targets = Tensor::from_slice(gpu, &[b, N], &targets).unwrap();
+    let w = Tensor::from_slice(gpu, &[b, N], &members.iter().flat_map(first).collect::<Vec<_>>()).unwrap();
+    let t = |shape: &[usize]| common::poisoned::<f32>(gpu, shape);
+    let (g, state, coefficients, factors) = (t(&[b, N]), [t(&[b, N]), t(&[b, N])], t(&[b, 16]), t(&[b, 4]));
+    let plan = NormPlan::new(gpu, &[Field::new(0, &[N])]).unwrap();
+    let scratch = t(&plan.scratch(b));
+    let tables = StepTables {
+        parameters: &w,
+        gradients: &g,
+        state: &state,
+        coefficients: &coefficients,
+        factors: Some(&factors),
+    };
+    let mut step = Recording::new();
+    elementwise::binary(&mut step, gpu.caps(), Binary::Sub, &w, &targets, &g).unwrap();
+    record_norms(&mut step, gpu.caps(), &plan, &g, &coefficients, &scratch, &factors).unwrap();
+    record_step(&mut step, gpu.caps(), members[0].optimiser.formula(), &tables).unwrap();
+    for now in 0..steps {
+        if members.iter().any(|m| m.start == now && now > 0) {
+            let mut all = w.to_array(gpu).unwrap().into_raw_vec_and_offset().0;
+            for (of_slot, m) in all.chunks_mut(N).zip(members).filter(|(_, m)| m.start == now) {
+                of_slot.copy_from_slice(&first(m));
+            }
+            w.write(gpu, &all).unwrap();
+        }
+        let row = |m: &Member| match now.checked_sub(m.start) {
+            Some(age) => m.optimiser.coefficients(age, m.schedule.rate(0.05, age), m.clip),
+            None => Optimiser::adam().coefficients(now, 0.3, None),
+        };
+        coefficients.write(gpu, &members.iter().flat_map(row).collect::<Vec<_>>()).unwrap();
+        gpu.run(&step, &Control::default()).unwrap();
+    }
+    let left = w.to_array(gpu).unwrap().into_raw_vec_and_offset().0;
+    left.chunks(N).map(bits).collect()
+}
+
+#[test]
+fn fifty_steps_are_the_same_alone_and_in_any_company() {
+    let Some(gpu) = common::device("fifty_steps_are_the_same_alone_and_in_any_company", false) else { return };
+    let member = |optimiser, schedule, clip, target, start| Member { optimiser, schedule, clip, target, start };
+    let cosine = Schedule::Cosine { steps: 50, least: 1e-3 };
+    let warm = Schedule::WarmUp { steps: 10, then: Box::new(cosine.clone()) };
+    let members = [
+        member(Optimiser::adam(), Schedule::Constant, None, 0.5, 0),
+        member(Optimiser::adam_w(), warm, Some(0.1), 0.25, 0),
+        member(Optimiser::adam(), Schedule::OneCycle { steps: 25 }, Some(1e9), 0.75, 25),
+        member(Optimiser::adam(), Schedule::Step { every: 9, factor: 0.5 }, Some(3.0), 0.1, 10),
+    ];
+    let broken = member(Optimiser::adam(), Schedule::Constant, Some(1.0), f32::NAN, 0);
+    assert_independent(&members, &broken, |members| trained(gpu, members, 50));
+    // What replaced another member after 25 steps is what it is without anyone before it, bit by bit.
+    let (late, clean) = (&members[2..3], Member { start: 0, ..members[2].clone() });
+    assert_eq!(trained(gpu, late, 50), trained(gpu, &[clean], 25));
+    let learnt = trained(gpu, &members[..1], 50).concat();
+    assert!(learnt.iter().all(|&w| (f32::from_bits(w) - 0.5).abs() < 0.3), "nothing was learnt");
 }
