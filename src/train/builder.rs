@@ -21,8 +21,9 @@
 //! All shapes and axes are those of **one sample**: an image is `[channels, height, width]`, a sequence `[length, width]`, a
 //! vector `[features]`, and axis 0 of an image is its channels. The graph has ONNX's batch axis of 1 in front.
 //!
-//! Layers are named as torch users expect, `conv1`, `conv2`, `fc1` and so on, their parameters `conv1.weight` and `conv1.bias`;
-//! [`Builder::named`] and [`Builder::scope`] say otherwise. Parameters start as torch starts them; [`Builder::starting`] says otherwise.
+//! Layers are named as torch users expect, `conv1`, `conv2`, `fc1` and so on, their parameters `conv1.weight` and
+//! `conv1.bias`; [`Builder::named`] and [`Builder::scope`] say otherwise. Parameters start as torch starts them;
+//! [`Builder::starting`] says otherwise.
 //!
 //! What does not fit is reported by [`Builder::finish`], with the first layer that it does not fit.
 
@@ -64,7 +65,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A network of this name with an input of this shape for one sample; sequences of whole numbers (words, tokens) are `[length]`.
+    /// A network of this name with an input of this shape for one sample; sequences of whole numbers (words, tokens)
+    /// are `[length]`.
     pub fn new(name: &str, input: &[usize]) -> Self {
         let input = Value { name: "input".to_owned(), shape: [&[1], input].concat(), constant: None };
         let why = match shape::elements(&input.shape) {
@@ -129,8 +131,8 @@ impl Builder {
     /// The network from its input to `output`.
     ///
     /// # Errors
-    /// `BadInput`, naming the layer, for the first layer that did not fit; if there is nothing to train; or if a parameter has no
-    /// way to the output.
+    /// `BadInput`, naming the layer, for the first layer that did not fit; if there is nothing to train; or if a
+    /// parameter has no way to the output.
     pub fn finish(mut self, output: ValueId) -> Result<Model> {
         if let Some(error) = self.error {
             return Err(error);
