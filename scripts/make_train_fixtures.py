@@ -142,24 +142,27 @@ def pointnet(classes, transforms):
                  dropout=nn.Dropout(0.3), bn2=nn.BatchNorm1d(256), fc3=nn.Linear(256, classes))  # fmt: skip
 
 
-def attention(width, heads):
+def attention(width, heads, mask):
     def forward(m, x):
         n, length, _ = x.shape
         q, k, v = (p(x).view(n, length, heads, -1).transpose(1, 2) for p in (m.q_proj, m.k_proj, m.v_proj))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        if mask is None:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            y = torch.softmax(q @ k.transpose(2, 3) / (width / heads) ** 0.5 + mask, -1) @ v
         return m.out_proj(y.transpose(1, 2).reshape(n, length, width))
 
     parts = ("q_proj", "k_proj", "v_proj", "out_proj")
     return Named(forward, **{part: nn.Linear(width, width) for part in parts})
 
 
-def transformer(vocab, context, width, heads, layers):
+def transformer(vocab, context, width, heads, layers, mask=None):
     def one(m, x):
         x = x + m.attn(m.ln1(x))
         return x + m.mlp.proj(F.gelu(m.mlp.fc(m.ln2(x)), approximate="tanh"))
 
     def blocks():
-        return Named(one, ln1=nn.LayerNorm(width), attn=attention(width, heads), ln2=nn.LayerNorm(width),
+        return Named(one, ln1=nn.LayerNorm(width), attn=attention(width, heads, mask), ln2=nn.LayerNorm(width),
                      mlp=Named(None, fc=nn.Linear(width, 4 * width), proj=nn.Linear(4 * width, width)))  # fmt: skip
 
     def forward(m, ids):
@@ -204,14 +207,19 @@ def dcgan_discriminator(colours, width):
     return Named(forward, **layers)
 
 
-def write(name, module, shape, vocab=None):
-    module = module.double().eval()
+def fill(module):
+    """Gives parameters and statistics their numbers."""
     for layer in module.modules():
         if hasattr(layer, "eps"):
             layer.eps = float(np.float32(layer.eps))
     state = {key: start(key, tuple(value.shape)) for key, value in module.state_dict().items() if value.dim() > 0}
     tensors = {key: torch.tensor(value).view(module.state_dict()[key].shape) for key, value in state.items()}
     module.load_state_dict(tensors, strict=False)
+    return module.eval()
+
+
+def write(name, module, shape, vocab=None):
+    module = fill(module.double())
     data = numbers("input", int(np.prod(shape)))
     x = torch.tensor(data).view(1, *shape)
     if vocab:
@@ -226,6 +234,12 @@ def write(name, module, shape, vocab=None):
     print(f"{name}: {count} parameters, outputs {min(y)} to {max(y)}")
 
 
+def export(name, module, x):
+    """What torch's exporter makes of a network: tokens are of INT64, Gelu comes in pieces, equal vectors are one."""
+    kept = torch.onnx.TrainingMode.PRESERVE
+    torch.onnx.export(fill(module), x, str(FOLDER / f"{name}.onnx"), opset_version=17, training=kept)
+
+
 torch.manual_seed(0)
 FOLDER.mkdir(exist_ok=True)
 write("mlp", mlp([6, 5, 4, 3]), [6])
@@ -236,6 +250,8 @@ write("pointnet_transforms", pointnet(5, True), [3, 12])
 write("transformer", transformer(11, 6, 8, 2, 2), [6], vocab=11)
 write("dcgan_generator", dcgan_generator(5, 2, 1), [5, 1, 1])
 write("dcgan_discriminator", dcgan_discriminator(2, 2), [2, 64, 64])
+mask = torch.triu(torch.full((6, 6), -1e9), 1)
+export("transformer", transformer(11, 6, 8, 2, 2, mask), torch.zeros(1, 6, dtype=torch.int64))
 for name, module in {"resnet18(10, 64)": resnet18(10, 64), "pointnet(40)": pointnet(40, False),
                      "pointnet(40, transforms)": pointnet(40, True), "transformer": transformer(65, 64, 128, 4, 4),
                      "dcgan_generator(100, 3, 64)": dcgan_generator(100, 3, 64),

@@ -1,7 +1,7 @@
 //! The networks of `train::models` against torch, and their way through ONNX files.
 //!
-//! Weights and inputs are numbers that a hash of their name and place gives; `scripts/make_train_fixtures.py` gives torch the
-//! same ones by the same names.
+//! Weights and inputs are numbers that a hash of their name and place gives; `scripts/make_train_fixtures.py` gives
+//! torch the same ones by the same names.
 #![cfg(feature = "train")]
 
 use std::path::Path;
@@ -91,8 +91,8 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// Outputs are below 1. Sums have at most 1,024 terms, whose magnitudes sum to less than 40, in at most 20 layers behind each
-/// other that each multiply what is off by less than 40 / 20 or normalise it: 20 * 1,024 * 40 u is below 1e-10.
+/// Outputs are below 1. Sums have at most 1,024 terms, whose magnitudes sum to less than 40, in at most 20 layers
+/// behind each other that each multiply what is off by less than 40 / 20 or normalise it: 20 * 1,024 * 40 u is below 1e-10.
 const TOLERANCE: f64 = 1e-10;
 
 #[test]
@@ -107,8 +107,8 @@ fn models_compute_what_torch_computes() {
     }
 }
 
-/// A parameter that is wrong in one number by one percent shows, whichever it is. (Of a ReLU network with no input below 0, some may
-/// not: each number of these two has a way to the output.)
+/// A parameter that is wrong in one number by one percent shows, whichever it is. (Of a ReLU network with no input
+/// below 0, some may not: each number of these two has a way to the output.)
 #[test]
 fn every_parameter_counts() {
     for Fixture { name, model, input } in fixtures().into_iter().filter(|f| ["lenet", "transformer"].contains(&f.name))
@@ -139,6 +139,22 @@ fn models_pass_through_files_unchanged() {
         let names = |model: &Model| model.parameters.iter().map(|p| model.name(p).to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&read), names(&model), "{name}");
     }
+}
+
+/// The same transformer as torch's exporter writes it, with tokens of INT64, dense layers as MatMul and Add, and Gelu in
+/// pieces whose constants are those of `f32`: 2^-24 of numbers that sum to less than 10, in 2 layers.
+#[test]
+fn what_torch_exports_has_the_same_parameters_and_values() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/train/transformer.onnx");
+    let (graph, _) = onnx::read(&file).unwrap();
+    let masked = graph.nodes.iter().filter(|node| node.op == wavehull::graph::Op::CausalSoftmax).count();
+    assert_eq!(masked, 2);
+    let model = Model::from_graph(graph).unwrap();
+    let (parameters, _, outputs) = expected("transformer");
+    assert_eq!(model.parameter_count(), parameters);
+    let input = fixtures().into_iter().find(|f| f.name == "transformer").unwrap().input;
+    let off = distance(&model.graph.eval_f64(&input).unwrap(), &outputs);
+    assert!(off < 20.0 * 2f64.powi(-24), "{off:e}");
 }
 
 /// Counts of networks as large as their papers', from torch's modules of the same form.

@@ -80,8 +80,8 @@ pub enum Op {
         /// The axis, counted from the front.
         axis: usize,
     },
-    /// Softmax of the rows of square matrices `[.., L, L]`, in which row r sees its columns 0 to r alone and the others get 0.
-    /// ONNX writes it as a sum with a constant triangle of -1e9, and a Softmax.
+    /// Softmax of the rows of square matrices `[.., L, L]`, in which row r sees its columns 0 to r alone and the others
+    /// get 0. ONNX writes it as a sum with a constant triangle of -1e9, and a Softmax.
     CausalSoftmax,
     /// Convolution of `[1, C, H, W]` with a constant weight `[M, C / groups, kH, kW]` and an optional constant bias `[M]`.
     Conv(Window),
@@ -123,22 +123,23 @@ pub enum Op {
         /// Added to the variance.
         epsilon: f32,
     },
-    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, mean and variance over each of `groups` equal parts of the channels
-    /// (axis 1) of `[1, C, ...]`; operands x, scale, bias, the last two `[C]`, as ONNX has it from operator set 21 on.
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + bias`, mean and variance over each of `groups` equal parts of
+    /// the channels (axis 1) of `[1, C, ...]`; operands x, scale, bias, the last two `[C]`, as ONNX has it from
+    /// operator set 21 on.
     GroupNormalization {
         /// Number of parts.
         groups: usize,
         /// Added to the variance.
         epsilon: f32,
     },
-    /// Rows of a table: the operands are whole numbers of any shape, which are computed, and a table `[V, E]`; each number is replaced by that row.
-    /// ONNX has it as a Cast to integers and a Gather.
+    /// Rows of a table: the operands are whole numbers of any shape, which are computed, and a table `[V, E]`; each
+    /// number is replaced by that row. ONNX has it as a Cast to integers and a Gather.
     Embedding {
         /// A row that training leaves as it is, 0 at the start. It changes no value, and files do not keep it.
         padding: Option<usize>,
     },
-    /// Nothing, when a network is evaluated. In training, every element is 0 with probability `rate`, and what stays is divided by
-    /// `1 - rate`.
+    /// Nothing, when a network is evaluated. In training, every element is 0 with probability `rate`, and what stays is
+    /// divided by `1 - rate`.
     Dropout {
         /// The share of elements that training leaves out.
         rate: f32,

@@ -56,8 +56,8 @@ impl Graph {
     ///
     /// The values may differ from [`eval_f64`](Self::eval_f64)'s only in the sign of zeros. Source of the bound:
     /// running error analysis (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.3). It rests on IEEE
-    /// arithmetic, and for Sigmoid, Tanh, Gelu and Softmax on an `exp` and a `tanh` of the platform that are off by at most 4
-    /// units in the last place.
+    /// arithmetic, and for Sigmoid, Tanh, Gelu and Softmax on an `exp` and a `tanh` of the platform that are off by at
+    /// most 4 units in the last place.
     ///
     /// # Errors
     /// As [`eval_f64`](Self::eval_f64).

@@ -1,30 +1,4 @@
 //! Networks put together layer by layer.
-//!
-//! ```
-//! use wavehull::train::{Builder, Conv2d};
-//!
-//! # fn main() -> wavehull::Result<()> {
-//! let mut net = Builder::new("digits", &[1, 28, 28]);
-//! let x = net.input();
-//! let x = net.conv2d(x, Conv2d { channels: 8, kernel: [3, 3], padding: [1, 1], ..Conv2d::default() });
-//! let x = net.relu(x);
-//! let x = net.max_pool(x, 2);
-//! let x = net.flatten(x);
-//! let x = net.named("head").linear(x, 10);
-//! let model = net.finish(x)?;
-//! assert_eq!(model.parameter_count(), 80 + 15_690);
-//! assert_eq!(model.name(&model.parameters[2]), "head.weight");
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! All shapes and axes are those of **one sample**: an image is `[channels, height, width]`, a sequence `[length, width]`, a
-//! vector `[features]`, and axis 0 of an image is its channels. The graph has ONNX's batch axis of 1 in front.
-//!
-//! Layers are named as torch users expect, `conv1`, `conv2`, `fc1` and so on, their parameters `conv1.weight` and `conv1.bias`;
-//! [`Builder::named`] and [`Builder::scope`] say otherwise. Parameters start as torch starts them; [`Builder::starting`] says otherwise.
-//!
-//! What does not fit is reported by [`Builder::finish`], with the first layer that it does not fit.
 
 mod attention;
 mod layers;
@@ -45,7 +19,34 @@ use std::sync::Arc;
 /// What a layer comes to: its output, or a sentence about what does not fit.
 type Layer = Result<ValueId, String>;
 
-/// Puts a network together; see the [module documentation](self).
+/// Puts a network together, layer by layer.
+///
+/// ```
+/// use wavehull::train::{Builder, Conv2d};
+///
+/// # fn main() -> wavehull::Result<()> {
+/// let mut net = Builder::new("digits", &[1, 28, 28]);
+/// let x = net.input();
+/// let x = net.conv2d(x, Conv2d { channels: 8, kernel: [3, 3], padding: [1, 1], ..Conv2d::default() });
+/// let x = net.relu(x);
+/// let x = net.max_pool(x, 2);
+/// let x = net.flatten(x);
+/// let x = net.named("head").linear(x, 10);
+/// let model = net.finish(x)?;
+/// assert_eq!(model.parameter_count(), 80 + 15_690);
+/// assert_eq!(model.name(&model.parameters[2]), "head.weight");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// All shapes and axes are those of **one sample**: an image is `[channels, height, width]`, a sequence `[length, width]`, a
+/// vector `[features]`, and axis 0 of an image is its channels. The graph has ONNX's batch axis of 1 in front.
+///
+/// Layers are named as torch users expect, `conv1`, `conv2`, `fc1` and so on, their parameters `conv1.weight` and
+/// `conv1.bias`; [`Builder::named`] and [`Builder::scope`] say otherwise. Parameters start as torch starts them;
+/// [`Builder::starting`] says otherwise.
+///
+/// What does not fit is reported by [`Builder::finish`], with the first layer that it does not fit.
 #[derive(Debug)]
 pub struct Builder {
     graph: Graph,
@@ -64,7 +65,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A network of this name with an input of this shape for one sample; sequences of whole numbers (words, tokens) are `[length]`.
+    /// A network of this name with an input of this shape for one sample; sequences of whole numbers (words, tokens)
+    /// are `[length]`.
     pub fn new(name: &str, input: &[usize]) -> Self {
         let input = Value { name: "input".to_owned(), shape: [&[1], input].concat(), constant: None };
         let why = match shape::elements(&input.shape) {
@@ -129,8 +131,8 @@ impl Builder {
     /// The network from its input to `output`.
     ///
     /// # Errors
-    /// `BadInput`, naming the layer, for the first layer that did not fit; if there is nothing to train; or if a parameter has no
-    /// way to the output.
+    /// `BadInput`, naming the layer, for the first layer that did not fit; if there is nothing to train; or if a
+    /// parameter has no way to the output.
     pub fn finish(mut self, output: ValueId) -> Result<Model> {
         if let Some(error) = self.error {
             return Err(error);

@@ -3,6 +3,7 @@
 use super::init::Init;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, ValueId};
+use std::collections::HashSet;
 
 /// A network to train.
 #[derive(Debug, Clone)]
@@ -31,15 +32,23 @@ impl Model {
     /// Parameters are the constants among
     /// * the operands of Gemm and MatMul,
     /// * weights and biases of convolutions, scales and biases of normalisations, tables of embeddings,
-    /// * the operands of Add and Mul, if they have more than one element, are no masks (no element at or below -1e4), and the other
-    ///   operand depends on another parameter: what stands in front of the first trained layer prepares the input.
+    /// * the operands of Add and Mul, if they have more than one element, are no masks (no element at or below -1e4),
+    ///   and the other operand depends on another parameter: what stands in front of the first trained layer prepares
+    ///   the input.
     ///
     /// Means and variances of batch normalisations are statistics, and operands of Sub and Div are never trained.
     ///
+    /// Exporters write equal tensors once. A vector that several operands share becomes one for each (biases of an untrained
+    /// network are often all 0); a matrix that several nodes share is shared in training, too.
+    ///
+    /// Torch's exporter merges batch normalisations into convolutions unless it is told
+    /// `training=torch.onnx.TrainingMode.PRESERVE`.
+    ///
     /// # Errors
     /// `BadInput` if the graph is malformed or has nothing to train.
-    pub fn from_graph(graph: Graph) -> Result<Self> {
+    pub fn from_graph(mut graph: Graph) -> Result<Self> {
         graph.check()?;
+        unshare(&mut graph);
         let mut parameters: Vec<Parameter> = Vec::new();
         // Whether a value depends on a parameter.
         let mut trained = vec![false; graph.values.len()];
@@ -67,6 +76,26 @@ impl Model {
     /// Numbers that are trained.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(|p| self.graph.value(p.value).shape.iter().product::<usize>()).sum()
+    }
+}
+
+/// Gives every operand that is a constant vector a value of its own.
+fn unshare(graph: &mut Graph) {
+    let mut names: HashSet<String> = graph.values.iter().map(|value| value.name.clone()).collect();
+    let mut seen = vec![false; graph.values.len()];
+    for id in graph.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+        let value = &graph.values[id.0];
+        if value.constant.is_none() || value.shape.len() > 1 || !std::mem::replace(&mut seen[id.0], true) {
+            continue;
+        }
+        let mut copy = value.clone();
+        let mut number = 1usize;
+        while !names.insert(copy.name.clone()) {
+            copy.name = format!("{}_{number}", value.name);
+            number += 1;
+        }
+        *id = ValueId(graph.values.len());
+        graph.values.push(copy);
     }
 }
 

@@ -10,7 +10,8 @@ use crate::graph::ValueId;
 use ndarray::{ArrayD, IxDyn};
 use std::sync::Arc;
 
-/// Dense layers with ReLUs between them; `widths` are the number of inputs, of each layer's outputs in turn, the last one's without a ReLU.
+/// Dense layers with ReLUs between them; `widths` are the number of inputs, of each layer's outputs in turn, the last
+/// one's without a ReLU.
 ///
 /// # Errors
 /// `BadInput` for fewer than two widths, or one that is 0.
@@ -50,7 +51,8 @@ pub fn lenet(classes: usize) -> Result<Model> {
     net.finish(x)
 }
 
-/// ResNet-18 (He et al., CVPR 2016) for images of 3 x 32 x 32: a 3 x 3 stem without a pool, and stages of `width`, 2, 4 and 8 times
+/// ResNet-18 (He et al., CVPR 2016) for images of 3 x 32 x 32: a 3 x 3 stem without a pool, and stages of `width`, 2, 4
+/// and 8 times
 /// `width` channels; 64 is the width of the paper.
 ///
 /// # Errors
@@ -103,8 +105,8 @@ fn residual(net: &mut Builder, x: ValueId, channels: usize, stride: usize) -> Va
     net.relu(sum)
 }
 
-/// PointNet for classification (Qi et al., CVPR 2017) of clouds `[3, points]`; with `transforms`, the networks that turn the input and
-/// the features are part of it. They start as the identity.
+/// PointNet for classification (Qi et al., CVPR 2017) of clouds `[3, points]`; with `transforms`, the networks that
+/// turn the input and the features are part of it. They start as the identity.
 ///
 /// # Errors
 /// `BadInput` for no points or classes.
@@ -144,8 +146,8 @@ fn point_layer(net: &mut Builder, x: ValueId, channels: usize, relu: bool) -> Va
     if relu { net.relu(x) } else { x }
 }
 
-/// Turns points `[k, points]` by a matrix `[k, k]` that a small PointNet finds. That the matrix starts as the identity is in the bias
-/// of its last layer.
+/// Turns points `[k, points]` by a matrix `[k, k]` that a small PointNet finds. That the matrix starts as the identity
+/// is in the bias of its last layer.
 fn transform(net: &mut Builder, x: ValueId) -> ValueId {
     let k = net.shape(x).first().copied().unwrap_or_default();
     let mut y = x;
@@ -176,10 +178,10 @@ fn start_as_identity(model: &mut Model, bias: &str, k: usize) {
     }
 }
 
-/// A language model in the form of GPT-2 (Radford et al., 2019): `context` tokens of `vocab` become as many rows of `vocab` scores, each
-/// of which knows its own token and what comes before it. `layers` blocks of causal attention with `heads` heads and of two dense
-/// layers with Gelu, normalised in front; learned positions; the last layer has weights of its own and no bias. Weights start as
-/// GPT-2's: normal with 0.02.
+/// A language model in the form of GPT-2 (Radford et al., 2019): `context` tokens of `vocab` become as many rows of
+/// `vocab` scores, each of which knows its own token and what comes before it. `layers` blocks of causal attention with
+/// `heads` heads and of two dense layers with Gelu, normalised in front; learned positions; the last layer has weights
+/// of its own and no bias. Weights start as GPT-2's: normal with 0.02.
 ///
 /// # Errors
 /// `BadInput` for a width that does not divide into heads, or a size of 0.
@@ -207,8 +209,8 @@ pub fn transformer(vocab: usize, context: usize, width: usize, heads: usize, lay
     net.finish(x)
 }
 
-/// The generator of DCGAN (Radford et al., ICLR 2016): `noise` numbers become an image of `colours` x 64 x 64 in -1..1; its widest layer has
-/// 8 times `width` channels, 64 is the width of torch's example. Weights start normal with 0.02.
+/// The generator of DCGAN (Radford et al., ICLR 2016): `noise` numbers become an image of `colours` x 64 x 64 in -1..1;
+/// its widest layer has 8 times `width` channels, 64 is the width of torch's example. Weights start normal with 0.02.
 ///
 /// # Errors
 /// `BadInput` for a size of 0.

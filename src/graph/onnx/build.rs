@@ -18,10 +18,11 @@ use crate::graph::{Graph, Node, Op, Value, ValueId};
 use rten_onnx::onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use std::collections::{HashMap, HashSet};
 
-const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, ConvTranspose, Div, \
-                         Dropout, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, GroupNormalization, \
-                         Identity, LayerNormalization, LeakyRelu, MatMul, MaxPool, Mul, Neg, Pad, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Split, Squeeze, Sub, Sum, Tanh, \
-                         Transpose, Unsqueeze";
+const SUPPORTED: &str = "Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, Conv, ConvTranspose, \
+                         Div, Dropout, Flatten, Gather, Gelu, Gemm, GlobalAveragePool, GlobalMaxPool, \
+                         GroupNormalization, Identity, LayerNormalization, LeakyRelu, MatMul, MaxPool, Mul, Neg, \
+                         Pad, ReduceMax, ReduceMean, Relu, Reshape, Shape, Sigmoid, Slice, Softmax, Split, Squeeze, \
+                         Sub, Sum, Tanh, Transpose, Unsqueeze";
 
 /// Builds the graph of the file's network; `name` is the network's, `opset` the version of the standard operators.
 pub(super) fn graph(source: &GraphProto, name: String, opset: i64) -> Result<Graph> {
@@ -264,6 +265,7 @@ impl<'a> Builder<'a> {
             "Conv" | "ConvTranspose" => self.conv(site),
             "MaxPool" | "AveragePool" => self.pool(site),
             "GlobalMaxPool" | "GlobalAveragePool" => self.global_pool(site),
+            "ReduceMax" | "ReduceMean" => self.reduce(site),
             "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" => self.reshape(site),
             "Pad" => self.pad(site),
             "Transpose" => self.transpose(site),

@@ -1,12 +1,14 @@
 //! ONNX files in and out.
 //!
 //! Reading takes files of all operator sets and IR versions, plain or gzipped, with the operators of feed-forward and
-//! convolutional networks and of transformers (the error for another one lists them). Windows are 1-D or 2-D, weights constant; Dropout and
-//! BatchNormalization are those of inference. Some operators become others that are the same function of real numbers:
-//! Flatten, Squeeze and the like become [`Reshape`](super::Op::Reshape); Slice, Gather and Split become
-//! [`Select`](super::Op::Select), or an [`Embedding`](super::Op::Embedding) where the indices are computed; a sum with a
-//! triangle of -1e9 or less and a Softmax become a [`CausalSoftmax`](super::Op::CausalSoftmax); a 1-D window becomes a 2-D one of height 1; Clip becomes ReLUs, Neg a product, Sum sums.
-//! Arithmetic on shapes (Shape, Gather, Concat, ...) is done while reading.
+//! convolutional networks and of transformers (the error for another one lists them). Windows are 1-D or 2-D, weights
+//! constant; Dropout and BatchNormalization are those of inference. Some operators become others that are the same
+//! function of real numbers: Flatten, Squeeze and the like become [`Reshape`](super::Op::Reshape); Slice, Gather and
+//! Split become [`Select`](super::Op::Select), or an [`Embedding`](super::Op::Embedding) where the indices are
+//! computed; a sum with a triangle of -1e9 or less and a Softmax become a [`CausalSoftmax`](super::Op::CausalSoftmax);
+//! a 1-D window becomes a 2-D one of height 1; ReduceMax and ReduceMean become pools;
+//! Clip becomes ReLUs, Neg a product, Sum sums. Arithmetic on shapes
+//! (Shape, Gather, Concat, ...) is done while reading.
 //!
 //! What a network means is never changed silently: weights are the file's numbers, constant arithmetic is
 //! folded only where it is exact in `f32`, and whatever is not understood is an error that names the node.
@@ -37,8 +39,8 @@ use rten_onnx::onnx::{ModelProto, NodeProto};
 use std::io::Read;
 use std::path::Path;
 
-/// What is added to scores that a causal softmax must not see. Whatever is added to it, its exponential is 0 beside that of a
-/// score that counts.
+/// What is added to scores that a causal softmax must not see. Whatever is added to it, its exponential is 0 beside
+/// that of a score that counts.
 const MASK: f32 = -1e9;
 
 /// Largest unpacked size of a gzipped file: Protocol Buffers messages end at 2 GiB anyway.

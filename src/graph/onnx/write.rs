@@ -1,6 +1,7 @@
 //! Writing a graph as ONNX: operator set 13, IR version 8, weights as raw little-endian bytes. What set 13 cannot say (a
-//! mean over dilated windows, layer and group normalisation, Gelu) is written with the first set that can. `Select` becomes a
-//! Reshape to one axis and a Gather, `Embedding` a Cast and a Gather, `CausalSoftmax` a sum with a mask and a Softmax.
+//! mean over dilated windows, layer and group normalisation, Gelu) is written with the first set that can. `Select`
+//! becomes a Reshape to one axis and a Gather, `Embedding` a Cast and a Gather, `CausalSoftmax` a sum with a mask and a
+//! Softmax.
 
 mod attributes;
 
@@ -15,11 +16,11 @@ use rten_onnx::protobuf::{EncodeMessage, MessageWriter, ProtobufError, ValueWrit
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-/// The bytes of an ONNX file with this network: operator set 13, IR version 8, or the first set that has all its operators (17
-/// for layer normalisation, 19 for means over dilated windows, 20 for Gelu, 21 for group normalisation).
+/// The bytes of an ONNX file with this network: operator set 13, IR version 8, or the first set that has all its
+/// operators (17 for layer normalisation, 19 for means over dilated windows, 20 for Gelu, 21 for group normalisation).
 ///
-/// Reading them back gives the same network, but for a Reshape before a Select of a tensor with several axes and for the padding
-/// row of an embedding, which ONNX does not know. Names that are missing or not unique get a number appended.
+/// Reading them back gives the same network, but for a Reshape before a Select of a tensor with several axes and for
+/// the padding row of an embedding, which ONNX does not know. Names that are missing or not unique get a number appended.
 ///
 /// # Errors
 /// `BadInput` if the graph is malformed (see [`Graph::check`]); `TooBig` above the 2 GiB of a Protocol Buffers file.

@@ -180,8 +180,8 @@ impl Builder {
         self.node(name, Op::Conv(window), &operands, &[])
     }
 
-    /// A transposed convolution of `[channels, height, width]`; weight `[channels, outputs, height, width]`, as in torch, and torch's
-    /// fan: outputs times the kernel.
+    /// A transposed convolution of `[channels, height, width]`; weight `[channels, outputs, height, width]`, as in
+    /// torch, and torch's fan: outputs times the kernel.
     pub fn conv_transpose2d(&mut self, x: ValueId, conv: ConvTranspose2d) -> ValueId {
         self.layer("deconv", |net, name| {
             let inputs = net.image(x)?[1];
@@ -212,8 +212,8 @@ impl Builder {
             .map_err(|_| format!("an operand of shape {:?} where [channels, height, width] is expected", self.shape(x)))
     }
 
-    /// Batch normalisation of channels: `[channels]`, `[channels, length]` or `[channels, height, width]`. Mean and variance of a network
-    /// at inference are constants of the graph (0 and 1 here), not parameters.
+    /// Batch normalisation of channels: `[channels]`, `[channels, length]` or `[channels, height, width]`. Mean and
+    /// variance of a network at inference are constants of the graph (0 and 1 here), not parameters.
     pub fn batch_norm(&mut self, x: ValueId) -> ValueId {
         self.layer("bn", |net, name| {
             let channels = net.whole(x)?.get(1).copied().ok_or("a number has no channels")?;
@@ -248,7 +248,8 @@ impl Builder {
         Ok([scale, self.parameter(&format!("{name}.bias"), shape, Init::Constant(0.0))?])
     }
 
-    /// Leaves out elements at random in training: each becomes 0 with probability `rate`, the others are divided by `1 - rate`.
+    /// Leaves out elements at random in training: each becomes 0 with probability `rate`, the others are divided by `1
+    /// - rate`.
     pub fn dropout(&mut self, x: ValueId, rate: f32) -> ValueId {
         self.layer("dropout", |net, name| net.node(name, Op::Dropout { rate }, &[x], &[]))
     }

@@ -28,7 +28,8 @@ impl Pool {
 }
 
 impl Builder {
-    /// The maximum of windows of `size` side by side: squares of images `[channels, height, width]`, stretches of sequences `[channels, length]`.
+    /// The maximum of windows of `size` side by side: squares of images `[channels, height, width]`, stretches of
+    /// sequences `[channels, length]`.
     pub fn max_pool(&mut self, x: ValueId, size: usize) -> ValueId {
         self.layer("pool", |net, name| net.pool(name, x, size, true))
     }

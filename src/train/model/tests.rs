@@ -37,12 +37,34 @@ fn weights_are_parameters_and_preparation_masks_and_numbers_are_not() {
     let x = node(&mut g, Op::Add, &[x, mask], &[1, 3]);
     let x = node(&mut g, Op::Mul, &[x, gain], &[1, 3]);
     let x = node(&mut g, Op::Sub, &[x, shift], &[1, 3]);
-    node(&mut g, Op::Add, &[x, b], &[1, 3]);
+    node(&mut g, Op::Add, &[x, mask], &[1, 3]);
     let model = Model::from_graph(g).expect("it has weights");
     let names: Vec<&str> = model.parameters.iter().map(|p| model.name(p)).collect();
     assert_eq!(names, ["w", "b", "gain"]);
     assert!(model.parameters.iter().all(|p| p.init == Init::Given));
     assert_eq!(model.parameter_count(), 12 + 3 + 3);
+}
+
+#[test]
+fn vectors_that_a_file_writes_once_are_trained_apart_and_matrices_together() {
+    let input = Value { name: "x".into(), shape: vec![1, 4], constant: None };
+    let mut g =
+        Graph { name: "file".into(), values: vec![input], nodes: vec![], input: ValueId(0), output: ValueId(0) };
+    let (w, zero, one) =
+        (constant(&mut g, "w", &[4, 4], 0.25), constant(&mut g, "zero", &[4], 0.0), constant(&mut g, "one", &[4], 1.0));
+    constant(&mut g, "zero_1", &[4], 3.0);
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    let x = node(&mut g, gemm.clone(), &[ValueId(0), w, zero], &[1, 4]);
+    let x = node(&mut g, Op::BatchNormalization { epsilon: 1e-5 }, &[x, one, zero, zero, one], &[1, 4]);
+    node(&mut g, gemm, &[x, w, zero], &[1, 4]);
+    let model = Model::from_graph(g.clone()).expect("it has weights");
+    let names: Vec<&str> = model.parameters.iter().map(|p| model.name(p)).collect();
+    assert_eq!(names, ["w", "zero", "one", "zero_2", "zero_4"]);
+    let statistics: Vec<&str> =
+        model.graph.nodes[1].inputs[3..].iter().map(|id| model.graph.value(*id).name.as_str()).collect();
+    assert_eq!(statistics, ["zero_3", "one_1"]);
+    let point = [0.5, -1.0, 2.0, 0.25];
+    assert_eq!(model.graph.eval_f64(&point).expect("it runs"), g.eval_f64(&point).expect("it runs"));
 }
 
 #[test]

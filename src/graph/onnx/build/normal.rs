@@ -6,7 +6,8 @@ use crate::graph::onnx::{MASK, reshape, tensor};
 use crate::graph::{Op, ValueId};
 use ndarray::ArrayD;
 
-/// Whether a constant is 0 up to the diagonal and at or below [`MASK`] beyond, in square matrices of `len`, all of them alike.
+/// Whether a constant is 0 up to the diagonal and at or below [`MASK`] beyond, in square matrices of `len`, all of them
+/// alike.
 fn is_causal(mask: &ArrayD<f32>, len: usize) -> bool {
     let square = mask.shape().ends_with(&[len, len]) && mask.len() == len * len;
     let fits = |(i, &x): (usize, &f32)| if i % len > i / len { x <= MASK } else { x == 0.0 };
@@ -122,7 +123,8 @@ impl<'a> Builder<'a> {
             Some(_) => self.number(site, 1, "ratio").ok(),
             None => Some(attributes.float("ratio", 0.5)?),
         };
-        // A rate that is no number of `f32`, or that nothing can be trained with, changes nothing that a file says of inference.
+        // A rate that is no number of `f32`, or that nothing can be trained with, changes nothing that a file says of
+        // inference.
         match (self.first(site)?, rate.filter(|rate| (0.0..1.0).contains(rate))) {
             (Slot::Float(x), Some(rate)) => self.emit(site, Op::Dropout { rate }, vec![x], vec![]),
             _ => self.alias(site),

@@ -3,6 +3,7 @@
 use super::{Builder, Site};
 use crate::error::Result;
 use crate::graph::onnx::attributes::Attributes;
+use crate::graph::onnx::reshape;
 use crate::graph::{Op, Value, ValueId, Window};
 use std::sync::Arc;
 
@@ -253,11 +254,41 @@ impl<'a> Builder<'a> {
         let dims = self.dims(site, x)?;
         let x = self.lift(site, "rows", x)?;
         let kernel = [self.shape(x)[2], self.shape(x)[3]];
-        let window = Window { strides: [1; 2], begin: [0; 2], end: [0; 2], dilations: [1; 2], groups: 1 };
-        let op = match site.op {
-            "GlobalMaxPool" => Op::MaxPool { kernel, window },
-            _ => Op::AveragePool { kernel, window, count_include_pad: false },
-        };
+        let op = whole(site.op == "GlobalMaxPool", kernel);
         self.windowed(site, op, vec![x], dims)
     }
+
+    /// `ReduceMax` and `ReduceMean`: a pool whose one window is all that is reduced, behind a Transpose where that is
+    /// not last.
+    pub(super) fn reduce(&mut self, site: &Site<'a>) -> Result<()> {
+        let attributes = site.attributes(&["axes", "keepdims", "noop_with_empty_axes"])?;
+        let x = self.operand(site, 0)?;
+        let shape = self.shape(x).to_vec();
+        let list = self.integers(site, attributes.ints("axes")?, 1, "axes")?.unwrap_or_default();
+        if list.is_empty() && attributes.flag("noop_with_empty_axes")? {
+            return self.alias(site);
+        }
+        let mut reduced = vec![list.is_empty(); shape.len()];
+        for at in list {
+            reduced[reshape::axis(at, shape.len(), false).map_err(|why| site.bad(&why))?] = true;
+        }
+        let (last, first): (Vec<usize>, Vec<usize>) = (0..shape.len()).partition(|&axis| reduced[axis]);
+        let count = |axes: &[usize]| axes.iter().map(|&axis| shape[axis]).product::<usize>();
+        let (rows, window) = (count(&first), count(&last));
+        let perm = [first.as_slice(), &last].concat();
+        let sorted = perm.is_sorted();
+        let x = if sorted { x } else { self.step(site, "turned", Op::Transpose { perm }, vec![x], vec![])? };
+        let x = self.step(site, "rows", Op::Reshape, vec![x], vec![1, rows, 1, window])?;
+        let y = self.step(site, "reduced", whole(site.op == "ReduceMax", [1, window]), vec![x], vec![])?;
+        let keep = attributes.int("keepdims", 1)? != 0;
+        let kept = shape.iter().zip(&reduced).filter(|(_, reduced)| keep || !**reduced);
+        let result = kept.map(|(&dim, &reduced)| if reduced { 1 } else { dim }).collect();
+        self.emit(site, Op::Reshape, vec![y], result)
+    }
+}
+
+/// A pool with one window.
+fn whole(max: bool, kernel: [usize; 2]) -> Op {
+    let window = Window { strides: [1; 2], begin: [0; 2], end: [0; 2], dilations: [1; 2], groups: 1 };
+    if max { Op::MaxPool { kernel, window } } else { Op::AveragePool { kernel, window, count_include_pad: false } }
 }

@@ -5,7 +5,7 @@ use crate::graph::testing::{Random, Sketch};
 use crate::graph::{Graph, Op, ValueId};
 
 /// Every operator that is written as several nodes or with a newer operator set.
-fn sketch() -> Sketch {
+pub(super) fn sketch() -> Sketch {
     let mut random = Random::new(3);
     let mut s = Sketch::new(&[1, 4]);
     let table = s.random(&[7, 6], &mut random);
@@ -155,4 +155,24 @@ fn weights_of_sequences_keep_their_names() {
     assert_eq!(constants.len(), 1);
     assert_eq!((constants[0].name.as_str(), &constants[0].shape[..]), ("w", &[2, 1, 1, 2][..]));
     assert_eq!(graph.eval_f64(&[1.0, 0.0, 2.0]).unwrap(), [1.0, 4.0, 3.0, 8.0]);
+}
+
+#[test]
+fn reductions_are_pools_over_all_that_is_reduced() {
+    let x: Vec<f64> = (0..24).map(|i| f64::from((i * 7) % 24)).collect();
+    let at = |i: usize, j: usize, k: usize| x[i * 12 + j * 4 + k];
+    let run = |op: &str, attributes: &[AttributeProto]| {
+        let graph = parse(&bytes(network(&[2, 3, 4], vec![with(node(op, &["x"], "y"), attributes)], vec![]))).unwrap();
+        (graph.value(graph.output).shape.clone(), graph.eval_f64(&x).unwrap())
+    };
+    let largest: Vec<f64> = (0..6).map(|row| (0..4).map(|k| at(row / 3, row % 3, k)).fold(0.0, f64::max)).collect();
+    assert_eq!(run("ReduceMax", &[ints("axes", &[-1])]), (vec![2, 3, 1], largest));
+    let mean = |i: usize| (0..12).map(|jk| at(i, jk / 4, jk % 4)).sum::<f64>() / 12.0;
+    let flat = [ints("axes", &[1, 2]), int("keepdims", 0)];
+    assert_eq!(run("ReduceMean", &flat), (vec![2], vec![mean(0), mean(1)]));
+    let columns: Vec<f64> = (0..8).map(|ik| (0..3).map(|j| at(ik / 4, j, ik % 4)).fold(0.0, f64::max)).collect();
+    assert_eq!(run("ReduceMax", &[ints("axes", &[1])]), (vec![2, 1, 4], columns));
+    assert_eq!(run("ReduceMax", &[int("keepdims", 0)]), (vec![], vec![23.0]));
+    let outside = with(node("ReduceMax", &["x"], "y"), &[ints("axes", &[3])]);
+    assert_refused(network(&[2, 3, 4], vec![outside], vec![]), BadInput, &["'ReduceMax_0'", "axis 3"]);
 }
