@@ -7,6 +7,7 @@ const NO_ROW = 0xffffffffu;
 fn row_of(id: f32, v: u32) -> u32 {
     let bits = bitcast<u32>(id);
     // -0 is row 0.
-    let real = bits < bitcast<u32>(f32(v)) || bits == 0x80000000u;
-    return select(NO_ROW, u32(select(0.0, id, real)), real);
+    let inside = bits < bitcast<u32>(f32(v)) || bits == 0x80000000u;
+    let number = select(0.0, id, inside);
+    return select(NO_ROW, u32(number), inside && floor(number) == number);
 }

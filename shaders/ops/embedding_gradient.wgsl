@@ -33,7 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let base = s * p.slot_links;
         for (var row = first; row < p.v; row += p.row_step) {
             var sum = vec4<f32>(0.0);
-            var next = links[base + row];
+            // 1 + the position, from 2^32 - 1 - the position.
+            var next = 0u - links[base + row];
             while (next != 0u) {
                 sum += g[s * p.slot_g + (next - 1u) * quads + q];
                 next = links[base + p.v + next - 1u];

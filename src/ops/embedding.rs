@@ -165,8 +165,8 @@ pub fn links(
     let params = EmbeddingLinksParams {
         positions: word(own.positions)?,
         length: word(own.length)?,
-        ld_ids: word(own.row)?,
-        slot_ids: word(own.slot)?,
+        ld_ids: vectors(own.row)?,
+        slot_ids: vectors(own.slot)?,
         v: rows(v)?,
         padding: padding.map_or(Ok(u32::MAX), word)?,
         slots: word(slots)?,

@@ -23,17 +23,28 @@ fn members((ids, v, n, _): Case, count: usize) -> Vec<Member> {
     let mut random = Random::new((ids[0] * 100 + v) as u64);
     let positions = ids[0] * ids[1];
     let one = |random: &mut Random| {
-        let odd = [-1.0, v as f32, 3e9, f32::NAN, -0.0, f32::NEG_INFINITY];
-        let mut id = || if random.below(9) == 0 { odd[random.below(6)] } else { random.below(v) as f32 };
+        let odd = [-1.0, v as f32, 3e9, f32::NAN, -0.0, f32::NEG_INFINITY, 0.5];
+        let mut id = || if random.below(9) == 0 { odd[random.below(7)] } else { random.below(v) as f32 };
         let ids = (0..positions).map(|_| id()).collect();
         vec![ids, random.floats(v * n), random.floats(positions * n)]
     };
     (0..count).map(|_| one(&mut random)).collect()
 }
 
+/// Ids whose padding holds numbers of rows: poison there would be no row.
+fn numbered(gpu: &Gpu, members: &[Member], ids: &[usize]) -> Tensor {
+    let id: Tensor = common::poisoned(gpu, &[members.len(), ids[0], ids[1]]);
+    let mut memory = vec![1.0_f32; common::words(&id)];
+    for (place, value) in common::places(&id).into_iter().zip(members.iter().flat_map(|m| &m[0])) {
+        memory[place] = *value;
+    }
+    gpu.upload(id.buffer(), bytemuck::cast_slice(&memory)).unwrap();
+    id
+}
+
 fn run(gpu: &Gpu, members: &[Member], (ids, v, n, padding): Case, mutation: Mutation) -> Vec<Member> {
     let slots = members.len();
-    let id = members::stacked(gpu, members, 0, &ids);
+    let id = numbered(gpu, members, &ids);
     let table = members::field(gpu, members, 1, &[v, n]);
     let g = members::stacked(gpu, members, 2, &[ids[0], ids[1], n]);
     let out = common::poisoned(gpu, &[slots, ids[0], ids[1], n]);
@@ -47,7 +58,7 @@ fn run(gpu: &Gpu, members: &[Member], (ids, v, n, padding): Case, mutation: Muta
 }
 
 fn row(id: f32, v: usize) -> Option<usize> {
-    (id >= 0.0 && id < v as f32).then_some(id as usize)
+    (id >= 0.0 && id < v as f32 && id.fract() == 0.0).then_some(id as usize)
 }
 
 fn oracle(member: &Member, (_, v, n, padding): Case) -> Vec<Expected> {
@@ -122,8 +133,14 @@ fn broken_embeddings_are_noticed() {
             ("embedding", "s * p.slot_table", "s"),
             ("embedding", "i / p.length * p.ld_ids + i % p.length", "i"),
             ("embedding_links", " && id != p.padding", ""),
-            ("embedding_links", "if (!earlier)", "if (earlier)"),
-            ("embedding_links", "place == p.length", "place == p.length + 1u"),
+            (
+                "embedding_links",
+                "atomicMax(&links[s * p.slot_links + id], NO_ROW - i)",
+                "atomicMax(&links[s * p.slot_links + id], i)",
+            ),
+            ("embedding_links", "(each >= vec4<u32>(low))", "(each > vec4<u32>(low))"),
+            ("embedding_links", " & (vec4<u32>(column) + each < vec4<u32>(p.length))", ""),
+            ("embedding_links", "2u, here.z", "1u, here.z"),
             ("embedding_gradient", "s * p.slot_links", "0u * p.slot_links"),
             ("embedding_gradient", "s * p.slot_g", "0u * p.slot_g"),
         ],
