@@ -4,12 +4,12 @@
 // (TN a multiple of 4) and walks k in ascending order with one accumulator an output.
 //
 // Buffers (f32, element strides in `p`):  a [batch, m, k] or, with TRANS_A, [batch, k, m];  b [batch, k, n] or, with
-//   TRANS_B, [batch, n, k];  c [batch, m, n];  bias [batch, n] if p.flags & BIAS, or if p.flags & GATE an array [batch, m, n] in its place:
+//   TRANS_B, [batch, n, k];  c [batch, m, n];  bias [batch, n] if p.flags & BIAS, or with GATE an array [batch, m, n] in its place:
 //   outputs where that is not above 0 become 0 (the gradient through a ReLU).  Rows of b and c start at multiples of 4.
 //   A batch stride of 0 shares an operand.
 // Split-K: z = batch * chunks + part; part covers k in [part * chunk, (part + 1) * chunk) and writes a plane of c of its
 //   own. Whoever adds the planes is another dispatch, so no compiler may reassociate across chunks (ops/matmul/mod.rs, `depth`).
-// With p.flags & ACCUMULATE, sums go on from what c holds: a product over windows of k has the bits of one dispatch.
+// With ACCUMULATE, sums go on from what c holds: a product over windows of k has the bits of one dispatch.
 //
 // Precision: every output is a sum of at most `depth(K)` roundings of unit 2^-23 on any one term; contraction of fma
 //   only removes some. No value depends on the batch size, the grid or TM, TN: bit-identical along the batch.
@@ -19,7 +19,7 @@
 // Bounds: rows are clamped to m-1 and columns to the last vector of the row when loading; stores are guarded.
 // Races: an invocation writes its own tile only.
 // Tried on a 2-core software device (Mesa 22.3, 512^3, GFLOP/s): naive 2.3; 4x4 12; 8x8 22; 16x16 38; 32x32 27. With all lanes along the columns,
-//   products of 32 columns had room for 16x4 a lane only.
+//   products of 32 columns had room for 16x4 a lane only. Flags in place of GATE and ACCUMULATE cost a fifth: both sides of a branch run there.
 
 struct Params {
     grid: vec4<u32>,
@@ -30,8 +30,6 @@ struct Params {
 }
 const BIAS = 1u;
 const RELU = 2u;
-const ACCUMULATE = 4u;
-const GATE = 8u;
 
 #ifdef TRANS_B
 @group(0) @binding(1) var<storage, read_write> b: array<f32>;
@@ -72,13 +70,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var s_${i}_${j} = vec4<f32>(0.0);
 #endunroll
 #endunroll
-    if ((p.flags & ACCUMULATE) != 0u) {
+#ifdef ACCUMULATE
 #unroll i 0 ${TM}
 #unroll j 0 ${TN4}
-        s_${i}_${j} = c[c_base + min(row + ${i}u, m - 1u) * ldc4 + column_${j}];
+    s_${i}_${j} = c[c_base + min(row + ${i}u, m - 1u) * ldc4 + column_${j}];
 #endunroll
 #endunroll
-    }
+#endif
     let k_end = min(first_k + p.chunk, p.k);
     for (var k = first_k; k < k_end; k++) {
 #unroll j 0 ${TN4}
@@ -111,16 +109,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #endunroll
 #endunroll
     }
-    if ((p.flags & GATE) != 0u) {
+#ifdef GATE
 #unroll j 0 ${TN4}
-        let gate_${j} = batch * p.stride_bias + min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
+    let gate_${j} = batch * p.stride_bias + min(vec4<u32>(column + ${j}u * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.n - 1u));
 #unroll i 0 ${TM}
-        let open_${i}_${j} = gate_${j} + min(row + ${i}u, m - 1u) * p.ld_gate;
-        let y_${i}_${j} = vec4<f32>(bias[open_${i}_${j}.x], bias[open_${i}_${j}.y], bias[open_${i}_${j}.z], bias[open_${i}_${j}.w]);
-        s_${i}_${j} = select(vec4<f32>(0.0), s_${i}_${j}, y_${i}_${j} > vec4<f32>(0.0));
+    let open_${i}_${j} = gate_${j} + min(row + ${i}u, m - 1u) * p.ld_gate;
+    let y_${i}_${j} = vec4<f32>(bias[open_${i}_${j}.x], bias[open_${i}_${j}.y], bias[open_${i}_${j}.z], bias[open_${i}_${j}.w]);
+    s_${i}_${j} = select(vec4<f32>(0.0), s_${i}_${j}, y_${i}_${j} > vec4<f32>(0.0));
 #endunroll
 #endunroll
-    }
+#endif
     if ((p.flags & RELU) != 0u) {
 #unroll i 0 ${TM}
 #unroll j 0 ${TN4}

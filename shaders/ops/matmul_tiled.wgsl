@@ -27,8 +27,6 @@ struct Params {
 }
 const BIAS = 1u;
 const RELU = 2u;
-const ACCUMULATE = 4u;
-const GATE = 8u;
 const SIDE = ${SIDE}u;
 const SIDE4 = ${SIDE}u / 4u;
 const DEPTH = ${DEPTH}u;
@@ -110,7 +108,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let to_${q}_${r} = (at.z * p.stride_c + min(row_${q}_${r}, m - 1u) * p.ldc) / 4u;
 #unroll j 0 ${QC}
     var s_${q}_${r}_${j} = vec4<f32>(0.0);
-    if ((p.flags & ACCUMULATE) != 0u) { s_${q}_${r}_${j} = c[to_${q}_${r} + min(column_${j}, last4)]; }
+#ifdef ACCUMULATE
+    s_${q}_${r}_${j} = c[to_${q}_${r} + min(column_${j}, last4)];
+#endif
 #endunroll
 #endunroll
 #endunroll
@@ -198,10 +198,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (row_${q}_${r} < m) {
             var value = s_${q}_${r}_${j};
             if ((p.flags & BIAS) != 0u) { value += add_${j}; }
-            if ((p.flags & GATE) != 0u) {
-                let g4 = vec4<u32>(batch * p.stride_bias + row_${q}_${r} * p.ld_gate) + min(vec4<u32>(column_${j} * 4u) + FOUR, vec4<u32>(p.n - 1u));
-                value = select(vec4<f32>(0.0), value, vec4<f32>(bias[g4.x], bias[g4.y], bias[g4.z], bias[g4.w]) > vec4<f32>(0.0));
-            }
+#ifdef GATE
+            let g4 = vec4<u32>(batch * p.stride_bias + row_${q}_${r} * p.ld_gate) + min(vec4<u32>(column_${j} * 4u) + FOUR, vec4<u32>(p.n - 1u));
+            value = select(vec4<f32>(0.0), value, vec4<f32>(bias[g4.x], bias[g4.y], bias[g4.z], bias[g4.w]) > vec4<f32>(0.0));
+#endif
             if ((p.flags & RELU) != 0u) { value = max(value, vec4<f32>(0.0)); }
             c[to_${q}_${r} + column_${j}] = value;
         }

@@ -16,6 +16,8 @@ enum Order {
     Rows,
     /// A convolution's `[M, C / groups, kH, kW]` as `[kH, kW, C / groups, M]`.
     Conv,
+    /// A matrix with rows and columns exchanged: products of rows with it read it in whole vectors.
+    Turned,
     /// Row 0 or 1 of the pair that a normalisation has.
     Pair(usize),
 }
@@ -37,6 +39,8 @@ pub(super) struct Field {
     pub first: usize,
     /// Its shape on the device.
     pub shape: Vec<usize>,
+    /// A matrix that has rows and columns exchanged.
+    pub turned: bool,
 }
 
 impl Field {
@@ -87,6 +91,7 @@ impl Table {
             let is_parameter = |value: &ValueId| model.parameters.iter().any(|p| p.value == *value);
             match node.op {
                 Op::Conv(_) => table.conv(graph, index, &is_parameter)?,
+                Op::Gemm { trans_b: true, .. } => table.matrix(graph, index, &is_parameter)?,
                 _ if norm_operands(&node.op) => table.pair(graph, index, [1, 2], &is_parameter)?,
                 _ => {}
             }
@@ -123,6 +128,19 @@ impl Table {
         Ok(())
     }
 
+    /// The weight of a dense layer as torch stores it, `[out, in]`.
+    fn matrix(&mut self, graph: &Graph, node: usize, wanted: &dyn Fn(&ValueId) -> bool) -> Result<()> {
+        let weight = graph.nodes[node].inputs[1];
+        let alone = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|input| **input == weight).count() == 1;
+        let &[rows, columns] = graph.value(weight).shape.as_slice() else { return Ok(()) };
+        if alone && wanted(&weight) && !self.by_value.contains_key(&weight) {
+            let field = self.field(vec![columns, rows]);
+            self.fields[field].turned = true;
+            self.insert(graph, weight, field, Order::Turned)?;
+        }
+        Ok(())
+    }
+
     fn pair(
         &mut self,
         graph: &Graph,
@@ -149,7 +167,7 @@ impl Table {
     }
 
     fn field(&mut self, shape: Vec<usize>) -> usize {
-        let field = Field { first: self.width, shape };
+        let field = Field { first: self.width, shape, turned: false };
         self.width += field.words().next_multiple_of(ALIGNED);
         self.fields.push(field);
         self.fields.len() - 1
@@ -207,6 +225,7 @@ impl Table {
             let (row, column) = match entry.order {
                 Order::Rows => (element / columns, element % columns),
                 Order::Pair(row) => (row, element),
+                Order::Turned => (element % field.shape[0], element / field.shape[0]),
                 Order::Conv => {
                     let taps = entry.shape[2] * entry.shape[3];
                     let (m, c, tap) =

@@ -318,7 +318,10 @@ fn a_result_may_be_a_field_of_a_table() {
             let found: Vec<f32> = common::places(&field).into_iter().map(|i| f32::from_bits(raw[128 + i])).collect();
             assert_eq!(bits(&found), bits(&case.run(gpu, 8)), "{variant}");
             for row in raw[..960].chunks(320) {
-                assert!(row[..128].iter().chain(&row[128 + 72..]).all(|&w| w == common::POISON), "{variant}: the surroundings");
+                assert!(
+                    row[..128].iter().chain(&row[128 + 72..]).all(|&w| w == common::POISON),
+                    "{variant}: the surroundings"
+                );
             }
         }
     });

@@ -19,12 +19,20 @@ const MATMUL: &str = include_str!("../../../shaders/ops/matmul.wgsl");
 const MATMUL_TILED: &str = include_str!("../../../shaders/ops/matmul_tiled.wgsl");
 const BIAS: u32 = 1;
 const RELU: u32 = 2;
-/// Sums go on from what `c` holds.
-const ACCUMULATE: u32 = 4;
-/// Outputs are 0 where the array in the bias's place is not positive.
-const GATE: u32 = 8;
-/// The permutations, by their flags.
-const PERMUTATIONS: [&[&str]; 4] = [&[], &["TRANS_A"], &["TRANS_B"], &["TRANS_A", "TRANS_B"]];
+/// The permutations, by their flags: with GATE, outputs are 0 where the array in the bias's place is not positive; with ACCUMULATE, sums go on
+/// from what `c` holds.
+const PERMUTATIONS: [&[&str]; 10] = [
+    &[],
+    &["TRANS_A"],
+    &["TRANS_B"],
+    &["TRANS_A", "TRANS_B"],
+    &["GATE"],
+    &["TRANS_B", "GATE"],
+    &["ACCUMULATE"],
+    &["TRANS_A", "ACCUMULATE"],
+    &["TRANS_B", "ACCUMULATE"],
+    &["TRANS_A", "TRANS_B", "ACCUMULATE"],
+];
 
 params!(MatmulParams {
     m: u32,
@@ -61,7 +69,7 @@ pub struct Matmul<'a> {
     /// `[n]`, or `[batch, n]`.
     pub bias: Option<&'a Tensor>,
     /// An array of the shape of `c`: where it is not positive, the output is 0. With the outputs of a ReLU, that is the gradient through it. It excludes a
-    /// bias.
+    /// bias, a transposed `a` and operands larger than a binding.
     pub gate: Option<&'a Tensor>,
     /// `max(., 0)` at the end.
     pub relu: bool,
@@ -131,7 +139,7 @@ impl Matmul<'_> {
     }
 
     fn flags(&self) -> Vec<&'static str> {
-        let flags = [(self.trans_a, "TRANS_A"), (self.trans_b, "TRANS_B")];
+        let flags = [(self.trans_a, "TRANS_A"), (self.trans_b, "TRANS_B"), (self.gate.is_some(), "GATE")];
         flags.into_iter().filter_map(|(on, flag)| on.then_some(flag)).collect()
     }
 
@@ -142,7 +150,7 @@ impl Matmul<'_> {
         let (am, k) = if self.trans_a { (a1, a0) } else { (a0, a1) };
         let (bk, bn) = if self.trans_b { (b1, b0) } else { (b0, b1) };
         let bias_fits = self.bias.is_none_or(|t| t.shape() == [n] || t.shape() == [batch, n]);
-        let gate_fits = self.gate.is_none_or(|t| t.shape() == c.shape() && self.bias.is_none());
+        let gate_fits = self.gate.is_none_or(|t| t.shape() == c.shape() && self.bias.is_none() && !self.trans_a);
         if !gate_fits || am != m || bn != n || bk != k || batch_a != batch || batch_b != batch || !bias_fits {
             return Err(Error::internal(format!(
                 "a product of {:?} and {:?} into {:?} (transposed: {}, {})",

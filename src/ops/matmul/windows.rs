@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{ACCUMULATE, BIAS, GATE, Matmul, MatmulParams, RELU, Shape, Variant, batch_stride};
+use super::{BIAS, Matmul, MatmulParams, RELU, Shape, Variant, batch_stride};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Grid, Recording};
 use crate::ops::word;
@@ -61,7 +61,7 @@ impl Product<'_> {
             return ranges(0..batch, step)
                 .try_for_each(|batch| self.dispatch(recording, &Window { batch, ..whole.clone() }, true));
         }
-        if batch > 1 && unit > 1 {
+        if batch > 1 && unit > 1 || self.matmul.gate.is_some() {
             return Err(self.too_big(max_binding));
         }
         (0..batch).try_for_each(|z| self.walk(recording, &Window { batch: z..z + 1, ..whole.clone() }, most))
@@ -133,16 +133,15 @@ impl Product<'_> {
             stride_bias: word(gate.map_or(stride_bias, batch_stride))?,
             lanes,
             ld_gate: word(gate.map_or(0, Tensor::row_stride))?,
-            flags: flag(gate.is_some() && last, GATE)
-                | flag(bias.is_some() && last, BIAS)
-                | flag(relu && last, RELU)
-                | flag(goes_on, ACCUMULATE),
+            flags: flag(bias.is_some() && last, BIAS) | flag(relu && last, RELU),
             ..Default::default()
         };
         let (rows, columns) = self.variant.tile(n.len());
         let grid = [params.m.div_ceil(rows), params.n.div_ceil(columns), word(batch.len() * chunks)?];
         let work = 2.0 * batch.len() as f64 * m.len() as f64 * n.len() as f64 * k.len() as f64;
-        let kernel = self.variant.kernel(&self.matmul.flags());
+        let mut flags = self.matmul.flags();
+        flags.extend(goes_on.then_some("ACCUMULATE"));
+        let kernel = self.variant.kernel(&flags);
         recording.dispatch(&kernel, self.bindings(window)?, &params, Grid::Direct(grid), work)
     }
 

@@ -118,6 +118,7 @@ impl Lowering<'_> {
     /// dx = g W^T.
     fn product_input(&mut self, node: &Node, trans_b: bool, g: Place) -> Result<()> {
         let weight = self.field(node, 1)?;
+        let trans_b = trans_b != weight.turned;
         let to = Layout::plain(self.shape(node.inputs[0]));
         let from = Layout::plain(self.shape(node.output));
         let (rows, k, n) = (self.batch * to.rows(), to.columns(), from.columns());
@@ -255,6 +256,7 @@ impl Lowering<'_> {
         let Some(&[x]) = self.saved.get(&index).map(Vec::as_slice) else {
             return Err(Error::internal("a product without its input"));
         };
+        let trans_b = trans_b != field.turned;
         let from = Layout::plain(self.shape(node.output));
         let k = Layout::plain(self.shape(node.inputs[0])).columns();
         let (rows, n) = (self.batch * from.rows(), from.columns());

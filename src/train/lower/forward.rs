@@ -83,6 +83,7 @@ impl Lowering<'_> {
     /// A product of rows with a trained matrix.
     fn product(&mut self, index: usize, node: &Node, trans_b: bool, bias: Option<Field>) -> Result<()> {
         let weight = self.field(node, 1)?;
+        let trans_b = trans_b != weight.turned;
         let (x, layout) = self.plain(node.inputs[0])?;
         let (rows, k) = (self.batch * layout.rows(), layout.columns());
         let out_layout = Layout::plain(self.shape(node.output));
