@@ -10,7 +10,7 @@
 //   operands that lie alike without gaps.
 // Races: an invocation writes its own vectors. Bounds: the host checks that shape and strides stay inside the buffers.
 // Tried: a place worked out for every element (six integer divisions, which a software device does one by one) is several times slower
-//   there. What is left is stores, which Mesa 22.3 does lane by lane. Not timed on a quiet machine, nor on a GPU yet.
+//   there. One vector an invocation halves the rate there (2.9 against 5.6 GB/s for x + y on 2 shared cores, Mesa 22.3). Not timed on a GPU.
 
 #import "lib/smooth"
 
