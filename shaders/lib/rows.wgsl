@@ -1,9 +1,9 @@
-// Sums over the elements of rows, in two forms of one order. 64 partial results take j = t, t + 64, ... in ascending order and are combined in
-// a tree (t with t + 32, + 16, ... + 1): the order depends on the row's length alone.
+// Sums over the elements of rows, in two forms of one order. 64 partial results take j = t, t + 64, ... in ascending order
+// and are combined in a tree (t with t + 32, + 16, ... + 1): the order depends on the row's length alone.
 //   ROWWISE  an invocation has a row and all 64 partial results; else 16 invocations share a row, four partial results each.
 //
-// The importing kernel defines `struct Row` with whatever says where a row lies, `fn elements(row: Row) -> u32`, how many elements it has, and
-// `fn term(what: u32, row: Row, q: u32) -> vec4<f32>`, the terms of elements 4 q .. 4 q + 3.
+// The importing kernel defines `struct Row` with whatever says where a row lies, `fn elements(row: Row) -> u32`, how many
+// elements it has, and `fn term(what: u32, row: Row, q: u32) -> vec4<f32>`, the terms of elements 4 q .. 4 q + 3.
 
 #ifdef ROWWISE
 const ROWS = 64u;
@@ -42,27 +42,11 @@ fn row_sum(what: u32, row: Row, lane: u32) -> f32 {
         s_${t} += term(what, row, q + ${t}u);
 #endunroll
     }
-    // Four at a time, each behind a loop of one turn or none: a software device runs what an `if` leaves out, but jumps over a loop.
-    for (var at = full + 0u; at < quads; at = quads) {
-#unroll t 0 4
+#unroll t 0 16
+    if (full + ${t}u < quads) {
         s_${t} += clipped(what, row, full + ${t}u);
-#endunroll
     }
-    for (var at = full + 4u; at < quads; at = quads) {
-#unroll t 4 8
-        s_${t} += clipped(what, row, full + ${t}u);
 #endunroll
-    }
-    for (var at = full + 8u; at < quads; at = quads) {
-#unroll t 8 12
-        s_${t} += clipped(what, row, full + ${t}u);
-#endunroll
-    }
-    for (var at = full + 12u; at < quads; at = quads) {
-#unroll t 12 16
-        s_${t} += clipped(what, row, full + ${t}u);
-#endunroll
-    }
     let a0 = (s_0 + s_8) + (s_4 + s_12);
     let a1 = (s_1 + s_9) + (s_5 + s_13);
     let a2 = (s_2 + s_10) + (s_6 + s_14);

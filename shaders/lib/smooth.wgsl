@@ -1,4 +1,5 @@
-// Smooth functions of four values without overflow on any finite argument. WGSL's exp has an error of 3 + 2 |x| ulp, its division 2.5 ulp.
+// Smooth functions of four values without overflow on any finite argument. WGSL's exp has an error of 3 + 2 |x| ulp, its
+// division 2.5 ulp.
 
 // 1 / (1 + exp(-x)); exp is taken of numbers that are not positive.
 fn sigmoid_of(x: vec4<f32>) -> vec4<f32> {
@@ -6,8 +7,8 @@ fn sigmoid_of(x: vec4<f32>) -> vec4<f32> {
     return select(e, vec4<f32>(1.0), x >= vec4<f32>(0.0)) / (1.0 + e);
 }
 
-// tanh(x). Near 0 its series to x^9 (what is left out is below 1e-8 of the value), since 1 - exp(-2 |x|) cancels there; WGSL's own
-// tanh may be off by 1e-5.
+// tanh(x). Near 0 its series to x^9 (what is left out is below 1e-8 of the value), since 1 - exp(-2 |x|) cancels there;
+// WGSL's own tanh may be off by 1e-5.
 fn tanh_of(x: vec4<f32>) -> vec4<f32> {
     let q = x * x;
     let c4 = vec4<f32>(62.0 / 2835.0);
@@ -35,8 +36,8 @@ fn silu_slope(x: vec4<f32>) -> vec4<f32> {
     return fma(x, sigmoid_slope(x), sigmoid_of(x));
 }
 
-// x (1 + tanh(v)) / 2 = x sigmoid(2 v) with v = sqrt(2 / pi) (x + 0.044715 x^3) (Hendrycks, Gimpel, 2016), and its slope. Beyond |x| = 100 the
-// sigmoid is 0 or 1: its argument stops there, so that nothing overflows.
+// x (1 + tanh(v)) / 2 = x sigmoid(2 v) with v = sqrt(2 / pi) (x + 0.044715 x^3) (Hendrycks, Gimpel, 2016), and its slope.
+// Beyond |x| = 100 the sigmoid is 0 or 1: its argument stops there, so that nothing overflows.
 const GELU_1 = 1.5957691216057308;
 const GELU_3 = 0.0713548162726009;
 
@@ -52,8 +53,8 @@ fn gelu_slope(x: vec4<f32>) -> vec4<f32> {
     return fma(c * sigmoid_slope(v), fma(q, vec4<f32>(3.0 * GELU_3), vec4<f32>(GELU_1)), sigmoid_of(v));
 }
 
-// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|); log(1 + e) = 2 artanh(z), z = e / (2 + e) <= 1/3, by its series to z^13 (what is left
-// out is below 2e-8 of the value): WGSL's log is off by 2^-21 near 1.
+// log(1 + exp(x)) = max(x, 0) + log(1 + e), e = exp(-|x|); log(1 + e) = 2 artanh(z), z = e / (2 + e) <= 1/3, by its series
+// to z^13 (what is left out is below 2e-8 of the value): WGSL's log is off by 2^-21 near 1.
 fn softplus_of(x: vec4<f32>) -> vec4<f32> {
     let e = exp(-abs(x));
     let z = e / (2.0 + e);

@@ -1,18 +1,20 @@
 // For every chunk of CHUNK rows and every column: one or two sums over the chunk's rows, added in ascending order.
 //   (no flag)  sum x                                PRODUCT  sum x y
-//   MOMENTS    sum d and sum (d - m)^2, where d = x - (row 0 of the sample), m = the chunk's mean of d; row 0 stands behind the last chunk
+//   MOMENTS    sum d and sum (d - m)^2, where d = x - (row 0 of the sample), m = the chunk's mean of d; row 0 itself
+//              stands behind the last chunk
 //   BY_COLUMN  sum y h and sum y, where h = (x - mean) inv_std with a mean and inv_std a column (batch and group norm)
 //   BY_ROW     the same with a mean and inv_std a row (layer norm)
 //
-// Buffers (f32, by vectors of four along the columns): x, and y but for (no flag) and MOMENTS, [slots, samples, rows, n] with any strides;
-//   k = mean and inv_std, [slots samples, 2, n] BY_COLUMN, [slots samples, rows, 2] BY_ROW; out [slots samples, chunks, 1 or 2, n], MOMENTS
-//   one chunk more.
+// Buffers (f32, by vectors of four along the columns): x, and y but for (no flag) and MOMENTS, [slots, samples, rows, n]
+//   with any strides; k = mean and inv_std, [slots samples, 2, n] BY_COLUMN, [slots samples, rows, 2] BY_ROW; out
+//   [slots samples, chunks, 1 or 2, n], MOMENTS one chunk more.
 //   What a sample is the host decides: batch norm has one a slot. A shared operand has stride 0 along the slots.
-// Precision: a sum has depth CHUNK + 1 (CHUNK + 4 with h). MOMENTS differ from one row of their own sample, so that a mean far from 0 costs
-//   no digits of the variance.
-// Undefined: NaN and infinity, which stay in their own slot and column. Padding of out becomes 0 and that of operands is not used.
-// Geometry: workgroup (64,1,1) as 2^p.shift lanes along the columns times chunks; x covers columns, y chunks, z samples, the last two with
-//   a stride. Bounds: guarded by n, chunks and rows.
+// Precision: a sum has depth CHUNK + 1 (CHUNK + 4 with h). MOMENTS differ from one row of their own sample, so that a mean
+//   far from 0 costs no digits of the variance.
+// Undefined: NaN and infinity, which stay in their own slot and column. Padding of out becomes 0 and that of operands is not
+//   used.
+// Geometry: workgroup (64,1,1) as 2^p.shift lanes along the columns times chunks; x covers columns, y chunks, z samples, the
+//   last two with a stride. Bounds: guarded by n, chunks and rows.
 // Races: an invocation writes its own vectors. The chunk is a constant: the order of summation depends on rows alone.
 // Tried: nothing else yet. One flat loop over rows with vector loads is what a software device likes; not timed on a GPU.
 

@@ -1,14 +1,16 @@
 // out[s, :] = sum over the chunks of x[s, chunk, :]: what column_chunks left, brought together.
 //
-// Buffers (f32, by vectors of four): x [slots, chunks, width], vectors next to each other; out [slots, width] with slot stride p.slot_out, so
-//   that it may be a field of a table.
-// 16 strands take chunks t, t + 16, ... in ascending order; then the strands are added in ascending order. The order depends on the number
-//   of chunks alone.
+// Buffers (f32, by vectors of four): x [slots, chunks, width], vectors next to each other; out [slots, width] with slot
+//   stride p.slot_out, so that it may be a field of a table.
+// 16 strands take chunks t, t + 16, ... in ascending order; then the strands are added in ascending order. The order depends
+//   on the number of chunks alone.
 // Precision: depth ceil(chunks / 16) + 15.
-// Undefined: NaN and infinity, which stay in their own slot and column. Padding columns are summed like others (column_chunks leaves zeros).
-// Geometry: workgroup (64,1,1): 4 vectors times 16 strands; x covers vectors, y slots with a stride. Bounds: guarded by width.
-// Races: a barrier between the strands' writes and their reads, and before workgroup memory is written again; strand 0 stores. The loop over
-//   slots has the same bounds for a whole workgroup.
+// Undefined: NaN and infinity, which stay in their own slot and column. Padding columns are summed like others
+//   (column_chunks leaves zeros).
+// Geometry: workgroup (64,1,1): 4 vectors times 16 strands; x covers vectors, y slots with a stride. Bounds: guarded by
+//   width.
+// Races: a barrier between the strands' writes and their reads, and before workgroup memory is written again; strand 0
+//   stores. The loop over slots has the same bounds for a whole workgroup.
 // Tried: one invocation a column without strands is a chain of 784 loads for 50,176 rows, which at one slot nothing hides.
 
 struct Params {

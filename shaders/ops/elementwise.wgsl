@@ -1,16 +1,17 @@
 // out[i] = f(x[i], y[i]) over up to four axes, each operand with its own strides (0 shares an axis: broadcasting).
 //
-// Buffers (f32, by vectors of four along the last axis): x, y, out, by element strides in `p`; the stride along the last axis is 1
-//   or 0, the others are multiples of 4. A unary f binds x twice. In place: bind out only (IN_PLACE), f of x.
-// f is the define EXPR over the vectors x and y and the constant p.alpha. Precision: that of the WGSL operators in EXPR (u = 2^-23 for + - *, 2.5 ulp for /;
-//   lib/smooth.wgsl).
+// Buffers (f32, by vectors of four along the last axis): x, y, out, by element strides in `p`; the stride along the last
+//   axis is 1 or 0, the others are multiples of 4. A unary f binds x twice. In place: bind out only (IN_PLACE), f of x.
+// f is the define EXPR over the vectors x and y and the constant p.alpha. Precision: that of the WGSL operators in EXPR (u =
+//   2^-23 for + - *, 2.5 ulp for /; lib/smooth.wgsl).
 // Undefined: NaN and infinity in operands. Padding columns keep what they hold: the last vector of a row is mixed with it.
-// Geometry: workgroup (64,1,1) as p.across lanes along a row times 64 / p.across rows; x covers rows, y pieces of a row, both with a
-//   stride, so that a place in the four axes is worked out once a row and not once an element. The host makes one long row of
-//   operands that lie alike without gaps.
+// Geometry: workgroup (64,1,1) as p.across lanes along a row times 64 / p.across rows; x covers rows, y pieces of a row,
+//   both with a stride, so that a place in the four axes is worked out once a row and not once an element. The host makes
+//   one long row of operands that lie alike without gaps.
 // Races: an invocation writes its own vectors. Bounds: the host checks that shape and strides stay inside the buffers.
-// Tried: a place worked out for every element (six integer divisions, which a software device does one by one) is several times slower
-//   there. What is left is stores, which Mesa 22.3 does lane by lane. Not timed on a quiet machine, nor on a GPU yet.
+// Tried: a place worked out for every element (six integer divisions, which a software device does one by one) is several
+//   times slower there. One vector an invocation halves the rate there (2.9 against 5.6 GB/s for x + y on 2 shared cores,
+//   Mesa 22.3). Not timed on a GPU.
 
 #import "lib/smooth"
 

@@ -1,10 +1,13 @@
 // out[b, i, :] = table[b, id, :] with id = ids[b, i], or zeros where ids[b, i] is no row of the table.
 //
-// Buffers (f32): ids [slots, samples, length], whole numbers, rows of p.ld_ids elements, slot stride 0 if all slots share them; table
-//   [slots, v, n], a field with any slot stride; out [slots, samples length, n]. Rows of table and out are read and written by vectors.
-// Precision: exact. Undefined: nothing else: fractions, NaN and infinity are no rows; padding columns of out take those of the table.
-// Geometry: workgroup (64,1,1) as 2^p.shift lanes along a row times positions; x covers vectors, y positions, z slots, the last two with a
-//   stride. Bounds: ids are compared with v by bits (NaN and negative numbers are no rows); guarded by n and positions.
+// Buffers (f32): ids [slots, samples, length], whole numbers, rows of p.ld_ids elements, slot stride 0 if shared;
+//   table [slots, v, n], a field with any slot stride; out [slots, samples length, n]. Rows of table and out are read and
+//   written by vectors.
+// Precision: exact. Undefined: nothing else: fractions, NaN and infinity are no rows; padding columns of out take those of
+//   the table.
+// Geometry: workgroup (64,1,1) as 2^p.shift lanes along a row times positions; x covers vectors, y positions, z slots, the
+//   last two with a stride. Bounds: ids are compared with v by bits (NaN and negative numbers are no rows); guarded by n and
+//   positions.
 // Races: an invocation writes its own vectors.
 
 #import "lib/ids"

@@ -1,11 +1,12 @@
-// out[b, id, :] = sum of g[b, i, :] over the positions i that name row id, in ascending order; rows that nothing names, and the padding row,
-// become zeros.
+// out[b, id, :] = sum of g[b, i, :] over the positions i that name row id, in ascending order; rows that nothing names, and
+// the padding row, become zeros.
 //
-// Buffers: links [slots, v + positions] (u32) from embedding_links, slot stride 0 if all slots share their ids; g [slots, positions, n] (f32);
-//   out [slots, v, n] (f32), a field with any slot stride. Rows are read and written by vectors.
-// Precision: one rounding a term. Undefined: NaN and infinity, which stay in their own slot and row. Padding columns of out become 0.
-// Geometry: workgroup (64,1,1) as 2^p.shift lanes along a row times rows; x covers vectors, y rows, z slots, the last two with a stride.
-//   Bounds: guarded by n and v; links name positions only.
+// Buffers: links [slots, v + positions] (u32) from embedding_links, slot stride 0 if all slots share their ids; g [slots,
+//   positions, n] (f32); out [slots, v, n] (f32), a field with any slot stride. Rows are read and written by vectors.
+// Precision: one rounding a term. Undefined: NaN and infinity, which stay in their own slot and row. Padding columns of out
+//   become 0.
+// Geometry: workgroup (64,1,1) as 2^p.shift lanes along a row times rows; x covers vectors, y rows, z slots, the last two
+//   with a stride. Bounds: guarded by n and v; links name positions only.
 // Races: an invocation writes its own vectors.
 
 struct Params {

@@ -1,14 +1,17 @@
-// For every row of an embedding table the positions that name it, as a chain in ascending order: links[id] = 2^32 - 1 - the first position of id
-// (0: none), links[v + i] = 1 + the position after i with the same id (0: none). The host clears links first.
+// For every row of an embedding table the positions that name it, as a chain in ascending order: links[id] = 2^32 - 1 - the
+// first position of id (0: none), links[v + i] = 1 + the position after i with the same id (0: none). The host clears links
+// first.
 //
-// Buffers: ids [slots, samples, length] (f32, whole numbers, by vectors, rows of p.ld_ids vectors); links [slots, v + positions] (u32), cleared.
-//   Slots that share their ids share their links: the host passes one slot.
-// Precision: exact. An id that is no row of the table, and the padding row p.padding, are in no chain. Padding of ids is read and not used.
-// Geometry: workgroup (64,1,1), an invocation a position; x covers positions, y slots, both with a stride. Bounds: guarded by positions.
-// Races: a position writes its own link; the first position of an id is the largest of what its positions offer, an integer that no order of
-//   atomics changes.
-// Tried: an invocation for each row and vector that looks through all ids reads v n / 4 times as much; positions that look for their
-//   successors stop after about v steps if ids are spread evenly, and never need more than all positions.
+// Buffers: ids [slots, samples, length] (f32, whole numbers, by vectors, rows of p.ld_ids vectors); links [slots, v +
+//   positions] (u32), cleared. Slots that share their ids share their links: the host passes one slot.
+// Precision: exact. An id that is no row of the table, and the padding row p.padding, are in no chain. Padding of ids is
+//   read and not used.
+// Geometry: workgroup (64,1,1), an invocation a position; x covers positions, y slots, both with a stride. Bounds: guarded
+//   by positions.
+// Races: a position writes its own link; the first position of an id is the largest of what its positions offer, an integer
+//   that no order of atomics changes.
+// Tried: an invocation for each row and vector that looks through all ids reads v n / 4 times as much; positions that look
+//   for their successors stop after about v steps if ids are spread evenly, and never need more than all positions.
 
 #import "lib/ids"
 

@@ -1,7 +1,8 @@
 // From numbers of channels to numbers of groups of channels; every channel of a group gets the same.
-//   (no flag)  x = (mean, variance) of each channel over R pixels: mean = average of the means, out = (mean, 1 / sqrt(average of
-//              variance + (channel's mean - mean)^2 + eps));
-//   GRADIENT   x = (sum g h, sum g) of each channel: out = (k1, k0), the averages of scale g h and scale g over the group's elements.
+//   (no flag)  x = (mean, variance) of each channel over R pixels: mean = average of the means, out = (mean, 1 /
+//              sqrt(average of variance + (channel's mean - mean)^2 + eps));
+//   GRADIENT   x = (sum g h, sum g) of each channel: out = (k1, k0), the averages of scale g h and scale g over the
+//              group's elements.
 //
 // Buffers (f32): x, out [slots samples, 2, n]; GRADIENT: affine [slots, 2, n] (row 0 scale). Rows have p.pitch elements.
 // Precision: depth p.size + 2 of each average, in ascending order of channels; inverseSqrt 2 ulp.

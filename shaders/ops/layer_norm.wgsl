@@ -1,13 +1,16 @@
-// y = (x - mean) inv_std scale + shift over the elements of each row; mean and inv_std = 1 / sqrt(variance + eps) of the row are saved.
+// y = (x - mean) inv_std scale + shift over the elements of each row; mean and inv_std = 1 / sqrt(variance + eps) of the row
+//   are saved.
 //
-// Buffers (f32, by vectors along the row): x, y [slots, rows, n]; affine [slots, 2, n] (row 0 scale, row 1 shift); saved [slots, rows, 2]
-//   (mean, inv_std, and two words of padding, written as 0). Slot and row strides are free; a shared operand has stride 0.
+// Buffers (f32, by vectors along the row): x, y [slots, rows, n]; affine [slots, 2, n] (row 0 scale, row 1 shift); saved
+//   [slots, rows, 2] (mean, inv_std, and two words of padding, written as 0). Slot and row strides are free; a shared operand
+//   has stride 0.
 // Source: Ba, Kiros, Hinton, Layer Normalization (2016).
-// Precision: mean = x[0] + average of x - x[0], so that its error is relative to the row's spread; the variance is the average of squared
-//   differences from it (two passes). Sums have depth ceil(n / 64) + 6; inverseSqrt 2 ulp; 4 u of |x - mean| inv_std |scale| and u |y|.
+// Precision: mean = x[0] + average of x - x[0], so that its error is relative to the row's spread; the variance is the
+//   average of squared differences from it (two passes). Sums have depth ceil(n / 64) + 6; inverseSqrt 2 ulp; 4 u of |x -
+//   mean| inv_std |scale| and u |y|.
 // Undefined: NaN and infinity, which stay in their own row; padding columns of y.
-// Geometry: workgroup (64,1,1): 4 rows of 16 invocations each, or 64 rows with ROWWISE (lib/rows); x covers rows with stride p.row_step
-//   workgroups, y slots with p.step. Rows behind the last repeat it and are not stored.
+// Geometry: workgroup (64,1,1): 4 rows of 16 invocations each, or 64 rows with ROWWISE (lib/rows); x covers rows with stride
+//   p.row_step workgroups, y slots with p.step. Rows behind the last repeat it and are not stored.
 // Races: barriers in lib/rows; an invocation writes its own vectors. Loops have the same bounds for a whole workgroup.
 
 struct Params {

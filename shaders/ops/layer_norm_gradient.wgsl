@@ -1,10 +1,11 @@
-// dx = inv_std (t - average of t - h (average of t h)), t = scale g, h = (x - mean) inv_std, over the elements of each row: the gradient of
-// layer_norm with regard to x.
+// dx = inv_std (t - average of t - h (average of t h)), t = scale g, h = (x - mean) inv_std, over the elements of each row:
+// the gradient of layer_norm with regard to x.
 //
-// Buffers (f32, by vectors along the row): x, g, dx [slots, rows, n]; affine [slots, 2, n] (row 0 scale); saved [slots, rows, 2] (mean,
-//   inv_std). Slot and row strides are free; a shared operand has stride 0.
+// Buffers (f32, by vectors along the row): x, g, dx [slots, rows, n]; affine [slots, 2, n] (row 0 scale); saved [slots,
+//   rows, 2] (mean, inv_std). Slot and row strides are free; a shared operand has stride 0.
 // Source: Ba, Kiros, Hinton, Layer Normalization (2016).
-// Precision: sums have depth ceil(n / 64) + 6 over terms of 4 roundings; then about 8 u of inv_std (|t| + |average| + |h average|).
+// Precision: sums have depth ceil(n / 64) + 6 over terms of 4 roundings; then about 8 u of inv_std (|t| + |average| + |h
+//   average|).
 // Undefined: NaN and infinity, which stay in their own row; padding columns of dx.
 // Geometry and races: as layer_norm.
 

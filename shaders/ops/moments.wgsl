@@ -1,15 +1,17 @@
-// Mean and variance of every column from the chunks of column_chunks (MOMENTS: s = sum d, q = sum (d - s / n)^2 of n rows, d = x - row 0):
+// Mean and variance of every column from the chunks of column_chunks (MOMENTS: s = sum d, q = sum (d - s / n)^2 of n rows,
+// d = x - row 0):
 //   m = (sum s) / R,  mean = row 0 + m,  var = (sum over chunks of q + n (s / n - m)^2) / R  (biased).
 //   INVERSE  stores inv_std = 1 / sqrt(var + eps) in place of var;
-//   RUNNING  updates running = (1 - momentum) running + momentum (mean, var R / (R - 1)) of the slots that are live: torch's rule.
+//   RUNNING  updates running = (1 - momentum) running + momentum (mean, var R / (R - 1)) of the slots that are live
+//            (torch's rule).
 //
 // Buffers (f32, by vectors): parts [slots, chunks + 1, 2, n], behind the chunks row 0; saved [slots, 2, n];
 //   RUNNING: running [slots, 2, n], streams [slots, 4] (u32; word 3 is 1 for a live slot). Slot strides are free.
 // Source: Chan, Golub, LeVeque, Algorithms for computing the sample variance (1983), in its two-pass form over chunks.
-// Precision: all sums are of differences from row 0, so their errors are relative to the spread of a column and not to its mean. Depth:
-//   CHUNK + ceil(chunks / 16) + 15 additions; inverseSqrt 2 ulp.
-// Undefined: NaN and infinity, which stay in their own slot and column; R = 1 counts R / (R - 1) as 1. Padding of running stays as it is,
-//   that of saved is undefined.
+// Precision: all sums are of differences from row 0, so their errors are relative to the spread of a column and not to its
+//   mean. Depth: CHUNK + ceil(chunks / 16) + 15 additions; inverseSqrt 2 ulp.
+// Undefined: NaN and infinity, which stay in their own slot and column; R = 1 counts R / (R - 1) as 1. Padding of running
+//   stays as it is, that of saved is undefined.
 // Geometry: workgroup (64,1,1): 4 vectors times 16 strands; x covers vectors, y slots with a stride. Bounds: guarded by n.
 // Races: barriers in lib/strands; strand 0 alone stores, and alone reads and writes running.
 

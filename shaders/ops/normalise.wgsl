@@ -1,13 +1,13 @@
 // y = (x - mean) inv_std scale + shift, with statistics a column and sample and an affine part a column and slot.
 //   RUNNING  the statistics are mean and variance: inv_std = 1 / sqrt(variance + eps) is worked out here.
 //
-// Buffers (f32, by vectors along the columns): x, y [slots, samples, rows, n] with any strides; statistics [slots samples, 2, n];
-//   affine [slots, 2, n] (row 0 scale, row 1 shift). Batch norm has one sample a slot, group norm a sample an image.
-// Precision: the product inv_std scale is rounded once, the difference, its product and the sum once each: 4 u of |x - mean| inv_std |scale|
-//   and u |y|; inverseSqrt 2 ulp.
+// Buffers (f32, by vectors along the columns): x, y [slots, samples, rows, n] with any strides; statistics [slots samples,
+//   2, n]; affine [slots, 2, n] (row 0 scale, row 1 shift). Batch norm has one sample a slot, group norm a sample an image.
+// Precision: the product inv_std scale is rounded once, the difference, its product and the sum once each: 4 u of |x - mean|
+//   inv_std |scale| and u |y|; inverseSqrt 2 ulp.
 // Undefined: NaN and infinity, which stay in their own slot and column; padding columns of y.
-// Geometry: workgroup (64,1,1) as 2^p.shift lanes along the columns times rows; x covers columns, y rows, z samples, the last two with a stride,
-//   so that statistics are read once for several rows. Bounds: guarded by n and rows.
+// Geometry: workgroup (64,1,1) as 2^p.shift lanes along the columns times rows; x covers columns, y rows, z samples, the
+//   last two with a stride, so that statistics are read once for several rows. Bounds: guarded by n and rows.
 // Races: an invocation writes its own vectors.
 
 struct Params {

@@ -1,8 +1,10 @@
-// dx = inv_std (scale g - k0 - h k1), h = (x - mean) inv_std: the gradient of y = h scale + shift through its own statistics.
-//   Batch norm: k1 = scale sums[0] / R, k0 = scale sums[1] / R with sums = (sum g h, sum g) of the column; GROUPED: k1, k0 as given.
+// dx = inv_std (scale g - k0 - h k1), h = (x - mean) inv_std: the gradient of y = h scale + shift through its own
+// statistics.
+//   Batch norm: k1 = scale sums[0] / R, k0 = scale sums[1] / R with sums = (sum g h, sum g) of the column;
+//   GROUPED: k1, k0 as given.
 //
-// Buffers (f32, by vectors along the columns): x, g, dx [slots, samples, rows, n] with any strides; statistics (mean, inv_std) and sums
-//   (GROUPED: k1, k0) [slots samples, 2, n]; affine [slots, 2, n] (row 0 scale).
+// Buffers (f32, by vectors along the columns): x, g, dx [slots, samples, rows, n] with any strides;
+//   statistics (mean, inv_std) and sums (GROUPED: k1, k0) [slots samples, 2, n]; affine [slots, 2, n] (row 0 scale).
 // Source: Ioffe, Szegedy, Batch Normalization (2015), section 3; Wu, He, Group Normalization (2018).
 // Precision: about 8 u of inv_std (|scale g| + |k0| + |h k1|), and what sums and statistics carry.
 // Undefined: NaN and infinity, which stay in their own slot and column; padding columns of dx.

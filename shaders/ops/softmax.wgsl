@@ -1,19 +1,19 @@
 // out[r, j] = exp(x[r, j] - m) / s,  m = max over j of x[r, j],  s = sum over j of exp(x[r, j] - m);  lse[r] = m + log(s).
-// CAUSAL: rows come in square blocks of n, row r sees elements j <= r mod n alone, the others of out are 0. Bit for bit what large negative
-//   numbers in their place give.
+// CAUSAL: rows come in square blocks of n, row r sees elements j <= r mod n alone, the others of out are 0. Bit for bit what
+//   large negative numbers in their place give.
 //
-// Buffers (f32): x, out [rows, n] by vectors of four with row strides p.ld_x, p.ld_out in elements; lse [rows] with LSE. With LOG_ONLY out is
-//   not bound.
+// Buffers (f32): x, out [rows, n] by vectors of four with row strides p.ld_x, p.ld_out in elements; lse [rows] with LSE.
+//   With LOG_ONLY out is not bound.
 // The sum is that of lib/rows: its order depends on n alone, bit-identical for any number of rows and in both forms.
-// Precision: exp of d = x - m has an error of 3 + 2 |d| ulp (WGSL) and one rounding of d moves it by |d| u; the sum has depth
-//   ceil(n / 64) + 6; the division 2.5 ulp. No exponent is positive, so nothing overflows, and s >= 1 up to rounding.
+// Precision: exp of d = x - m has an error of 3 + 2 |d| ulp (WGSL) and one rounding of d moves it by |d| u; the sum has
+//   depth ceil(n / 64) + 6; the division 2.5 ulp. No exponent is positive, so nothing overflows, and s >= 1 up to rounding.
 // Undefined: n = 0 (refused by the host); NaN and infinity, which stay in their own row; padding columns are not touched.
-// Geometry: workgroup (64,1,1): 4 rows of 16 invocations each, or 64 rows with ROWWISE (lib/rows); x covers rows with a stride of p.groups
-//   workgroups. Rows behind the last repeat it and are not stored.
-// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop's bounds depend on the
-//   workgroup alone. An invocation writes its own vectors.
-// Tried: 64 invocations a row with fourteen barriers; ROWWISE is 10 to 30 times faster than that on a software device (a barrier is a change
-//   of context there), rows of 16 to 64 elements. Not timed on a GPU yet.
+// Geometry: workgroup (64,1,1): 4 rows of 16 invocations each, or 64 rows with ROWWISE (lib/rows); x covers rows with a
+//   stride of p.groups workgroups. Rows behind the last repeat it and are not stored.
+// Races: a barrier between write and read of each tree level and before workgroup memory is written again; the loop's bounds
+//   depend on the workgroup alone. An invocation writes its own vectors.
+// Tried: 64 invocations a row with fourteen barriers; ROWWISE is 7 (rows of 256 elements) to 18 times (16 to 64)
+//   faster than that on a software device, where a barrier is a change of context. Not timed on a GPU yet.
 
 struct Params {
     grid: vec4<u32>,

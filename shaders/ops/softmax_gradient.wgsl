@@ -3,8 +3,8 @@
 // Buffers (f32, by vectors along the row): y, g, dx [rows, n] with row strides.
 // Precision: the sum has depth ceil(n / 64) + 6 over products; then 2 roundings.
 // Undefined: NaN and infinity, which stay in their own row; padding columns of dx.
-// Geometry: workgroup (64,1,1): 4 rows of 16 invocations each, or 64 rows with ROWWISE (lib/rows); x covers rows with a stride of p.groups
-//   workgroups. Rows behind the last repeat it and are not stored.
+// Geometry: workgroup (64,1,1): 4 rows of 16 invocations each, or 64 rows with ROWWISE (lib/rows); x covers rows with a
+//   stride of p.groups workgroups. Rows behind the last repeat it and are not stored.
 // Races: barriers in lib/rows; an invocation writes its own vectors. The loop's bounds are the same for a whole workgroup.
 
 struct Params {

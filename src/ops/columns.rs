@@ -1,7 +1,8 @@
-//! Sums over the rows of every column, slot by slot: gradients of biases and of affine parts. Kernels: `column_chunks`, `column_sums`.
+//! Sums over the rows of every column, slot by slot: gradients of biases and of affine parts. Kernels: `column_chunks`,
+//! `column_sums`.
 //!
-//! Rows are taken in chunks of [`CHUNK`], whatever the device and the number of slots; what the chunks give is brought together in an order
-//! that depends on their number alone.
+//! Rows are taken in chunks of [`CHUNK`], whatever the device and the number of slots; what the chunks give is brought
+//! together in an order that depends on their number alone.
 
 use super::slots::{self, Lanes, Rows, leading, vectors};
 use super::word;
@@ -51,11 +52,12 @@ pub fn scratch(shape: &[usize]) -> [usize; 3] {
     [slots, rows.div_ceil(CHUNK), n]
 }
 
-/// Records `out[b, j] = sum over the rows of x[b, .., j]` for `x` `[slots, rows.., n]` and `out` `[slots, n]`, which may be a field of a table.
-/// `scratch` has the shape that [`scratch`] says. Padding behind a row of `out` becomes 0.
+/// Records `out[b, j] = sum over the rows of x[b, .., j]` for `x` `[slots, rows.., n]` and `out` `[slots, n]`, which may be
+/// a field of a table. `scratch` has the shape that [`scratch`] says. Padding behind a row of `out` becomes 0.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if a slot is larger than a binding.
+/// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if a slot is larger than a
+/// binding.
 pub fn sums(recording: &mut Recording, caps: &Caps, x: &Tensor, scratch: &Tensor, out: &Tensor) -> Result<()> {
     check(x, x, scratch, out)?;
     reduce(recording, caps, &Chunks::of(Terms::Plain, x), scratch, out)
@@ -152,7 +154,8 @@ pub(super) fn reduce(
     add_up(recording, caps, scratch, (what.samples, count), out)
 }
 
-/// Records the sums of every chunk: `out` is `[slots, (samples,) chunks, (2,) n]`, or has no axis of chunks where there is one.
+/// Records the sums of every chunk: `out` is `[slots, (samples,) chunks, (2,) n]`, or has no axis of chunks where there is
+/// one.
 pub(super) fn chunks(recording: &mut Recording, caps: &Caps, what: &Chunks<'_>, out: &Tensor) -> Result<()> {
     let x = Rows::new(what.x, what.samples)?;
     let y = Rows::new(what.y.unwrap_or(what.x), what.samples)?;
@@ -188,7 +191,8 @@ pub(super) fn chunks(recording: &mut Recording, caps: &Caps, what: &Chunks<'_>, 
     Ok(())
 }
 
-/// Records `out[s, ..] = sum over the first `chunks` of parts[s, chunk, ..]`, where s counts slots or, with samples, slots and samples.
+/// Records `out[s, ..] = sum of parts[s, chunk, ..]` over that many chunks, where s counts slots or, with samples, slots and
+/// samples.
 pub(super) fn add_up(
     recording: &mut Recording,
     caps: &Caps,

@@ -1,7 +1,7 @@
 //! Rows of a table by number, and the gradient of the table. Kernels: `embedding`, `embedding_links`, `embedding_gradient`.
 //!
-//! Ids are activations: f32 that hold whole numbers. One that names no row of the table gives zeros and has no gradient; that ids are in range
-//! is for the host to check.
+//! Ids are activations: f32 that hold whole numbers. One that names no row of the table gives zeros and has no gradient;
+//! that ids are in range is for the host to check.
 
 use super::slots::{self, Lanes, vectors};
 use super::word;
@@ -95,11 +95,12 @@ fn misfit(ids: &[usize], table: &[usize], out: &[usize]) -> Error {
     Error::internal(format!("an embedding of ids {ids:?} by a table {table:?} and {out:?}"))
 }
 
-/// Records `out[b, i.., :] = table[b, ids[b, i..], :]`, zeros where an id is no row, for `ids` `[slots, i..]`, `table` `[slots, v, n]`, which may be a
-/// field, and `out` `[slots, i.., n]`.
+/// Records `out[b, i.., :] = table[b, ids[b, i..], :]`, zeros where an id is no row, for `ids` `[slots, i..]`, `table`
+/// `[slots, v, n]`, which may be a field, and `out` `[slots, i.., n]`.
 ///
 /// # Errors
-/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] for more than 2^24 rows or if a slot is larger than a binding.
+/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] for more than 2^24 rows or if a slot is larger
+/// than a binding.
 pub fn forward(recording: &mut Recording, caps: &Caps, ids: &Tensor, table: &Tensor, out: &Tensor) -> Result<()> {
     let own = Ids::new(ids)?;
     let &[slots, v, n] = table.shape() else { return Err(misfit(ids.shape(), table.shape(), out.shape())) };
@@ -137,8 +138,8 @@ pub fn links_shape(ids: &Tensor, v: usize) -> [usize; 2] {
     [slots, v + ids.shape().get(1..).unwrap_or_default().iter().product::<usize>()]
 }
 
-/// Records which positions name each of `v` rows, in ascending order, for [`gradient`]; `links` has the shape that [`links_shape`] says. Positions that
-/// hold the `padding` row are left out.
+/// Records which positions name each of `v` rows, in ascending order, for [`gradient`]; `links` has the shape that
+/// [`links_shape`] says. Positions that hold the `padding` row are left out.
 ///
 /// # Errors
 /// As [`forward`].
@@ -179,8 +180,9 @@ pub fn links(
     recording.dispatch(&links_kernel(), whole.to_vec(), &params, Grid::Direct([groups, step, 1]), work)
 }
 
-/// Records `out[b, id, :] = sum of g[b, i.., :] over the positions that name row id`, in ascending order; other rows, and the padding row, become
-/// zeros. `g` is `[slots, i.., n]`, `out` `[slots, v, n]`, which may be a field; `links` as [`links`] left them. Padding behind rows of `out` becomes 0.
+/// Records `out[b, id, :] = sum of g[b, i.., :] over the positions that name row id`, in ascending order; other rows, and
+/// the padding row, become zeros. `g` is `[slots, i.., n]`, `out` `[slots, v, n]`, which may be a field; `links` as
+/// [`links`] left them. Padding behind rows of `out` becomes 0.
 ///
 /// # Errors
 /// As [`forward`].

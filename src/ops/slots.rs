@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Caps, Grid};
 use crate::tensor::{Element, Tensor};
 
-/// An array `[slots, (samples,) rows.., n]`; what lies between samples and n is one axis of rows. Strides in vectors of four.
+/// An array `[slots, (samples,) rows.., n]`; what lies between samples and n is one axis of rows. Strides in vectors of
+/// four.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     pub(super) samples: usize,
@@ -48,7 +49,8 @@ pub(super) fn vectors(stride: usize) -> Result<u32> {
     word(stride / 4)
 }
 
-/// The stride in vectors from one place of the leading axes to the next: those of slots alone, or of slots and samples taken together.
+/// The stride in vectors from one place of the leading axes to the next: those of slots alone, or of slots and samples taken
+/// together.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] if samples do not follow each other from slot to slot.

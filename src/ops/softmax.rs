@@ -20,8 +20,8 @@ params!(SoftmaxGradientParams {
     pad1: u32,
 });
 
-/// Records `out[r, j] = exp(x[r, j] - max) / sum exp(x[r, :] - max)` for `x` `[rows, n]` and, where they are asked for, `out` `[rows, n]` and
-/// `log_sum_exp` `[rows]`.
+/// Records `out[r, j] = exp(x[r, j] - max) / sum exp(x[r, :] - max)` for `x` `[rows, n]` and, where they are asked for,
+/// `out` `[rows, n]` and `log_sum_exp` `[rows]`.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit, for rows without elements and if nothing is asked for.
@@ -49,8 +49,9 @@ pub fn record(
     dispatch(recording, caps, &kernel, x, &[out, log_sum_exp])
 }
 
-/// Records softmax with a causal mask for `x` and `out` `[rows, n]` whose rows are square blocks of n: row r sees elements `j <= r mod n`
-/// alone, the others of `out` become 0. Bit-identical to softmax of rows that hold large negative numbers there.
+/// Records softmax with a causal mask for `x` and `out` `[rows, n]` whose rows are square blocks of n: row r sees elements
+/// `j <= r mod n` alone, the others of `out` become 0. Bit-identical to softmax of rows that hold large negative numbers
+/// there.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit and for rows that are no whole blocks.
@@ -63,8 +64,8 @@ pub fn causal(recording: &mut Recording, caps: &Caps, x: &Tensor, out: &Tensor) 
     }
 }
 
-/// Records `dx[r, j] = y[r, j] (g[r, j] - sum over i of g[r, i] y[r, i])`, the gradient `g` through a softmax whose output was `y`; all are
-/// `[rows, n]`. Where `y` is 0, as behind a causal mask, `dx` is 0.
+/// Records `dx[r, j] = y[r, j] (g[r, j] - sum over i of g[r, i] y[r, i])`, the gradient `g` through a softmax whose output
+/// was `y`; all are `[rows, n]`. Where `y` is 0, as behind a causal mask, `dx` is 0.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if no rows fit a binding.

@@ -1,4 +1,5 @@
-//! Batch norm over `[slots, rows.., n]`: mean and variance of every column over all rows of a slot, samples and pixels alike.
+//! Batch norm over `[slots, rows.., n]`: mean and variance of every column over all rows of a slot, samples and pixels
+//! alike.
 
 use super::super::columns::{self, Chunks, Terms};
 use super::{Backward, Moments, Normalise, Running, fits};
@@ -26,11 +27,13 @@ fn per_column(x: &Tensor) -> [usize; 3] {
     [slots, 2, n]
 }
 
-/// Records the statistics of `x` `[slots, rows.., n]` into `saved` `[slots, 2, n]`: mean and `1 / sqrt(variance + eps)` with the biased variance. With
-/// `running`, running statistics of live slots become `(1 - momentum) running + momentum new`, with the unbiased variance (of a single row: 0).
+/// Records the statistics of `x` `[slots, rows.., n]` into `saved` `[slots, 2, n]`: mean and `1 / sqrt(variance + eps)` with
+/// the biased variance. With `running`, running statistics of live slots become `(1 - momentum) running + momentum new`,
+/// with the unbiased variance (of a single row: 0).
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if a slot is larger than a binding.
+/// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if a slot is larger than a
+/// binding.
 pub fn statistics(
     recording: &mut Recording,
     caps: &Caps,
@@ -51,7 +54,8 @@ pub fn statistics(
     Moments { x, samples: false, parts, saved, eps: Some(eps), running }.record(recording, caps)
 }
 
-/// Records `y = (x - mean) inv_std scale + shift` for `x` and `y` `[slots, rows.., n]` and `affine` `[slots, 2, n]` (scale, shift).
+/// Records `y = (x - mean) inv_std scale + shift` for `x` and `y` `[slots, rows.., n]` and `affine` `[slots, 2, n]` (scale,
+/// shift).
 ///
 /// # Errors
 /// As [`statistics`].
@@ -71,8 +75,8 @@ pub fn apply(
     Normalise { x, samples: false, statistics, eps, affine, y }.record(recording, caps)
 }
 
-/// Records `sums` `[slots, 2, n]`: the sums over rows of g h and of g, where `h = (x - mean) inv_std`. They are the gradient of the affine part, and
-/// what [`input_gradient`] starts from. `of.affine` is not read.
+/// Records `sums` `[slots, 2, n]`: the sums over rows of g h and of g, where `h = (x - mean) inv_std`. They are the gradient
+/// of the affine part, and what [`input_gradient`] starts from. `of.affine` is not read.
 ///
 /// # Errors
 /// As [`statistics`].

@@ -1,5 +1,6 @@
-//! Group norm over channels-last images `[slots, samples, pixels.., n]`: mean and variance over the pixels and the channels of a group, sample by
-//! sample. Statistics are kept a channel, so that all channels of a group have the same ones and the kernels of batch norm apply.
+//! Group norm over channels-last images `[slots, samples, pixels.., n]`: mean and variance over the pixels and the channels
+//! of a group, sample by sample. Statistics are kept a channel, so that all channels of a group have the same ones and the
+//! kernels of batch norm apply.
 
 use super::super::columns::{self, Chunks, Terms};
 use super::super::slots::{self, leading};
@@ -26,7 +27,8 @@ params!(GroupFoldParams {
     pad0: u32,
 });
 
-/// Shape of the scratch that statistics and gradients over `[slots, samples, pixels.., n]` need: `[slots, samples, chunks + 1, 2, n]`.
+/// Shape of the scratch that statistics and gradients over `[slots, samples, pixels.., n]` need:
+/// `[slots, samples, chunks + 1, 2, n]`.
 pub fn scratch(shape: &[usize]) -> [usize; 5] {
     let [samples, chunks, n] = columns::scratch(shape.get(1..).unwrap_or_default());
     [shape.first().copied().unwrap_or(0), samples, chunks + 1, 2, n]
@@ -37,12 +39,13 @@ fn per_channel(x: &Tensor) -> [usize; 4] {
     [slots, samples, two, n]
 }
 
-/// Records the statistics of `x` `[slots, samples, pixels.., n]` with `groups` groups of channels into `saved` `[slots, samples, 2, n]`: mean and
-/// `1 / sqrt(variance + eps)` of each channel's group. `channels` is scratch of the shape of `saved`.
+/// Records the statistics of `x` `[slots, samples, pixels.., n]` with `groups` groups of channels into `saved`
+/// `[slots, samples, 2, n]`: mean and `1 / sqrt(variance + eps)` of each channel's group. `channels` is scratch of the shape
+/// of `saved`.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not fit and for channels that are no whole groups, [`crate::ErrorKind::TooBig`] if a slot is
-/// larger than a binding.
+/// [`crate::ErrorKind::Internal`] for shapes that do not fit and for channels that are no whole groups,
+/// [`crate::ErrorKind::TooBig`] if a slot is larger than a binding.
 pub fn statistics(
     recording: &mut Recording,
     caps: &Caps,
@@ -60,7 +63,8 @@ pub fn statistics(
     fold(recording, caps, &Fold { x: channels, affine: None, size, elements: size, eps }, saved)
 }
 
-/// Records `y = (x - mean) inv_std scale + shift` for `x` and `y` `[slots, samples, pixels.., n]` and `affine` `[slots, 2, n]` (scale, shift).
+/// Records `y = (x - mean) inv_std scale + shift` for `x` and `y` `[slots, samples, pixels.., n]` and `affine`
+/// `[slots, 2, n]` (scale, shift).
 ///
 /// # Errors
 /// As [`statistics`].
@@ -77,8 +81,8 @@ pub fn apply(
     Normalise { x, samples: true, statistics: saved, eps: None, affine, y }.record(recording, caps)
 }
 
-/// Records `sums` `[slots, samples, 2, n]`: the sums over pixels of g h and of g, where `h = (x - mean) inv_std`; both gradients start from them.
-/// `of.affine` is not read.
+/// Records `sums` `[slots, samples, 2, n]`: the sums over pixels of g h and of g, where `h = (x - mean) inv_std`; both
+/// gradients start from them. `of.affine` is not read.
 ///
 /// # Errors
 /// As [`statistics`].
@@ -98,8 +102,8 @@ pub fn affine_gradient(recording: &mut Recording, caps: &Caps, sums: &Tensor, d_
     columns::add_up(recording, caps, sums, (false, samples), d_affine)
 }
 
-/// Records the gradient with regard to `x` from what [`sums`] left, `dx = inv_std (scale g - k0 - h k1)` with k0 and k1 the averages of scale g and
-/// scale g h over the group. `folded` is scratch of the shape of `sums`.
+/// Records the gradient with regard to `x` from what [`sums`] left, `dx = inv_std (scale g - k0 - h k1)` with k0 and k1 the
+/// averages of scale g and scale g h over the group. `folded` is scratch of the shape of `sums`.
 ///
 /// # Errors
 /// As [`statistics`].

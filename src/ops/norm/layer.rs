@@ -48,7 +48,8 @@ params!(LayerNormGradientParams {
     pad1: u32,
 });
 
-/// Shape of the statistics that are saved of `[slots, rows.., n]`: `[slots, rows.., 2]`, mean and `1 / sqrt(variance + eps)`.
+/// Shape of the statistics that are saved of `[slots, rows.., n]`: `[slots, rows.., 2]`, mean and
+/// `1 / sqrt(variance + eps)`.
 pub fn saved(shape: &[usize]) -> Vec<usize> {
     let mut saved = shape.to_vec();
     if let Some(last) = saved.last_mut() {
@@ -71,11 +72,12 @@ fn rows_each(caps: &Caps) -> usize {
     if caps.is_software() { 64 } else { 4 }
 }
 
-/// Records `y = (x - mean) inv_std scale + shift` over each row of `x` and `y` `[slots, rows.., n]`, with `affine` `[slots, 2, n]` (scale, shift);
-/// `statistics` gets what [`saved`] says.
+/// Records `y = (x - mean) inv_std scale + shift` over each row of `x` and `y` `[slots, rows.., n]`, with `affine`
+/// `[slots, 2, n]` (scale, shift); `statistics` gets what [`saved`] says.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if a slot is larger than a binding.
+/// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] if a slot is larger than a
+/// binding.
 pub fn forward(
     recording: &mut Recording,
     caps: &Caps,
@@ -151,8 +153,8 @@ pub fn input_gradient(recording: &mut Recording, caps: &Caps, of: &Backward<'_>,
     Ok(())
 }
 
-/// Records the gradient of the affine part, `d_affine` `[slots, 2, n]`: the sums over rows of g h and of g. `of.affine` is not read; `parts` is
-/// scratch of the shape that [`scratch`] says.
+/// Records the gradient of the affine part, `d_affine` `[slots, 2, n]`: the sums over rows of g h and of g. `of.affine` is
+/// not read; `parts` is scratch of the shape that [`scratch`] says.
 ///
 /// # Errors
 /// As [`forward`].

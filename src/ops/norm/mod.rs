@@ -1,9 +1,10 @@
-//! Normalisation with an affine part, forward and backward: over the samples of a batch ([`batch`]), over a row ([`layer`]), over groups of
-//! channels of an image ([`group`]). Kernels: `moments`, `normalise`, `normalise_gradient`, `group_fold`, `layer_norm`,
-//! `layer_norm_gradient`, and those of [`super::columns`].
+//! Normalisation with an affine part, forward and backward: over the samples of a batch ([`batch`]), over a row ([`layer`]),
+//! over groups of channels of an image ([`group`]). Kernels: `moments`, `normalise`, `normalise_gradient`, `group_fold`,
+//! `layer_norm`, `layer_norm_gradient`, and those of [`super::columns`].
 //!
-//! Scale and shift are the rows of one field `[slots, 2, n]`, so that their gradients are one field as well; so are running mean and variance.
-//! Statistics are saved as (mean, 1 / sqrt(variance + eps)). The gradients of inputs and of affine parts are recorded apart.
+//! Scale and shift are the rows of one field `[slots, 2, n]`, so that their gradients are one field as well; so are running
+//! mean and variance. Statistics are saved as (mean, 1 / sqrt(variance + eps)). The gradients of inputs and of affine parts
+//! are recorded apart.
 
 pub mod batch;
 pub mod group;

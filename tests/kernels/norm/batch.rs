@@ -151,6 +151,24 @@ fn broken_batch_norm_is_noticed() {
 }
 
 #[test]
+fn a_shared_input_has_the_statistics_of_one_slot() {
+    let Some(gpu) = common::device("a_shared_input_has_the_statistics_of_one_slot", false) else { return };
+    let (rows, n) = (70, 5);
+    let mut members = members(rows, n, 3);
+    let xs = members[0][0].clone();
+    members.iter_mut().for_each(|m| m[0].clone_from(&xs));
+    let expected = run(gpu, &members, &[rows], n, None);
+    let x = common::tensor(gpu, &[rows, n], &xs).shared(3);
+    let (parts, saved) = (common::poisoned(gpu, &batch::scratch(x.shape())), common::poisoned(gpu, &[3, 2, n]));
+    let (y, affine) = (common::poisoned(gpu, &[3, rows, n]), harness::field(gpu, &members, 2, &[2, n]));
+    let mut recording = Recording::new();
+    batch::statistics(&mut recording, gpu.caps(), &x, EPS, None, &parts, &saved).unwrap();
+    batch::apply(&mut recording, gpu.caps(), &x, Statistics::Saved(&saved), &affine, &y).unwrap();
+    let got = harness::results(gpu, &recording, &[&saved, &y], None);
+    assert!(got.iter().zip(&expected).all(|(g, e)| g[..] == e[..2]), "shared memory gives other numbers");
+}
+
+#[test]
 fn a_mean_far_from_zero_costs_no_digits_of_the_variance() {
     let Some(gpu) = common::device("a_mean_far_from_zero_costs_no_digits_of_the_variance", false) else { return };
     // 4096 + (-1 or 1): the variance is 1; E[x^2] - E[x]^2 in f32 is off by about 1.
