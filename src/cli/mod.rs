@@ -10,6 +10,7 @@ mod fault;
 mod list;
 mod progress;
 mod render;
+mod train;
 mod verify;
 mod vnncomp;
 mod welcome;
@@ -48,7 +49,7 @@ Exit codes:
   5    a list with a verdict that contradicts the published one (verify --instances)
   130  stopped with Ctrl-C; what was known by then was printed";
 
-/// Proves properties of neural networks on any Vulkan, Metal or DX12 GPU.
+/// Proves properties of neural networks, and trains arrays of them, on any Vulkan, Metal or DX12 GPU.
 #[derive(Debug, Parser)]
 #[command(name = "wavehull", version, after_help = EXIT_CODES)]
 #[command(disable_help_subcommand = true)]
@@ -75,6 +76,8 @@ enum Command {
     Demo(demo::Args),
     /// Decide a VNN-LIB property of an ONNX network, or a list of them
     Verify(verify::Args),
+    /// Train an array of models at once, or search for the best of many
+    Train(train::Args),
     /// Re-check a proof on the CPU, without a GPU
     Check(check::Args),
     /// List the adapters of this machine
@@ -149,6 +152,7 @@ fn run(command: Option<Command>, global: &Global) -> Result<ExitCode> {
         None => welcome::run(global),
         Some(Command::Demo(args)) => demo::run(&args, global),
         Some(Command::Verify(args)) => verify::run(&args, global),
+        Some(Command::Train(args)) => train::run(&args, global),
         Some(Command::Check(args)) => check::run(&args, global),
         Some(Command::Devices(args)) => devices::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
@@ -161,6 +165,7 @@ impl Command {
         match self {
             Self::Demo(args) => args.json,
             Self::Verify(args) => args.json,
+            Self::Train(args) => args.json,
             Self::Check(args) => args.json,
             Self::Devices(args) => args.json,
             Self::Doctor(args) => args.json,

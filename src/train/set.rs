@@ -3,6 +3,7 @@
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
 
 use super::batch::{self, Images, Pixels};
+use super::data::{self, Dataset, Normaliser};
 use super::loss::Loss;
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Gpu, Recording};
@@ -134,6 +135,48 @@ impl DeviceSet {
         }
         let answers = Answers::new(gpu, labels, samples)?;
         Ok(Self { inputs: Inputs::Bytes(pixels), answers, shape, samples, scale, shift })
+    }
+
+    /// A set as readers give it: images with their channels last, normalised on the device if they are bytes.
+    ///
+    /// # Errors
+    /// Those of [`DeviceSet::new`].
+    pub fn from_dataset(gpu: &Gpu, set: &Dataset, normaliser: &Normaliser) -> Result<Self> {
+        let (samples, own) = (set.len(), set.sample_shape());
+        let shape = match *own {
+            [h, w, c] => vec![c, h, w],
+            _ => own.to_vec(),
+        };
+        let len: usize = own.iter().product();
+        let labels = match &set.targets {
+            data::Targets::Classes { labels, classes } => Labels::Classes { labels: labels.clone(), classes: *classes },
+            data::Targets::Values(values) => Labels::Values(values.clone()),
+            data::Targets::Tokens { tokens, vocabulary } => Labels::Tokens { labels: tokens.clone(), classes: *vocabulary },
+        };
+        let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
+        let inputs = match &set.inputs {
+            data::Inputs::U8(bytes) if own.len() == 3 && own[2] <= 4 => {
+                let rows: Vec<u8> = bytes.iter().copied().collect();
+                for (channel, (&factor, &by)) in normaliser.scale.iter().zip(&normaliser.shift).enumerate() {
+                    (scale[channel], shift[channel]) = (factor, by);
+                }
+                let words = batch::pack_bytes(&rows, len);
+                Inputs::Bytes(Tensor::from_slice(gpu, &[samples, len.div_ceil(4)], &words)?)
+            }
+            data::Inputs::Tokens(tokens) => {
+                let rows: Vec<f32> = tokens.iter().map(|&token| token as f32).collect();
+                Inputs::Rows(Tensor::from_slice(gpu, &[&[samples], own].concat(), &rows)?)
+            }
+            numbers => {
+                let rows: Vec<f32> = normaliser.apply(numbers)?.iter().copied().collect();
+                match own.len() {
+                    3 => Inputs::Floats(Tensor::from_slice(gpu, &[samples, len], &rows)?),
+                    _ => Inputs::Rows(Tensor::from_slice(gpu, &[&[samples], own].concat(), &rows)?),
+                }
+            }
+        };
+        let answers = Answers::new(gpu, labels, samples)?;
+        Ok(Self { inputs, answers, shape, samples, scale, shift })
     }
 
     /// Number of samples.

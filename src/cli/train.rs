@@ -1,0 +1,98 @@
+//! `wavehull train`: arrays of models as CONFIG.toml describes them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use wavehull::Result;
+use wavehull::train::config::Config;
+use wavehull::train::session::{Outcome, Session, Standing, differing};
+
+use super::device::DeviceArgs;
+use super::progress::Bar;
+use super::{Global, exit};
+
+/// Arguments of `wavehull train`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "docs/train.md has every key of CONFIG.toml. A training that was stopped (Ctrl-C) goes on from its checkpoints \
+with the same command.")]
+pub struct Args {
+    /// Model, data, members and, perhaps, a search
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Read and check the configuration and its data, say what would be trained, and stop
+    #[arg(long)]
+    pub check: bool,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Trains; what was learned stands in the configuration's folder.
+///
+/// # Errors
+/// Bad configurations and data with their place; device errors.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
+    let config = Config::read(&args.config)?;
+    let loaded = config.data.load(&config.folder)?;
+    let gpu = args.device.open(global)?;
+    let who = match &config.search {
+        Some(_) => "trials of a search".to_owned(),
+        None => format!("{} members", config.members.len()),
+    };
+    global.say(format!("{who} of '{}' into {}", config.model.name(), config.train.folder.display()));
+    if args.check {
+        global.say("the configuration and its data are in order");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bar = Bar::phases(global);
+    let session = Session::new(&gpu, &config)?;
+    let outcome = session.run(|| loaded.upload(&gpu), &bar.control())?;
+    bar.finish();
+    if args.json {
+        global.print_json(&outcome)?;
+    } else {
+        global.print(table(&outcome));
+    }
+    if outcome.stopped {
+        global.say("stopped: the same command goes on from the checkpoints");
+        return Ok(ExitCode::from(exit::INTERRUPTED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line a member, the best first.
+fn table(outcome: &Outcome) -> String {
+    let keys = differing(&outcome.members);
+    let mut rows = vec![head(&keys)];
+    rows.extend(outcome.members.iter().map(|standing| row(standing, &keys)));
+    let widths: Vec<usize> =
+        (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| -> String {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}"));
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    let Outcome { steps, occupancy, seconds, .. } = outcome;
+    let share = 100.0 * occupancy;
+    lines.push(format!("{steps} steps of all members in {seconds:.1} s; {share:.0} % of the slots' steps held a member"));
+    lines.join("\n")
+}
+
+fn head(keys: &[&str]) -> Vec<String> {
+    let mut cells: Vec<String> = vec!["member".into(), "seed".into()];
+    cells.extend(keys.iter().map(|key| (*key).to_owned()));
+    cells.extend(["steps", "train loss", "loss", "correct", ""].map(str::to_owned));
+    cells
+}
+
+fn row(standing: &Standing, keys: &[&str]) -> Vec<String> {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+    let mut cells = vec![standing.member.to_string(), standing.seed.to_string()];
+    cells.extend(keys.iter().map(|key| standing.hyper.get(*key).cloned().unwrap_or_else(|| "-".to_owned())));
+    let correct = standing.correct.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
+    cells.extend([standing.steps.to_string(), number(standing.train_loss), number(standing.loss), correct]);
+    cells.push(standing.state.to_owned());
+    cells
+}
