@@ -5,8 +5,15 @@
 //! parameters of a member are one row of a table `[slots, width]`, of which each parameter is a field ([`crate::Tensor::field`]).
 //! No kernel adds across slots and no order of summation knows how many there are.
 
+pub mod checkpoint;
+pub mod data;
+pub mod events;
+mod hyper;
 mod init;
 mod model;
+pub mod random;
+pub mod search;
 
+pub use hyper::{Hyper, Key, Kind, Setting, shape_classes};
 pub use init::Init;
 pub use model::{Model, Parameter};
