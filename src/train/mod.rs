@@ -8,6 +8,10 @@
 mod array;
 pub mod batch;
 mod builder;
+pub mod checkpoint;
+pub mod data;
+pub mod events;
+mod hyper;
 mod init;
 pub mod loss;
 mod lower;
@@ -15,12 +19,15 @@ mod member;
 mod model;
 pub mod models;
 pub mod optimiser;
+pub mod random;
 mod schedule;
+pub mod search;
 mod set;
 mod table;
 
 pub use array::{ArrayMemory, ArrayOptions, TrainingArray};
 pub use builder::{Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, Pool};
+pub use hyper::{Hyper, Key, Kind, Setting, shape_classes};
 pub use init::Init;
 pub use loss::Loss;
 pub use member::{Member, Progress, Score, Snapshot, State};

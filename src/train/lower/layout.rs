@@ -57,9 +57,9 @@ impl Layout {
 
     /// Whether elements follow each other in the graph's order without padding.
     pub fn is_dense(&self) -> bool {
-        let one_channel = matches!(*self.dims, [h, w, c] if self.image && (c == 1 || h * w == 1));
         let gapless = self.columns().is_multiple_of(4) || self.rows() == 1;
-        gapless && (!self.image || one_channel && self.columns().is_multiple_of(4) || self.image && self.rows() == 1)
+        let one_channel = self.columns() == 1 && self.rows() == 1;
+        gapless && (!self.image || self.rows() == 1 || one_channel)
     }
 }
 

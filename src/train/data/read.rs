@@ -1,0 +1,103 @@
+//! Whole files, unpacked where they are gzipped.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Largest size of a data file, unpacked: a small file that unpacks to more is damaged or meant to harm.
+pub(super) const LARGEST: u64 = 16 << 30;
+
+/// The bytes of a file, gzipped (told by content) or plain.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut packed = Vec::new();
+    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+    file.read_to_end(&mut packed).map_err(|e| Error::io(path, e))?;
+    if packed.is_empty() {
+        return Err(Error::bad_input("the file is empty").in_file(path));
+    }
+    if !packed.starts_with(&[0x1f, 0x8b]) {
+        return Ok(packed);
+    }
+    limited(MultiGzDecoder::new(packed.as_slice())).map_err(|e| e.in_file(path))
+}
+
+/// All that a decoder gives, as far as [`LARGEST`].
+pub(super) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    decoder.take(LARGEST + 1).read_to_end(&mut unpacked).map_err(|e| {
+        Error::bad_input(format!("the compressed data is damaged: {e}"))
+            .with_help("download the file again")
+            .with_source(e)
+    })?;
+    if unpacked.len() as u64 > LARGEST {
+        return Err(Error::new(ErrorKind::TooBig, format!("the file unpacks to more than {} GiB", LARGEST >> 30)));
+    }
+    Ok(unpacked)
+}
+
+/// The text of a file.
+pub(super) fn text(path: &Path) -> Result<String> {
+    String::from_utf8(bytes(path)?).map_err(|e| {
+        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|&&b| b != b'\n').count() + 1;
+        Error::bad_input("the text is not UTF-8").in_file(path).at(line, column).with_help("save the file as UTF-8")
+    })
+}
+
+/// A folder and files for the tests of this room, gone when dropped.
+#[cfg(test)]
+pub(super) struct Scratch(std::path::PathBuf);
+
+#[cfg(test)]
+impl Scratch {
+    pub(super) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("wavehull-data-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        Self(folder)
+    }
+
+    pub(super) fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).expect("a file for the test");
+        path
+    }
+}
+
+#[cfg(test)]
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn gzipped_files_are_unpacked_and_damage_is_named() {
+        let scratch = Scratch::new("gzip");
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(b"hello").expect("memory");
+        let mut packed = packer.finish().expect("memory");
+        assert_eq!(bytes(&scratch.file("a.gz", &packed)).expect("gzip"), b"hello");
+        packed.truncate(packed.len() - 6);
+        let error = bytes(&scratch.file("b.gz", &packed)).expect_err("cut off");
+        assert!(error.to_string().contains("b.gz: the compressed data is damaged"), "{error}");
+    }
+
+    #[test]
+    fn empty_missing_and_foreign_files() {
+        let scratch = Scratch::new("files");
+        assert!(bytes(&scratch.file("e", "")).expect_err("empty").to_string().ends_with("the file is empty"));
+        assert_eq!(bytes(&scratch.0.join("none")).expect_err("missing").kind(), ErrorKind::Io);
+        let error = text(&scratch.file("t", b"ab\nc\xff")).expect_err("no text");
+        assert_eq!(error.place().and_then(|p| p.position), Some((2, 2)));
+    }
+}
