@@ -13,8 +13,10 @@ use super::{Global, exit};
 
 /// Arguments of `wavehull train`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "docs/train.md has every key of CONFIG.toml. A training that was stopped (Ctrl-C) goes on from its checkpoints \
-with the same command.")]
+#[command(
+    after_help = "docs/train.md has every key of CONFIG.toml. A training that was stopped (Ctrl-C) goes on from its checkpoints \
+with the same command."
+)]
 pub struct Args {
     /// Model, data, members and, perhaps, a search
     #[arg(value_name = "CONFIG.toml")]
@@ -35,7 +37,7 @@ pub struct Args {
 /// Bad configurations and data with their place; device errors.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let config = Config::read(&args.config)?;
-    let loaded = config.data.load(&config.folder)?;
+    let loaded = config.data.load(config.base.count("context"))?;
     let gpu = args.device.open(global)?;
     let who = match &config.search {
         Some(_) => "trials of a search".to_owned(),
@@ -48,7 +50,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     }
     let bar = Bar::phases(global);
     let session = Session::new(&gpu, &config)?;
-    let outcome = session.run(|| loaded.upload(&gpu), &bar.control())?;
+    let outcome = session.run(&loaded, &bar.control())?;
     bar.finish();
     if args.json {
         global.print_json(&outcome)?;
@@ -76,14 +78,16 @@ fn table(outcome: &Outcome) -> String {
     let mut lines: Vec<String> = rows.iter().map(line).collect();
     let Outcome { steps, occupancy, seconds, .. } = outcome;
     let share = 100.0 * occupancy;
-    lines.push(format!("{steps} steps of all members in {seconds:.1} s; {share:.0} % of the slots' steps held a member"));
+    lines.push(format!(
+        "{steps} steps of all members in {seconds:.1} s; {share:.0} % of the slots' steps held a member"
+    ));
     lines.join("\n")
 }
 
 fn head(keys: &[&str]) -> Vec<String> {
     let mut cells: Vec<String> = vec!["member".into(), "seed".into()];
     cells.extend(keys.iter().map(|key| (*key).to_owned()));
-    cells.extend(["steps", "train loss", "loss", "correct", ""].map(str::to_owned));
+    cells.extend(["steps", "train loss", "loss", "correct", "test", ""].map(str::to_owned));
     cells
 }
 
@@ -91,8 +95,9 @@ fn row(standing: &Standing, keys: &[&str]) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
     let mut cells = vec![standing.member.to_string(), standing.seed.to_string()];
     cells.extend(keys.iter().map(|key| standing.hyper.get(*key).cloned().unwrap_or_else(|| "-".to_owned())));
-    let correct = standing.correct.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
-    cells.extend([standing.steps.to_string(), number(standing.train_loss), number(standing.loss), correct]);
+    let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
+    cells.extend([standing.steps.to_string(), number(standing.train_loss), number(standing.loss)]);
+    cells.extend([share(standing.correct), share(standing.test_correct)]);
     cells.push(standing.state.to_owned());
     cells
 }

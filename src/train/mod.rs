@@ -9,6 +9,8 @@ mod array;
 pub mod batch;
 mod builder;
 pub mod checkpoint;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod data;
 pub mod events;
 mod hyper;
@@ -22,6 +24,8 @@ pub mod optimiser;
 pub mod random;
 mod schedule;
 pub mod search;
+#[cfg(feature = "config")]
+pub mod session;
 mod set;
 mod table;
 

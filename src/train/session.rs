@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use web_time::Instant;
 
 use super::checkpoint::{self, torch_name};
-use super::config::{self, Config, Length, ModelConfig};
+use super::config::{self, Config, Length, Loaded, ModelConfig};
+use super::data::{Dataset, Normaliser, Targets};
 use super::events::{EventWriter, Log, LogEvent, Reason};
 use super::hyper::{Hyper, KEYS};
 use super::search::{Assignment, Decision, Searcher};
@@ -21,19 +22,40 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
 use crate::graph::{Graph, onnx};
 
-/// What a session needs besides its configuration.
+/// What a session needs besides its configuration, on the device.
 #[derive(Debug)]
-pub struct Data {
+struct Data {
     /// What members are trained on.
-    pub train: DeviceSet,
+    train: DeviceSet,
     /// What they are judged on.
-    pub valid: Option<DeviceSet>,
+    valid: Option<DeviceSet>,
+    /// What those that finish are tried on in the end.
+    test: Option<DeviceSet>,
     /// Shape of a sample, channels first.
-    pub shape: Vec<usize>,
+    shape: Vec<usize>,
     /// Numbers that the network puts out (of a text: characters).
-    pub outputs: usize,
+    outputs: usize,
     /// Whether targets are values instead of classes.
-    pub values: bool,
+    values: bool,
+}
+
+impl Data {
+    fn new(gpu: &Gpu, config: &Config, loaded: &Loaded) -> Result<Self> {
+        let normaliser = Normaliser::fit(config.data.normalise, &loaded.train.inputs);
+        let set = |set: &Dataset| DeviceSet::from_dataset(gpu, set, &normaliser);
+        let shape = match *loaded.train.sample_shape() {
+            [h, w, c] => vec![c, h, w],
+            ref other => other.to_vec(),
+        };
+        Ok(Self {
+            train: set(&loaded.train)?,
+            valid: loaded.validation.as_ref().map(set).transpose()?,
+            test: loaded.test.as_ref().map(set).transpose()?,
+            shape,
+            outputs: loaded.train.targets.outputs(),
+            values: matches!(loaded.train.targets, Targets::Values(_)),
+        })
+    }
 }
 
 /// How a member did.
@@ -54,6 +76,10 @@ pub struct Standing {
     pub loss: Option<f64>,
     /// Share of the validation part that is right; `None` for values.
     pub correct: Option<f64>,
+    /// Mean loss on the test set, once it has finished.
+    pub test_loss: Option<f64>,
+    /// Share of the test set that is right.
+    pub test_correct: Option<f64>,
     /// What became of it: finished, paused, stopped, diverged or cancelled.
     pub state: &'static str,
     /// Its checkpoint.
@@ -155,12 +181,20 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::BadInput`] or [`ErrorKind::Unsupported`] for models and data that do not fit, memory and device errors, [`ErrorKind::Io`].
-    pub fn run(mut self, data: impl Fn() -> Result<Data>, control: &Control) -> Result<Outcome> {
+    pub fn run(mut self, loaded: &Loaded, control: &Control) -> Result<Outcome> {
         let start = Instant::now();
         let config = self.config;
         let mut stopped = false;
         match config.searcher()? {
-            Some(search) => stopped = self.group(&config.base, Work::Search(search), data()?, usize::MAX, control)?,
+            Some(search) => {
+                stopped = self.group(
+                    &config.base,
+                    Work::Search(search),
+                    Data::new(self.gpu, config, loaded)?,
+                    usize::MAX,
+                    control,
+                )?
+            }
             None => {
                 for members in array_groups(config) {
                     let assignment = |&place: &usize| {
@@ -169,7 +203,8 @@ impl<'a> Session<'a> {
                     };
                     let queue: VecDeque<Assignment> = members.iter().map(assignment).collect();
                     let (hyper, count) = (config.members[members[0]].hyper.clone(), queue.len());
-                    stopped = self.group(&hyper, Work::Queue(queue), data()?, count, control)?;
+                    stopped =
+                        self.group(&hyper, Work::Queue(queue), Data::new(self.gpu, config, loaded)?, count, control)?;
                     if stopped {
                         break;
                     }
@@ -190,7 +225,7 @@ impl<'a> Session<'a> {
     /// Trains members of one shape; whether it was stopped.
     fn group(&mut self, hyper: &Hyper, mut work: Work, data: Data, members: usize, control: &Control) -> Result<bool> {
         let config = self.config;
-        let Data { train, valid, shape, outputs, values } = data;
+        let Data { train, valid, test, shape, outputs, values } = data;
         let model = model(&config.model, hyper, &shape, outputs)?;
         let batch = hyper.count("batch").min(train.len());
         let epoch = (train.len() / batch.max(1)) as u64;
@@ -225,12 +260,18 @@ impl<'a> Session<'a> {
                 self.leave(&array, &mut seats, &group)?;
                 return Ok(true);
             }
-            self.judge(&mut array, &mut seats, &mut work, (&group, valid.as_ref(), values), control)?;
+            self.judge(&mut array, &mut seats, &mut work, (&group, [valid.as_ref(), test.as_ref()], values), control)?;
         }
     }
 
     /// Puts members into free slots.
-    fn refill(&mut self, array: &mut TrainingArray, seats: &mut [Option<Seat>], work: &mut Work, group: &Group) -> Result<()> {
+    fn refill(
+        &mut self,
+        array: &mut TrainingArray,
+        seats: &mut [Option<Seat>],
+        work: &mut Work,
+        group: &Group,
+    ) -> Result<()> {
         let free: Vec<usize> = (0..seats.len()).filter(|&slot| seats[slot].is_none()).collect();
         for (assignment, slot) in work.ask(free.len()).into_iter().zip(free) {
             let until = if assignment.until == 0 { group.total } else { assignment.until * group.unit };
@@ -257,6 +298,8 @@ impl<'a> Session<'a> {
                 train_loss: None,
                 loss: None,
                 correct: None,
+                test_loss: None,
+                test_correct: None,
                 state: "running",
                 checkpoint: None,
             });
@@ -267,7 +310,13 @@ impl<'a> Session<'a> {
     }
 
     /// Runs some steps of everybody.
-    fn advance(&mut self, array: &mut TrainingArray, seats: &mut [Option<Seat>], steps: u64, control: &Control) -> Result<()> {
+    fn advance(
+        &mut self,
+        array: &mut TrainingArray,
+        seats: &mut [Option<Seat>],
+        steps: u64,
+        control: &Control,
+    ) -> Result<()> {
         let mut done = 0;
         let result = array.run(steps, control, &mut |progress| {
             done += 1;
@@ -295,7 +344,7 @@ impl<'a> Session<'a> {
         array: &mut TrainingArray,
         seats: &mut [Option<Seat>],
         work: &mut Work,
-        (group, valid, values): (&Group, Option<&DeviceSet>, bool),
+        (group, [valid, test], values): (&Group, [Option<&DeviceSet>; 2], bool),
         control: &Control,
     ) -> Result<()> {
         let at = |slot: usize| array.state(slot).unwrap_or((State::Stopped, 0));
@@ -306,13 +355,25 @@ impl<'a> Session<'a> {
             (0..seats.len()).filter(|&slot| seats[slot].as_ref().is_some_and(|seat| ends(slot, seat))).collect();
         let looked: Vec<usize> =
             (0..seats.len()).filter(taken).filter(|&s| due(s, group.evaluate) || ending.contains(&s)).collect();
-        let saved: Vec<usize> = (0..seats.len()).filter(taken).filter(|&s| due(s, group.save) && !ending.contains(&s)).collect();
+        let saved: Vec<usize> =
+            (0..seats.len()).filter(taken).filter(|&s| due(s, group.save) && !ending.contains(&s)).collect();
         if !looked.is_empty() {
             let scores = valid.map(|valid| array.evaluate(valid, control)).transpose()?;
             for &slot in &looked {
                 let score = scores.as_ref().map(|scores| scores[slot]);
                 if let Some(seat) = &mut seats[slot] {
                     self.note(seat, at(slot), score, (values, group))?;
+                }
+            }
+        }
+        let finishes = |slot: &usize| seats[*slot].as_ref().is_some_and(|seat| seat.until >= group.total);
+        if let Some(test) = test.filter(|_| ending.iter().any(|slot| finishes(slot))) {
+            let scores = array.evaluate(test, control)?;
+            for slot in ending.iter().filter(|slot| finishes(slot)) {
+                let member = seats[*slot].as_ref().map(|seat| seat.assignment.trial);
+                if let Some(standing) = member.and_then(|member| self.standings.get_mut(&member)) {
+                    standing.test_loss = Some(scores[*slot].loss);
+                    standing.test_correct = (!values).then_some(scores[*slot].correct);
                 }
             }
         }
@@ -326,7 +387,8 @@ impl<'a> Session<'a> {
             let (state, _) = array.state(slot).unwrap_or((State::Stopped, 0));
             let trial = seat.assignment.trial;
             let standing = self.standings.get(&trial);
-            let score = standing.and_then(|s| s.correct.map(|c| 1.0 - c).or(s.loss).or(s.train_loss)).unwrap_or(f64::NAN);
+            let score =
+                standing.and_then(|s| s.correct.map(|c| 1.0 - c).or(s.loss).or(s.train_loss)).unwrap_or(f64::NAN);
             let score = if state == State::Diverged { f64::NAN } else { self.goal(score) };
             let reason = match work.tell(trial, score)? {
                 _ if state == State::Diverged => Reason::Diverged,
@@ -356,7 +418,13 @@ impl<'a> Session<'a> {
     }
 
     /// Writes down how a member does.
-    fn note(&mut self, seat: &mut Seat, (_, step): (State, u64), score: Option<Score>, (values, group): (bool, &Group)) -> Result<()> {
+    fn note(
+        &mut self,
+        seat: &mut Seat,
+        (_, step): (State, u64),
+        score: Option<Score>,
+        (values, group): (bool, &Group),
+    ) -> Result<()> {
         let (sum, count) = std::mem::take(&mut seat.losses);
         let train = (count > 0).then(|| sum / count as f64);
         let member = seat.assignment.trial;
@@ -380,7 +448,14 @@ impl<'a> Session<'a> {
     }
 
     /// A member leaves its slot: its checkpoint and its network stay.
-    fn farewell(&mut self, array: &TrainingArray, slot: usize, seat: &Seat, reason: Reason, group: &Group) -> Result<()> {
+    fn farewell(
+        &mut self,
+        array: &TrainingArray,
+        slot: usize,
+        seat: &Seat,
+        reason: Reason,
+        group: &Group,
+    ) -> Result<()> {
         let member = seat.assignment.trial;
         if !matches!(reason, Reason::Stopped | Reason::Diverged) {
             self.save(array, slot, seat, group)?;
@@ -421,7 +496,8 @@ impl<'a> Session<'a> {
         let file = self.folder(member).join("checkpoint.safetensors");
         let Snapshot { step, tables, .. } = array.snapshot(slot)?;
         let name = |index: usize| format!("table.{index}");
-        let arrays = tables.into_iter().enumerate().map(|(i, table)| (name(i), ndarray::Array1::from(table).into_dyn()));
+        let arrays =
+            tables.into_iter().enumerate().map(|(i, table)| (name(i), ndarray::Array1::from(table).into_dyn()));
         let state = checkpoint::State {
             fingerprint: group.fingerprint.clone(),
             member: member as u64,
@@ -454,7 +530,9 @@ fn named(graph: &Graph, _: &TrainingArray) -> BTreeMap<String, ndarray::ArrayD<f
 fn loaded(file: &Path, saved: checkpoint::Snapshot, member: Member, group: &Group) -> Result<Snapshot> {
     if saved.state.fingerprint != group.fingerprint || saved.state.seed != member.seed {
         let what = "a checkpoint of another model, optimiser or seed";
-        return Err(Error::bad_input(what).in_file(file).with_help("train into another folder, or remove the checkpoint"));
+        return Err(Error::bad_input(what)
+            .in_file(file)
+            .with_help("train into another folder, or remove the checkpoint"));
     }
     let step = saved.state.step;
     let state = if step >= group.total { State::Finished } else { State::Running };
@@ -546,7 +624,8 @@ fn options(config: &Config, hyper: &Hyper, group: &Group, values: bool, members:
     let shift = config.data.augment.shift.max(config.data.augment.crop);
     let augment = Augment { shift, flip: config.data.augment.flip, noise: hyper.number("noise") as f32 };
     // With momentum if any member has some: zeros serve the others.
-    let momentum = config.members.iter().map(|m| &m.hyper).chain([hyper]).map(|h| h.number("momentum")).fold(0.0, f64::max);
+    let momentum =
+        config.members.iter().map(|m| &m.hyper).chain([hyper]).map(|h| h.number("momentum")).fold(0.0, f64::max);
     let searched = config.search.is_some();
     let optimiser = optimiser(config, &hyper.clone().with("momentum", if searched { 0.9 } else { momentum })?);
     Ok(ArrayOptions {
@@ -601,9 +680,13 @@ fn member(config: &Config, assignment: &Assignment, total: u64) -> Result<Member
 
 /// Tells models and optimisers apart whose members cannot be exchanged.
 fn fingerprint(model: &Model, optimiser: config::Optimiser) -> String {
-    let nodes: Vec<String> = model.graph.nodes.iter().map(|n| format!("{}{:?}", n.op.name(), model.graph.value(n.output).shape)).collect();
+    let nodes: Vec<String> =
+        model.graph.nodes.iter().map(|n| format!("{}{:?}", n.op.name(), model.graph.value(n.output).shape)).collect();
     // FNV-1a, 64 bits: it only has to tell apart what a user mixes up.
-    let hash = nodes.concat().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = nodes
+        .concat()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("{} {} parameters {hash:016x} {}", model.graph.name, model.parameter_count(), optimiser.name())
 }
 

@@ -151,7 +151,9 @@ impl DeviceSet {
         let labels = match &set.targets {
             data::Targets::Classes { labels, classes } => Labels::Classes { labels: labels.clone(), classes: *classes },
             data::Targets::Values(values) => Labels::Values(values.clone()),
-            data::Targets::Tokens { tokens, vocabulary } => Labels::Tokens { labels: tokens.clone(), classes: *vocabulary },
+            data::Targets::Tokens { tokens, vocabulary } => {
+                Labels::Tokens { labels: tokens.clone(), classes: *vocabulary }
+            }
         };
         let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
         let inputs = match &set.inputs {

@@ -289,7 +289,7 @@ fn a_gate_lets_through_what_a_relu_let_through() {
                 let case = Case { shape: [m, n, k], batch: 2, variant: Some(variant), ..PLAIN };
                 let operands = case.operands(6);
                 let plain = case.run(gpu, 6);
-                let gate: Vec<f32> = common::Random::new(7).floats(2 * m * n).iter().map(|v| v.max(0.0)).collect();
+                let gate: Vec<f32> = Random::new(7).floats(2 * m * n).iter().map(|v| v.max(0.0)).collect();
                 let (a, b) = (case.upload(gpu, [m, k], 0, &operands.a), case.upload(gpu, [k, n], 1, &operands.b));
                 let (open, c) = (common::tensor(gpu, &[2, m, n], &gate), common::poisoned(gpu, &[2, m, n]));
                 let mut recording = Recording::new();

@@ -1,9 +1,12 @@
 //! Which samples a member sees in which step: shuffled epochs, a pure function of seed and step.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::ops::random::{Stream, purpose};
+
+/// A shuffled epoch.
+type Epoch = Arc<Vec<u32>>;
 
 /// The order of samples.
 #[derive(Debug)]
@@ -12,7 +15,7 @@ pub(super) struct Order {
     batch: usize,
     shared: Option<u64>,
     /// Shuffled epochs that are in use, by seed and epoch.
-    epochs: Mutex<HashMap<(u64, u64), std::sync::Arc<Vec<u32>>>>,
+    epochs: Mutex<HashMap<(u64, u64), Epoch>>,
 }
 
 impl Order {
@@ -32,13 +35,13 @@ impl Order {
         ids.copy_from_slice(&order[batch * self.batch..][..ids.len()]);
     }
 
-    fn epoch(&self, seed: u64, epoch: u64) -> std::sync::Arc<Vec<u32>> {
+    fn epoch(&self, seed: u64, epoch: u64) -> Epoch {
         let mut epochs = self.epochs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A member needs one epoch at a time; what others still use is made again if need be.
         if epochs.len() > 4096 {
             epochs.retain(|&(_, kept), _| kept >= epoch);
         }
-        let draw = || std::sync::Arc::new(Stream::new(seed).permutation(self.samples, epoch as u32, purpose::SHUFFLE));
+        let draw = || Arc::new(Stream::new(seed).permutation(self.samples, epoch as u32, purpose::SHUFFLE));
         let found = epochs.entry((seed, epoch)).or_insert_with(draw).clone();
         if epoch > 0 {
             epochs.remove(&(seed, epoch - 1));

@@ -58,8 +58,7 @@ impl Layout {
     /// Whether elements follow each other in the graph's order without padding.
     pub fn is_dense(&self) -> bool {
         let gapless = self.columns().is_multiple_of(4) || self.rows() == 1;
-        let one_channel = self.columns() == 1 && self.rows() == 1;
-        gapless && (!self.image || self.rows() == 1 || one_channel)
+        gapless && (!self.image || self.rows() == 1)
     }
 }
 
