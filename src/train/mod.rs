@@ -6,6 +6,8 @@
 //! No kernel adds across slots and no order of summation knows how many there are.
 
 pub mod checkpoint;
+#[cfg(feature = "config")]
+pub mod config;
 pub mod data;
 pub mod events;
 mod hyper;
