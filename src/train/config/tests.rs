@@ -86,3 +86,17 @@ fn what_is_wrong_is_named_with_its_line() {
     let error = Config::parse("[data]\nformat = \"blobs\"\n", Path::new("")).expect_err("no model");
     assert_eq!(error.message(), "there is no section [model]");
 }
+
+/// The example of the reference is read as it stands there, and the reference has every hyper-parameter.
+#[test]
+fn the_reference_holds() {
+    let page = include_str!("../../../docs/train.md");
+    let example = page.split("```toml").nth(1).and_then(|t| t.split("```").next()).expect("an example");
+    let config = Config::parse(example, &Path::new(env!("CARGO_MANIFEST_DIR")).join("data")).expect("the example");
+    assert_eq!((config.members.len(), config.shape_classes().len()), (16, 1));
+    let loaded = config.data.load(0).expect("the shipped digits");
+    let parts = [Some(&loaded.train), loaded.validation.as_ref(), loaded.test.as_ref()].map(|p| p.map(|p| p.len()));
+    assert_eq!(parts, [Some(7200), Some(800), Some(2000)]);
+    assert!(KEYS.iter().all(|key| page.contains(&format!("`{}`", key.name))));
+    assert!(schedule::KNOWN.iter().all(|key| page.contains(&format!("`{key}`"))));
+}
