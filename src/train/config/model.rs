@@ -48,10 +48,10 @@ pub enum Activation {
 
 const KINDS: &[(&str, &[&str])] = &[
     ("mlp", &["hidden", "dropout"]),
-    ("lenet", &["dropout"]),
+    ("lenet", &[]),
     ("resnet18", &["width"]),
-    ("pointnet", &["width", "dropout"]),
-    ("transformer", &["context", "width", "layers", "heads", "dropout"]),
+    ("pointnet", &[]),
+    ("transformer", &["context", "width", "layers", "heads"]),
     ("onnx", &[]),
 ];
 
