@@ -102,6 +102,9 @@ pub struct Outcome {
     pub stopped: bool,
 }
 
+/// Steps between two signs of life.
+const PART: u64 = 16;
+
 /// Where assignments come from.
 enum Work {
     Queue(VecDeque<Assignment>),
@@ -309,7 +312,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs some steps of everybody.
+    /// Runs some steps of everybody, and says now and then how far they are.
     fn advance(
         &mut self,
         array: &mut TrainingArray,
@@ -317,25 +320,28 @@ impl<'a> Session<'a> {
         steps: u64,
         control: &Control,
     ) -> Result<()> {
-        let mut done = 0;
-        let result = array.run(steps, control, &mut |progress| {
-            done += 1;
-            if let Some(seat) = &mut seats[progress.slot] {
-                seat.losses = (seat.losses.0 + f64::from(progress.loss), seat.losses.1 + 1);
+        let quiet = Control { cancel: control.cancel.clone(), progress: None };
+        let mut left = steps;
+        while left > 0 {
+            let part = left.min(PART);
+            let mut done = 0;
+            let result = array.run(part, &quiet, &mut |progress| {
+                done += 1;
+                if let Some(seat) = &mut seats[progress.slot] {
+                    seat.losses = (seat.losses.0 + f64::from(progress.loss), seat.losses.1 + 1);
+                }
+            });
+            self.steps += done;
+            self.slot_steps += part * seats.len() as u64;
+            result?;
+            left -= part;
+            let ages =
+                seats.iter().enumerate().filter_map(|(slot, seat)| Some((array.state(slot)?.1, seat.as_ref()?.until)));
+            if let Some((step, until)) = ages.min_by_key(|(step, until)| until - step) {
+                control.report(&format!("training {} members", array.running().count()), step, until, "steps");
             }
-        });
-        self.steps += done;
-        self.slot_steps += steps * seats.len() as u64;
-        let young = (0..seats.len()).filter_map(|slot| array.state(slot)).map(|(_, step)| step).max().unwrap_or(0);
-        control.report("training", young, self.total_hint(), "steps");
-        result
-    }
-
-    fn total_hint(&self) -> u64 {
-        match self.config.train.length {
-            Length::Steps(steps) => steps,
-            Length::Epochs(_) => 0,
         }
+        Ok(())
     }
 
     /// Looks at who has reached a step at which something happens.
