@@ -14,7 +14,8 @@ use crate::tensor::{ALIGNED, Tensor, pitch};
 enum Order {
     /// As in the graph, rows padded.
     Rows,
-    /// A convolution's `[M, C / groups, kH, kW]` as `[kH, kW, C / groups, M]`.
+    /// A convolution's `[M, C / groups, kH, kW]` as `[kH, kW, C / groups, M]`. A transposed one's is that of the convolution that it
+    /// is the transpose of.
     Conv,
     /// A matrix with rows and columns exchanged: products of rows with it read it in whole vectors.
     Turned,
@@ -90,7 +91,7 @@ impl Table {
         for (index, node) in graph.nodes.iter().enumerate() {
             let is_parameter = |value: &ValueId| model.parameters.iter().any(|p| p.value == *value);
             match node.op {
-                Op::Conv(_) => table.conv(graph, index, &is_parameter)?,
+                Op::Conv(_) | Op::ConvTranspose { .. } => table.conv(graph, index, &is_parameter)?,
                 Op::Gemm { trans_b: true, .. } => table.matrix(graph, index, &is_parameter)?,
                 _ if norm_operands(&node.op) => table.pair(graph, index, [1, 2], &is_parameter)?,
                 _ => {}

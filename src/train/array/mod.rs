@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use self::order::Order;
 use self::part::{Evaluation, KernelTimes, Part};
+use super::init::Init;
 use super::lower::{Plan, Purpose, Workspace};
 use super::member::{Member, Progress, Score, Snapshot, State};
 use super::optimiser::Optimiser;
@@ -16,7 +17,7 @@ use super::table::Table;
 use super::{Loss, Model};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
-use crate::graph::Graph;
+use crate::graph::{Graph, Op, ValueId};
 
 /// What all members of an array have in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -298,6 +299,7 @@ impl TrainingArray {
         mut times: Option<&mut KernelTimes>,
     ) -> Result<()> {
         let turns = self.shared.options.turns as u64;
+        self.check_ages()?;
         let mut left = steps;
         while left > 0 && self.running().next().is_some() {
             control.cancel.check()?;
@@ -356,6 +358,18 @@ impl TrainingArray {
             scores.extend(part.evaluate(&self.shared, &evaluation, data, control).await?);
         }
         Ok(scores)
+    }
+
+    /// One order of samples is one age: a younger member would see other samples than alone.
+    fn check_ages(&self) -> Result<()> {
+        let ages: Vec<u64> = self.running().filter_map(|slot| self.state(slot)).map(|(_, step)| step).collect();
+        match (self.shared.options.shared_order, ages.first()) {
+            (Some(_), Some(first)) if ages.iter().any(|age| age != first) => {
+                Err(Error::bad_input(format!("members of ages {ages:?} that share one order of samples"))
+                    .with_help("start them together, or give each an order of its own (no `shared_order`)"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts a step of a slot; what there is to tell of it.
@@ -476,6 +490,7 @@ impl Shared {
             let value = self.model.graph.value(parameter.value);
             let given: Vec<f32> = value.constant.iter().flat_map(|c| c.iter().copied()).collect();
             let elements = parameter.init.fill(seed, index as u32, &value.shape, &given);
+            let elements = self.without_padding(parameter.value, parameter.init, elements);
             self.table.write(&mut tables[0], parameter.value, &elements);
         }
         if let Some(statistics) = tables.last_mut() {
@@ -486,6 +501,20 @@ impl Shared {
             }
         }
         Ok(tables)
+    }
+
+    /// Rows of a drawn table that stand for the filling of short sequences start as 0; their gradient is 0.
+    fn without_padding(&self, value: ValueId, init: Init, mut elements: Vec<f32>) -> Vec<f32> {
+        if init == Init::Given {
+            return elements;
+        }
+        for node in self.model.graph.nodes.iter().filter(|node| node.inputs.get(1) == Some(&value)) {
+            if let Op::Embedding { padding: Some(row) } = node.op {
+                let columns = self.model.graph.value(value).shape.last().copied().unwrap_or(1).max(1);
+                elements.chunks_mut(columns).skip(row).take(1).for_each(|row| row.fill(0.0));
+            }
+        }
+        elements
     }
 
     /// The graph with a member's constants.

@@ -59,6 +59,7 @@ impl Lowering<'_> {
             Op::Gemm { trans_b, .. } => self.product_input(node, *trans_b, g),
             Op::MatMul => self.matmul_input(index, node, operand, g),
             Op::Conv(window) => self.conv_input(node, *window, g),
+            Op::ConvTranspose { window, .. } => self.transposed_input(node, *window, g),
             Op::Add | Op::Sub | Op::Mul | Op::Div => self.binary_input(node, operand, g),
             Op::Relu if self.gated[node.output.0] => {
                 let (_, layout) = self.computed(node.output)?;
@@ -211,7 +212,7 @@ impl Lowering<'_> {
     }
 
     fn parameter_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
-        if let Op::Conv(window) = node.op {
+        if let Op::Conv(window) | Op::ConvTranspose { window, .. } = node.op {
             return self.conv_parameter(index, node, window, operand, g);
         }
         if norm_operands(&node.op) {

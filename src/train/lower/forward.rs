@@ -47,7 +47,7 @@ impl Lowering<'_> {
             Op::GroupNormalization { groups, epsilon } => self.group_norm(index, node, (*groups, *epsilon)),
             Op::Dropout { rate } => self.dropout_forward(index, node, *rate),
             Op::Embedding { .. } => self.embedding_forward(index, node),
-            Op::ConvTranspose { .. } => Err(Self::refuse(node, "transposed convolutions cannot be trained yet")),
+            Op::ConvTranspose { window, .. } => self.transposed_forward(index, node, *window),
         }
     }
 
@@ -160,7 +160,9 @@ impl Lowering<'_> {
         let shape = self.shape(other);
         let lengths: Vec<usize> = shape.iter().copied().skip_while(|&length| length == 1).collect();
         // A channel's parameter [1, C, 1, 1] is the last axis of an image in memory.
-        let channels = layout.image && shape.iter().filter(|&&length| length != 1).count() <= 1;
+        let rank = self.shape(value).len();
+        let is_channel = |axis: usize| axis + rank == shape.len() + 1;
+        let channels = layout.image && (0..shape.len()).all(|axis| shape[axis] == 1 || is_channel(axis));
         let own = if channels { vec![layout.columns()] } else { lengths };
         let fits = layout.dims.ends_with(&own) && (channels || !layout.image);
         let columns = own.last().copied().unwrap_or(1);

@@ -28,6 +28,12 @@ impl Layout {
         Some(Self { dims: vec![h, w, c], image: true })
     }
 
+    /// Channels last, for `[1, channels, length]`: an image of one row.
+    pub fn sequence(shape: &[usize]) -> Option<Self> {
+        let &[1, c, l] = shape else { return None };
+        Some(Self { dims: vec![1, l, c], image: true })
+    }
+
     /// Length of the last axis in memory.
     pub fn columns(&self) -> usize {
         self.dims.last().copied().unwrap_or(1)

@@ -45,6 +45,16 @@ impl Lowering<'_> {
         Ok((place, plain))
     }
 
+    /// A computed `[1, C, L]` with channels last.
+    pub(super) fn sequence(&mut self, value: ValueId) -> Result<(Place, Layout)> {
+        let (place, layout) = self.computed(value)?;
+        let sequence = Layout::sequence(self.shape(value)).ok_or_else(|| Error::internal("no sequence"))?;
+        if layout == sequence {
+            return Ok((place, layout));
+        }
+        Ok((self.reordered(place, &layout, &sequence, &|i| i), sequence))
+    }
+
     /// A computed value with channels last.
     pub(super) fn image(&mut self, value: ValueId, node: &Node) -> Result<(Place, [usize; 3])> {
         let (place, layout) = self.computed(value)?;
@@ -99,14 +109,24 @@ impl Lowering<'_> {
         })
     }
 
+    /// Whether a Reshape makes an image of one row of a sequence that has its channels last, or the reverse.
+    fn is_one_row(&self, node: &Node) -> bool {
+        let image = self.computed(node.inputs[0]).is_ok_and(|(_, layout)| layout.image);
+        let pair = |long: &[usize], short: &[usize]| matches!((long, short), (&[1, c, 1, l], &[1, channels, length]) if (c, l) == (channels, length));
+        let (x, y) = (self.shape(node.inputs[0]), self.shape(node.output));
+        image && (pair(x, y) || pair(y, x))
+    }
+
     /// Forward steps of a node that moves elements.
     pub(super) fn move_forward(&mut self, node: &Node) -> Result<()> {
-        let to = Layout::plain(self.shape(node.output));
+        let mut to = Layout::plain(self.shape(node.output));
         if matches!(node.op, Op::Reshape)
             && let Ok((place, from)) = self.computed(node.inputs[0])
-            && from.is_dense()
-            && to.is_dense()
+            && (from.is_dense() && to.is_dense() || self.is_one_row(node))
         {
+            if self.is_one_row(node) {
+                to = from;
+            }
             self.homes[node.output.0] = Some(Home::Place(place, to));
             return Ok(());
         }
@@ -135,7 +155,7 @@ impl Lowering<'_> {
         let value = node.inputs[operand];
         let (_, from) = self.computed(node.output)?;
         let (_, to) = self.computed(value)?;
-        if matches!(node.op, Op::Reshape) && from.is_dense() && to.is_dense() {
+        if matches!(node.op, Op::Reshape) && (from == to && self.is_one_row(node) || from.is_dense() && to.is_dense()) {
             return self.give(value, g, &to);
         }
         let source = self.source(node, operand)?;

@@ -43,8 +43,9 @@ impl Lowering<'_> {
                 let (place, dims) = self.image(value, node)?;
                 (place, Layout { dims: dims.to_vec(), image: true })
             }
+            3 => self.sequence(value)?,
             2 => self.plain(value)?,
-            _ => return Err(Self::refuse(node, "it takes [1, C] or [1, C, H, W]")),
+            _ => return Err(Self::refuse(node, "it takes [1, C], [1, C, L] or [1, C, H, W]")),
         };
         let seen = Seen { samples: self.batch, rows: layout.rows(), n: layout.columns() };
         Ok((place, layout, seen))
