@@ -373,7 +373,7 @@ impl<'a> Session<'a> {
             }
         }
         let finishes = |slot: &usize| seats[*slot].as_ref().is_some_and(|seat| seat.until >= group.total);
-        if let Some(test) = test.filter(|_| ending.iter().any(|slot| finishes(slot))) {
+        if let Some(test) = test.filter(|_| ending.iter().any(&finishes)) {
             let scores = array.evaluate(test, control)?;
             for slot in ending.iter().filter(|slot| finishes(slot)) {
                 let member = seats[*slot].as_ref().map(|seat| seat.assignment.trial);

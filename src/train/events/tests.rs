@@ -24,7 +24,7 @@ fn slow_crc(data: &[u8]) -> u32 {
 fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let check = |data: &[u8], stored: &[u8]| {
         let masked = u32::from_le_bytes(stored.try_into().expect("four bytes")).wrapping_sub(0xa282_ead8);
-        assert_eq!(masked >> 17 | masked << 15, slow_crc(data));
+        assert_eq!(masked.rotate_left(15), slow_crc(data));
     };
     let mut list = Vec::new();
     while !bytes.is_empty() {
