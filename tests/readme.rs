@@ -18,7 +18,10 @@ fn commands_of_the_readme_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let work = std::env::temp_dir().join(format!("wavehull-readme-{}", std::process::id()));
-    std::fs::create_dir_all(&work).expect("a folder to write to");
+    // What commands name lies beside README.
+    let example = Path::new("examples/configs/blobs.toml");
+    std::fs::create_dir_all(work.join("examples/configs")).expect("a folder to write to");
+    std::fs::copy(root.join(example), work.join(example)).expect("a copy of the example");
     let mut in_block = false;
     let mut commands = Vec::new();
     for line in text.lines() {
