@@ -4,49 +4,17 @@
 //! torch the same ones by the same names.
 #![cfg(feature = "train")]
 
+#[path = "common/torch.rs"]
+mod torch;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
+use torch::{fill, numbers, start};
 use wavehull::Result;
 use wavehull::graph::{Graph, onnx};
 use wavehull::train::{Model, models};
-
-/// Multiples of 2^-16 in -1/2..1/2: FNV-1a of the name, then splitmix64 of that plus the place.
-fn numbers(name: &str, count: usize) -> Vec<f64> {
-    let fold = |seed: u64, byte: u8| (seed ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
-    let number = |place: u64| {
-        let mut z = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(seed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 48) as f64 / 65536.0 - 0.5
-    };
-    (1..).take(count).map(number).collect()
-}
-
-/// Weights get smaller with their fan; scales of normalisations and variances are around 1. All are exact in `f32`.
-fn start(name: &str, shape: &[usize]) -> Vec<f32> {
-    let data = numbers(name, shape.iter().product());
-    if shape.len() > 1 {
-        let fan: usize = shape[1..].iter().product();
-        let factor = 2f64.powi(1 - (usize::BITS - fan.leading_zeros()) as i32 / 2);
-        return data.into_iter().map(|x| (x * factor) as f32).collect();
-    }
-    let around = if name.ends_with("weight") || name.ends_with("running_var") { 1.0 } else { 0.0 };
-    data.into_iter().map(|x| (x + around) as f32).collect()
-}
-
-/// Gives parameters and statistics their numbers.
-fn fill(graph: &mut Graph) {
-    let trained = ["weight", "bias", "running_mean", "running_var"];
-    for value in graph.values.iter_mut().filter(|v| v.constant.is_some()) {
-        if trained.iter().any(|end| value.name.ends_with(end)) {
-            let data = start(&value.name, &value.shape);
-            value.constant = Some(Arc::new(ArrayD::from_shape_vec(IxDyn(&value.shape), data).unwrap()));
-        }
-    }
-}
 
 struct Fixture {
     name: &'static str,
@@ -78,8 +46,7 @@ fn fixtures() -> Vec<Fixture> {
 
 /// Torch's number of parameters, the distance between outputs that are kept, and these outputs.
 fn expected(name: &str) -> (usize, usize, Vec<f64>) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/train/{name}.txt"));
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let text = torch::fixture(name);
     let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     let outputs = line("outputs ").split(' ').map(|x| x.parse().unwrap()).collect();
     (line("parameters ").parse().unwrap(), line("step ").parse().unwrap(), outputs)
