@@ -7,7 +7,7 @@ Each NAME.txt has the number of parameters and the outputs for one input (every 
 a hash of their name and place gives (`numbers`), so that tests/train_models.rs finds them by itself: the names of
 parameters must agree, too. Torch's modules below are written as torch users write them.
 
-steps_NAME.txt has 20 steps of training by torch in f64, for tests/train_torch.rs: losses, the loss of an evaluation afterwards, and of
+steps_NAME.txt has 20 steps of training by torch in f64, for tests/train_torch: losses, the loss of an evaluation afterwards, and of
 every tensor how far it went. How far torch's own f32 is from that, with batches in several orders, stands beside it.
 
     python3 scripts/make_train_fixtures.py [steps|outputs]
@@ -331,7 +331,7 @@ def one_cycle(o):
     return torch.optim.lr_scheduler.OneCycleLR(o, o.param_groups[0]["lr"], total_steps=STEPS, cycle_momentum=False)
 
 
-# Optimiser, schedule, largest norm of the gradient; tests/train_torch.rs has the same.
+# Optimiser, schedule, largest norm of the gradient; tests/train_torch has the same.
 MEMBERS = {
     "sgd": (sgd(0.1), None, None),
     "sgd_decay": (sgd(0.1, weight_decay=0.05), None, None),
@@ -351,7 +351,7 @@ MEMBERS = {
     "rms_prop_all": (rms_prop(0.001, alpha=0.9, momentum=0.5, eps=1e-6, weight_decay=0.05), warm_up, 0.5),
     "paper": (sgd(0.0005, momentum=0.9, weight_decay=5e-4), cosine, None),
     "steep": (sgd(0.01, momentum=0.9, weight_decay=5e-4), None, None),
-    "points": (sgd(0.002), None, None),
+    "plain": (sgd(0.002), None, None),
     "gpt": (adam_w(0.002, betas=(0.9, 0.95), weight_decay=0.1), warm_up, 1.0),
 }
 
@@ -408,13 +408,13 @@ def steps(name, make, members, data, batch, loss=F.cross_entropy, factor=1, coun
         others = [run(make, member, loss, data, batch, torch.float32, factor, count, number) for number in range(RUNS)]
         noise = np.max([np.abs(losses - other[0]) for other in others], axis=0)
         evaluation = max(abs(value - other[1]) for other in others)
-        shapes = {key: tuple(tensor.shape) for key, tensor in make().state_dict().items()}
+        first = {key: value.flatten().numpy() for key, value in begin(make(), torch.float64, factor).state_dict().items()}
         say("member", member)
         say("losses", *losses)
         say("noise", *(f"{v:.2g}" for v in noise))
         say("evaluation", value, f"{evaluation:.2g}", right)
         for key, end in tensors.items():
-            moved = end - start(key, shapes[key]) * (factor if len(shapes[key]) == 4 else 1)
+            moved = end - first[key]
             off = max(np.linalg.norm(end - other[3][key]) for other in others)
             say("tensor", key, np.linalg.norm(moved), moved @ numbers("probe " + key, moved.size), f"{off:.2g}")
         print(f"{name} {member}: {losses[0]:.4f} .. {losses[-1]:.4f}, evaluation {value:.4f} ({right:.3f}), f32 is "
@@ -443,8 +443,47 @@ def all_steps():
     # Tensors are told apart more sharply after a few larger steps.
     steps("resnet18_start", residual, ["steep"], some_images([3, 32, 32], 10), batch, factor=4, count=3)
     # Small steps and few points: when the winner of a pool changes, what f32 is off by jumps to 1e-3 at larger ones.
-    steps("pointnet", lambda: still(pointnet(5, False)), ["points"], images([3, 8], 5, 2 * some), 2 * batch)
+    steps("pointnet", lambda: still(pointnet(5, False)), ["plain"], images([3, 8], 5, 2 * some), 2 * batch)
+    x, y = some_images([2, 64, 64], 2)
+    scored = (x, y.astype(np.float64).reshape(-1, 1))
+    steps("dcgan_discriminator", lambda: dcgan_discriminator(2, 2), ["plain"], scored, batch,
+          F.binary_cross_entropy_with_logits, count=6)  # fmt: skip
+    steps("image_layers", image_layers, ["momentum"], some_images([3, 12, 10], 5), batch)
+    words = (tokens(11, 10, some)[0], images([1], 5, some)[1])
+    steps("sequence_layers", sequence_layers, ["momentum"], words, batch)
     steps("transformer", lambda: transformer(29, 12, 16, 2, 2), ["gpt"], tokens(29, 12, some), batch)
+
+
+def image_layers():
+    """What the other networks leave out, for [3, 12, 10]."""
+
+    def forward(m, x):
+        x = F.leaky_relu(m.gn1(m.conv1(x)), SLOPE)
+        x = torch.cat([x, m.conv3(m.conv2(x))], 1)
+        x = torch.tanh(m.bn1(m.deconv1(F.max_pool2d(x, 3, 2, 1))))
+        x = F.adaptive_avg_pool2d(F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), (3, 2))
+        return m.fc2(torch.sigmoid(m.fc1(x.flatten(1))))
+
+    return Named(forward, conv1=nn.Conv2d(3, 8, (3, 2), padding=1), gn1=nn.GroupNorm(4, 8),
+                 conv2=nn.Conv2d(8, 8, 3, padding=1, groups=8), conv3=nn.Conv2d(8, 8, 3, 1, 2, 2, groups=2),
+                 deconv1=nn.ConvTranspose2d(16, 6, 4, 2, 1), bn1=nn.BatchNorm2d(6), fc1=nn.Linear(36, 24),
+                 fc2=nn.Linear(24, 5))  # fmt: skip
+
+
+def sequence_layers():
+    """What the other networks leave out, for [10]."""
+
+    def forward(m, x):
+        x = m.embedding1(x) + m.positions1.weight
+        x = (x + m.attn1(m.ln1(x))).transpose(1, 2)
+        x = F.gelu(m.bn1(m.conv1(x)) + m.positions2.weight, approximate="tanh")
+        x = torch.cat([x.max(2).values, x.mean(2)], 1)
+        return m.fc2(torch.softmax(3 * m.fc1(x), 1))
+
+    return Named(forward, embedding1=nn.Embedding(11, 8, padding_idx=3), positions1=nn.Embedding(10, 8),
+                 ln1=nn.LayerNorm(8), attn1=attention(8, 2, torch.zeros(1)), conv1=nn.Conv1d(8, 6, 3, padding=1),
+                 bn1=nn.BatchNorm1d(6), positions2=nn.Embedding(6, 10), fc1=nn.Linear(12, 12),
+                 fc2=nn.Linear(12, 5))  # fmt: skip
 
 
 def still(module):

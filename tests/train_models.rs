@@ -7,6 +7,7 @@
 #[path = "common/torch.rs"]
 mod torch;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};

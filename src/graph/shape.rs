@@ -39,7 +39,7 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Shape {
 
 /// For each element of a tensor of shape `out` in row-major order, the index of the element of a tensor of shape
 /// `from` that broadcasting puts there. `from` must broadcast to `out`.
-pub(super) fn broadcast_index(from: &[usize], out: &[usize]) -> Vec<usize> {
+pub(crate) fn broadcast_index(from: &[usize], out: &[usize]) -> Vec<usize> {
     let added = out.len() - from.len();
     let stride = |i: usize| i.checked_sub(added).filter(|&i| from[i] != 1).map_or(0, |i| stride(from, i));
     lattice(out.iter().enumerate().map(|(i, &dim)| (0..dim).map(|at| at * stride(i)).collect()))

@@ -55,7 +55,8 @@ impl Field {
         self.shape.iter().rev().skip(1).product()
     }
 
-    fn words(&self) -> usize {
+    /// Words that it takes.
+    pub fn words(&self) -> usize {
         self.rows() * if self.shape.len() > 1 { pitch(self.columns()) } else { self.columns() }
     }
 
@@ -99,9 +100,7 @@ impl Table {
         }
         for parameter in &model.parameters {
             if !table.by_value.contains_key(&parameter.value) {
-                let shape = &graph.value(parameter.value).shape;
-                let front = shape.iter().take_while(|&&length| length == 1).count().min(shape.len().saturating_sub(1));
-                let field = table.field(shape[front..].to_vec());
+                let field = table.field(rows(&graph.value(parameter.value).shape));
                 table.insert(graph, parameter.value, field, Order::Rows)?;
             }
         }
@@ -235,6 +234,18 @@ impl Table {
                 }
             };
             call(element, field.first + row * stride + column);
+        }
+    }
+}
+
+/// The shape of a field for a constant of this shape: one row for a vector, whatever axes of length 1 it has around.
+fn rows(shape: &[usize]) -> Vec<usize> {
+    let mut long = shape.iter().filter(|&&length| length != 1);
+    match (long.next(), long.next()) {
+        (Some(&length), None) if shape.len() > 2 => vec![length],
+        _ => {
+            let front = shape.iter().take_while(|&&length| length == 1).count().min(shape.len().saturating_sub(1));
+            shape[front..].to_vec()
         }
     }
 }

@@ -50,14 +50,9 @@ impl Planner<'_> {
                 self.alias(out, layout, slot);
                 Ok(())
             }
-            (Op::LayerNormalization { .. } | Op::GroupNormalization { .. } | Op::Embedding { .. }, _) => {
-                Err(Error::unsupported(format!(
-                    "node '{}' ({}) does not run on a device outside of training yet",
-                    node.name,
-                    node.op.name()
-                ))
-                .with_help("evaluate the network with Graph::eval_f64"))
-            }
+            (Op::LayerNormalization { axis, epsilon }, &[_, _, _]) => self.layer_norm(node, *axis, *epsilon),
+            (Op::GroupNormalization { groups, epsilon }, &[_, _, _]) => self.group_norm(node, *groups, *epsilon),
+            (Op::Embedding { .. }, &[ids, table]) => self.embedding(node, [ids, table]),
             (Op::Reshape, &[x]) => {
                 let slot = self.require(x, Layout::Flat)?;
                 self.alias(out, Layout::Flat, slot);

@@ -7,6 +7,7 @@
 mod curves;
 mod layout;
 mod lower;
+mod norms;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,15 @@ mod tests;
 use ndarray::{Array2, ArrayView2};
 
 use self::plan::{Operand, Plan, Slot, Step, Work};
-use super::Graph;
+use super::{Graph, Node, Op};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Control, Gpu, Recording};
 use crate::ops::conv::Conv;
 use crate::ops::elementwise;
+use crate::ops::embedding;
 use crate::ops::gather::{self, Otherwise};
 use crate::ops::matmul::Matmul;
+use crate::ops::norm::{group, layer};
 use crate::ops::softmax;
 use crate::tensor::Tensor;
 
@@ -34,6 +37,8 @@ pub struct Executor {
     last_reads: Vec<Option<usize>>,
     inputs: usize,
     outputs: usize,
+    /// Rows of a table that the input chooses from.
+    rows: Option<usize>,
 }
 
 impl Executor {
@@ -54,7 +59,9 @@ impl Executor {
         }
         let last_reads = plan.last_reads();
         let (inputs, outputs) = (graph.input_len(), graph.output_len());
-        Ok(Self { gpu: gpu.clone(), plan, constants, indices, last_reads, inputs, outputs })
+        let is_table = |node: &&Node| matches!(node.op, Op::Embedding { .. }) && node.inputs[0] == graph.input;
+        let rows = graph.nodes.iter().filter(is_table).map(|node| graph.value(node.inputs[1]).shape[0]).min();
+        Ok(Self { gpu: gpu.clone(), plan, constants, indices, last_reads, inputs, outputs, rows })
     }
 
     /// Blocking twin of [`Executor::new_async`].
@@ -80,6 +87,10 @@ impl Executor {
             return Err(Error::bad_input(format!("{batch} samples of {length} values, the network takes {wanted}"))
                 .with_help("give an array of shape [samples, inputs] with at least one sample"));
         }
+        if let (Some(rows), Some(wrong)) = (self.rows, self.no_row(samples)) {
+            return Err(Error::bad_input(format!("{wrong} is no row of a table of {rows}"))
+                .with_help("give whole numbers from 0 on"));
+        }
         let flat: Vec<f32> = samples.iter().copied().collect();
         let mut memory = Memory { slots: vec![None; self.plan.slots.len()], free: Vec::new(), batch };
         memory.slots[self.plan.input] = Some(Tensor::from_slice_async(&self.gpu, &[batch, length], &flat).await?);
@@ -89,7 +100,11 @@ impl Executor {
             if memory.slots[step.out].is_none() {
                 memory.slots[step.out] = Some(memory.take(&self.gpu, self.plan.slots[step.out]).await?);
             }
+            for &slot in step.work.scratch() {
+                memory.slots[slot] = Some(memory.take(&self.gpu, self.plan.slots[slot]).await?);
+            }
             self.record(&mut recording, step, &memory)?;
+            step.work.scratch().iter().for_each(|&slot| memory.give(slot));
             for slot in step.work.reads() {
                 if self.last_reads[slot] == Some(number) {
                     memory.give(slot);
@@ -101,6 +116,12 @@ impl Executor {
         let mut done = self.gpu.run_async(&recording, control).await?;
         let flat = output.take(&mut done, ticket);
         Array2::from_shape_vec((batch, self.outputs), flat).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// A number of the input that is no row of the table that it chooses from.
+    fn no_row(&self, samples: &ArrayView2<'_, f32>) -> Option<f32> {
+        let is_row = |v: f32| v.fract() == 0.0 && v >= 0.0 && self.rows.is_none_or(|rows| (v as usize) < rows);
+        samples.iter().copied().find(|&v| !is_row(v))
     }
 
     fn record(&self, recording: &mut Recording, step: &Step, memory: &Memory) -> Result<()> {
@@ -147,6 +168,35 @@ impl Executor {
                 let shape = [memory.batch * rows, *n];
                 softmax::record(recording, caps, &memory.view(*x, &shape)?, Some(&memory.view(step.out, &shape)?), None)
             }
+            Work::LayerNorm { .. } | Work::GroupNorm { .. } | Work::Embedding { .. } => {
+                self.record_norm(recording, step, memory)
+            }
+        }
+    }
+
+    fn record_norm(&self, recording: &mut Recording, step: &Step, memory: &Memory) -> Result<()> {
+        let (caps, batch) = (self.gpu.caps(), memory.batch);
+        match step.work {
+            Work::LayerNorm { x, affine, epsilon, size: [rows, n], saved } => {
+                let of = |slot| memory.view(slot, &[1, batch * rows, n]);
+                let (x, y, saved) = (of(x)?, of(step.out)?, memory.view(saved, &[1, batch * rows, 2])?);
+                layer::forward(recording, caps, &x, &self.constants[affine], epsilon, &saved, &y)
+            }
+            Work::GroupNorm { x, affine, groups, epsilon, size: [rows, n], scratch: [parts, channels, saved] } => {
+                let of = |slot| memory.view(slot, &[1, batch, rows, n]);
+                let (x, y) = (of(x)?, of(step.out)?);
+                let parts = memory.view(parts, &group::scratch(x.shape()))?;
+                let of = |slot| memory.view(slot, &[1, batch, 2, n]);
+                let (channels, saved) = (of(channels)?, of(saved)?);
+                group::statistics(recording, caps, &x, (groups, epsilon), &parts, &channels, &saved)?;
+                group::apply(recording, caps, &x, &saved, &self.constants[affine], &y)
+            }
+            Work::Embedding { ids, table, size: [positions, n] } => {
+                let ids = memory.view(ids, &[1, batch, positions])?;
+                let out = memory.view(step.out, &[1, batch, positions, n])?;
+                embedding::forward(recording, caps, &ids, &self.constants[table], &out)
+            }
+            _ => Err(Error::internal("no norm")),
         }
     }
 

@@ -73,6 +73,29 @@ pub(super) enum Work {
         rows: usize,
         n: usize,
     },
+    /// `size` is rows of a sample and their length; `saved` is scratch.
+    LayerNorm {
+        x: Slot,
+        affine: usize,
+        epsilon: f32,
+        size: [usize; 2],
+        saved: Slot,
+    },
+    /// `size` is pixels of a sample and channels.
+    GroupNorm {
+        x: Slot,
+        affine: usize,
+        groups: usize,
+        epsilon: f32,
+        size: [usize; 2],
+        scratch: [Slot; 3],
+    },
+    /// `size` is numbers of a sample and the length of a row.
+    Embedding {
+        ids: Slot,
+        table: usize,
+        size: [usize; 2],
+    },
 }
 
 /// Where the windows of a convolution lie.
@@ -99,9 +122,23 @@ impl Work {
             Self::Reorder { x, .. } | Self::Unary { x, .. } => vec![x],
             Self::Product { a, b, .. } => vec![a, b],
             Self::Binary { x, y, .. } => vec![x, y],
-            Self::Conv { x, .. } | Self::Pool { x, .. } | Self::Softmax { x, .. } => vec![Operand::Slot(x)],
+            Self::Conv { x, .. }
+            | Self::Pool { x, .. }
+            | Self::Softmax { x, .. }
+            | Self::LayerNorm { x, .. }
+            | Self::GroupNorm { x, .. }
+            | Self::Embedding { ids: x, .. } => vec![Operand::Slot(x)],
         };
         operands.into_iter().filter_map(|o| if let Operand::Slot(slot) = o { Some(slot) } else { None }).collect()
+    }
+
+    /// Slots that only this step uses.
+    pub(super) fn scratch(&self) -> &[Slot] {
+        match self {
+            Self::LayerNorm { saved, .. } => std::slice::from_ref(saved),
+            Self::GroupNorm { scratch, .. } => scratch,
+            _ => &[],
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::graph::{Node, Op, Task, ValueId};
 use crate::ops::elementwise::{self, Binary, Unary};
 use crate::ops::matmul::Matmul;
 use crate::ops::{columns, softmax};
+use crate::tensor::ALIGNED;
 use crate::train::table::{Field, norm_operands};
 
 impl Lowering<'_> {
@@ -22,12 +23,50 @@ impl Lowering<'_> {
             Task::ParameterGradient { node, operand } => {
                 let n = &self.graph.nodes[node];
                 let g = self.gradients[n.output.0].ok_or_else(|| Error::internal("a gradient that nobody gave"))?;
-                if !self.written.insert(n.inputs[operand]) {
-                    return Err(Self::refuse(n, "a parameter that several nodes share"));
+                let value = n.inputs[operand];
+                let left = self.shares.get(&value).copied().unwrap_or(1) - 1;
+                self.shares.insert(value, left);
+                if left == 0 && !self.sums.contains_key(&value) {
+                    return self.parameter_gradient(node, n, operand, g);
                 }
-                self.parameter_gradient(node, n, operand, g)
+                let first = self.steps.len();
+                self.parameter_gradient(node, n, operand, g)?;
+                let field = self.field(n, operand)?;
+                self.add_share(value, &field, first, left == 0);
+                Ok(())
             }
         }
+    }
+
+    /// Sends what the steps from `first` on write to a parameter's field elsewhere, and adds it to the shares before; the last sum is the
+    /// field.
+    fn add_share(&mut self, value: ValueId, field: &Field, first: usize, last: bool) {
+        let table = field.words().next_multiple_of(ALIGNED);
+        let share = self.place(&[table]);
+        for step in &mut self.steps[first..] {
+            step.writes.push(share);
+            let record = std::mem::replace(&mut step.record, Box::new(|_, _| Ok(())));
+            step.record = Box::new(move |recording, frame| {
+                let share = Some(frame.whole(share)?);
+                record(recording, &super::Frame { share, ..*frame })
+            });
+        }
+        let Some(before) = self.sums.insert(value, share) else { return };
+        let (words, first) = (field.words(), field.first);
+        let sum = (!last).then(|| self.place(&[table]));
+        self.sums.extend(sum.map(|sum| (value, sum)));
+        let writes: Vec<Place> = sum.into_iter().collect();
+        self.step(&[before, share], &writes, move |recording, frame| {
+            let of = |table: &crate::Tensor, first: usize| {
+                table.field(first, &[words]).ok_or_else(|| Error::internal("a share that is no field"))
+            };
+            let out = match sum {
+                Some(sum) => of(frame.whole(sum)?, 0)?,
+                None => of(&frame.tables.gradients, first)?,
+            };
+            let (x, y) = (of(frame.whole(before)?, 0)?, of(frame.whole(share)?, 0)?);
+            elementwise::binary(recording, frame.caps, Binary::Add, &x, &y, &out)
+        });
     }
 
     /// Adds a share to the gradient of a value; it comes in `layout`.
@@ -198,6 +237,16 @@ impl Lowering<'_> {
             }
             (Op::Mul, Other::Number(number)) => scaled(self, number),
             (Op::Div, Other::Number(number)) => scaled(self, 1.0 / number),
+            (Op::Mul | Op::Div, Other::Fixed(index)) if matches!(node.op, Op::Mul) || operand == 0 => {
+                let op = if matches!(node.op, Op::Mul) { Binary::Mul } else { Binary::Div };
+                let (out, batch, own) = (self.samples(&layout), self.batch, rows / self.batch);
+                self.step(&[g], &[out], move |recording, frame| {
+                    let of = |place| frame.view(place, &[batch, own, columns]);
+                    let y = frame.numbers(index, [own, columns])?;
+                    elementwise::binary(recording, frame.caps, op, &of(g)?, &y, &of(out)?)
+                });
+                self.give(value, out, &layout)
+            }
             (Op::Mul, Other::Field(field, [own, columns])) => {
                 let out = self.samples(&layout);
                 self.step(&[g], &[out], move |recording, frame| {
@@ -247,7 +296,7 @@ impl Lowering<'_> {
         let scratch = self.place(&[chunks, n]);
         self.step(&[x], &[scratch], move |recording, frame| {
             let (x, scratch) = (frame.view(x, &[rows, n])?, frame.view(scratch, &[chunks, n])?);
-            let out = field.shaped(&frame.tables.gradients, &[n])?;
+            let out = frame.gradient_as(&field, &[n])?;
             columns::sums(recording, frame.caps, &x, &scratch, &out)
         });
     }
@@ -263,7 +312,7 @@ impl Lowering<'_> {
         let (rows, n) = (self.batch * from.rows(), from.columns());
         self.step(&[x, g], &[], move |recording, frame| {
             let (x, g) = (frame.view(x, &[rows, k])?, frame.view(g, &[rows, n])?);
-            let out = field.of(&frame.tables.gradients)?;
+            let out = frame.gradient(&field)?;
             let product = Matmul { trans_a: true, ..Matmul::default() };
             let (a, b) = if trans_b { (&g, &x) } else { (&x, &g) };
             product.record(recording, frame.caps, a, b, &out)
@@ -275,12 +324,13 @@ impl Lowering<'_> {
         let (_, Other::Field(field, [own, columns])) = self.operands(node)? else {
             return Err(Error::internal("a trained operand without a field"));
         };
-        let (x, layout) = self.computed(node.inputs[1 - operand])?;
+        let (x, layout) = self.beside_field(node, node.inputs[1 - operand], node.inputs[operand])?;
         let rows = self.batch * layout.rows();
         let words = own * if own > 1 { crate::tensor::pitch(columns) } else { columns };
         let mut share = g;
         match node.op {
             Op::Add => {}
+            Op::Sub if operand == 0 => {}
             Op::Sub => {
                 share = self.samples(&layout);
                 let columns = layout.columns();

@@ -3,6 +3,7 @@
 use super::layout::Layout;
 use super::{Home, Lowering, Place};
 use crate::error::{Error, Result};
+use crate::graph::shape::broadcast_index;
 use crate::graph::{Node, Op, ValueId};
 use crate::ops::elementwise::{self, Binary, Unary};
 use crate::ops::matmul::Matmul;
@@ -17,6 +18,8 @@ pub(super) enum Other {
     Field(Field, [usize; 2]),
     /// The same number everywhere.
     Number(f32),
+    /// Numbers that are not trained, in the layout of the computed operand; an index holds their bits.
+    Fixed(usize),
 }
 
 impl Lowering<'_> {
@@ -141,33 +144,62 @@ impl Lowering<'_> {
             }
             return Ok((first, Other::Place(self.computed(other)?.0)));
         }
-        if first == 1 && matches!(node.op, Op::Sub | Op::Div) {
-            return Err(Self::refuse(node, "a constant minus or divided by a computed value"));
+        if first == 1 && matches!(node.op, Op::Div) {
+            return Err(Self::refuse(node, "a constant divided by a computed value"));
         }
         if let Some(Home::Field(field)) = &self.homes[other.0] {
             return self.repeated(node, value, other, field.clone()).map(|other| (first, other));
         }
-        let constant = self.graph.value(other).constant.as_ref();
-        match constant.and_then(|c| c.first().copied().filter(|first| c.iter().all(|v| v == first))) {
-            Some(number) => Ok((first, Other::Number(number))),
-            None => Err(Self::refuse(node, "a fixed operand that is not one number")),
+        let Some(constant) = &self.graph.value(other).constant else {
+            return Err(Error::internal("an operand that is neither computed nor constant"));
+        };
+        let number = constant.first().copied().filter(|first| constant.iter().all(|v| v == first));
+        match (&node.op, number) {
+            (Op::Mul | Op::Div, Some(number)) => Ok((first, Other::Number(number))),
+            _ if self.shape(value) != self.shape(node.output) => {
+                Err(Self::refuse(node, "a fixed operand that is larger than the computed one"))
+            }
+            _ => {
+                let elements: Vec<f32> = constant.iter().copied().collect();
+                let source = broadcast_index(self.shape(other), self.shape(value));
+                let (_, layout) = self.computed(value)?;
+                let mut words = vec![0; layout.words()];
+                source.iter().enumerate().for_each(|(i, &from)| words[layout.place(i)] = elements[from].to_bits());
+                self.indices.push(words);
+                Ok((first, Other::Fixed(self.indices.len() - 1)))
+            }
         }
+    }
+
+    /// The computed operand beside a parameter: with its channels last where the parameter is one of channels.
+    pub(super) fn beside_field(&mut self, node: &Node, value: ValueId, other: ValueId) -> Result<(Place, Layout)> {
+        if !self.is_of_channels(value, other) {
+            return self.plain(value);
+        }
+        if self.shape(value).len() == 3 {
+            return self.sequence(value);
+        }
+        let (place, dims) = self.image(value, node)?;
+        Ok((place, Layout { dims: dims.to_vec(), image: true }))
+    }
+
+    /// Whether a constant has a number for each channel (axis 1) of an image or a sequence.
+    fn is_of_channels(&self, value: ValueId, other: ValueId) -> bool {
+        let (rank, shape) = (self.shape(value).len(), self.shape(other));
+        rank > 2 && (0..shape.len()).all(|axis| shape[axis] == 1 || axis + rank == shape.len() + 1)
     }
 
     /// A parameter that repeats along the leading axes of a value.
     fn repeated(&self, node: &Node, value: ValueId, other: ValueId, field: Field) -> Result<Other> {
-        let (_, layout) = self.computed(value)?;
-        let shape = self.shape(other);
-        let lengths: Vec<usize> = shape.iter().copied().skip_while(|&length| length == 1).collect();
-        // A channel's parameter [1, C, 1, 1] is the last axis of an image in memory.
-        let rank = self.shape(value).len();
-        let is_channel = |axis: usize| axis + rank == shape.len() + 1;
-        let channels = layout.image && (0..shape.len()).all(|axis| shape[axis] == 1 || is_channel(axis));
-        let own = if channels { vec![layout.columns()] } else { lengths };
-        let fits = layout.dims.ends_with(&own) && (channels || !layout.image);
+        let mut own: Vec<usize> = self.shape(other).iter().copied().skip_while(|&length| length == 1).collect();
+        let mut fits = Layout::plain(self.shape(value)).dims.ends_with(&own);
+        if self.is_of_channels(value, other) {
+            // A channel's parameter [1, C, 1, 1] is the last axis of an image in memory.
+            (own, fits) = (vec![self.shape(value)[1]], true);
+        }
         let columns = own.last().copied().unwrap_or(1);
         let rows = own.iter().rev().skip(1).product();
-        if !fits || field.shape.iter().product::<usize>() != rows * columns {
+        if !fits || field.columns() != columns || field.rows() != rows {
             return Err(Self::refuse(node, "a trained operand that does not repeat along leading axes"));
         }
         Ok(Other::Field(field, [rows, columns]))
@@ -183,6 +215,9 @@ impl Lowering<'_> {
             _ => Binary::Div,
         };
         let mut second = None;
+        if let Other::Field(..) = other {
+            (x, layout) = self.beside_field(node, node.inputs[first], node.inputs[1 - first])?;
+        }
         if let Other::Place(place) = other {
             let (_, other_layout) = self.computed(node.inputs[1 - first])?;
             second = Some(place);
@@ -200,17 +235,21 @@ impl Lowering<'_> {
             }),
             (Other::Field(field, [own, columns]), _) => self.step(&[x], &[out], move |recording, frame| {
                 let of = |place| frame.view(place, &[rows / own, own, columns]);
-                let y = field.shaped(&frame.tables.parameters, &[1, own, columns])?;
-                elementwise::binary(recording, frame.caps, op, &of(x)?, &y, &of(out)?)
+                let (x, y) = (of(x)?, field.shaped(&frame.tables.parameters, &[1, own, columns])?);
+                let (x, y) = if first == 0 { (x, y) } else { (y, x) };
+                elementwise::binary(recording, frame.caps, op, &x, &y, &of(out)?)
             }),
+            (Other::Fixed(index), _) => {
+                let (batch, own) = (self.batch, rows / self.batch);
+                self.step(&[x], &[out], move |recording, frame| {
+                    let of = |place| frame.view(place, &[batch, own, columns]);
+                    let (x, y) = (of(x)?, frame.numbers(index, [own, columns])?);
+                    let (x, y) = if first == 0 { (x, y) } else { (y, x) };
+                    elementwise::binary(recording, frame.caps, op, &x, &y, &of(out)?)
+                });
+            }
             (Other::Number(number), _) => {
-                let factor = match op {
-                    Binary::Mul => number,
-                    Binary::Div => 1.0 / number,
-                    _ => {
-                        return Err(Self::refuse(node, "a fixed number is added; make it a parameter or leave it out"));
-                    }
-                };
+                let factor = if matches!(op, Binary::Mul) { number } else { 1.0 / number };
                 self.step(&[x], &[out], move |recording, frame| {
                     let of = |place| frame.rows(place, rows, columns);
                     elementwise::unary(recording, frame.caps, Unary::Scale(factor), &of(x)?, &of(out)?)

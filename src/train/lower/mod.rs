@@ -11,7 +11,7 @@ mod norms;
 mod others;
 mod windows;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use self::layout::Layout;
 use super::Model;
@@ -52,9 +52,29 @@ pub(super) struct Frame<'a> {
     pub streams: &'a Tensor<u32>,
     memory: &'a [Option<Tensor>],
     indices: &'a [Tensor<u32>],
+    /// Where gradients of a parameter go instead of its field, if several nodes share it.
+    share: Option<&'a Tensor>,
 }
 
 impl Frame<'_> {
+    /// Where the gradient of a parameter goes.
+    pub fn gradient(&self, field: &Field) -> Result<Tensor> {
+        self.gradient_as(field, &field.shape)
+    }
+
+    /// The same memory with another shape of as many words.
+    pub fn gradient_as(&self, field: &Field, shape: &[usize]) -> Result<Tensor> {
+        match self.share {
+            None => field.shaped(&self.tables.gradients, shape),
+            Some(share) => share.field(0, shape).ok_or_else(|| Error::internal("a share that is no field")),
+        }
+    }
+
+    /// Memory as a table of `[slots, words]`.
+    fn whole(&self, place: Place) -> Result<&Tensor> {
+        self.memory[place.0].as_ref().ok_or_else(|| Error::internal("a step runs before its operand"))
+    }
+
     /// A place as `[slots, shape..]`.
     pub fn view(&self, place: Place, shape: &[usize]) -> Result<Tensor> {
         let tensor = self.memory[place.0].as_ref().ok_or_else(|| Error::internal("a step runs before its operand"))?;
@@ -80,6 +100,12 @@ impl Frame<'_> {
 
     pub fn index(&self, index: usize) -> &Tensor<u32> {
         &self.indices[index]
+    }
+
+    /// An index that holds the bits of numbers, as `[1, 1, rows, columns]`.
+    pub fn numbers(&self, index: usize, [rows, columns]: [usize; 2]) -> Result<Tensor> {
+        let view = self.indices[index].words::<f32>().view(&[1, 1, rows, columns]);
+        view.ok_or_else(|| Error::internal("numbers that do not fill their rows"))
     }
 }
 
@@ -187,6 +213,11 @@ impl Plan {
             let place = lowering.place(&[batch * shape[0], shape[1]]);
             seed = Some(place);
             lowering.seed(place);
+            for task in tasks.clone() {
+                if let Task::ParameterGradient { node, operand } = task {
+                    *lowering.shares.entry(model.graph.nodes[*node].inputs[*operand]).or_default() += 1;
+                }
+            }
             for task in tasks {
                 lowering.gradient(*task)?;
             }
@@ -273,7 +304,7 @@ impl Plan {
         behind: bool,
     ) -> Result<()> {
         let (memory, indices) = (&workspace.memory, &workspace.indices);
-        let frame = Frame { caps, slots: workspace.slots, tables, streams, memory, indices };
+        let frame = Frame { caps, slots: workspace.slots, tables, streams, memory, indices, share: None };
         let (before, after) = self.steps.split_at(self.forward);
         (if behind { after } else { before }).iter().try_for_each(|step| (step.record)(recording, &frame))
     }
@@ -305,8 +336,10 @@ struct Lowering<'a> {
     fused: Vec<bool>,
     /// Outputs of ReLUs whose gradient has gone through the ReLU already.
     gated: Vec<bool>,
-    /// Parameters whose gradient is computed already.
-    written: HashSet<ValueId>,
+    /// How many shares of a parameter's gradient are still to come.
+    shares: HashMap<ValueId, usize>,
+    /// The sum of those of a parameter that several nodes share.
+    sums: HashMap<ValueId, Place>,
     /// What a node's forward step left for its gradient.
     saved: HashMap<usize, Vec<Place>>,
     places: Vec<usize>,
@@ -342,7 +375,8 @@ impl<'a> Lowering<'a> {
             consumers,
             fused: vec![false; graph.nodes.len()],
             gated: vec![false; graph.values.len()],
-            written: HashSet::new(),
+            shares: HashMap::new(),
+            sums: HashMap::new(),
             saved: HashMap::new(),
             places: Vec::new(),
             steps: Vec::new(),

@@ -55,6 +55,21 @@ impl Lowering<'_> {
         Ok((self.reordered(place, &layout, &sequence, &|i| i), sequence))
     }
 
+    /// A computed value with all axes from `axis` on as one row.
+    pub(super) fn wide(&mut self, value: ValueId, axis: usize) -> Result<(Place, Layout)> {
+        let shape = self.shape(value);
+        let (place, plain) = self.plain(value)?;
+        if axis + 1 >= shape.len() {
+            return Ok((place, plain));
+        }
+        let dims = vec![shape[..axis].iter().product(), shape[axis..].iter().product()];
+        let wide = Layout { dims, image: false };
+        if plain.is_dense() && wide.is_dense() {
+            return Ok((place, wide));
+        }
+        Ok((self.reordered(place, &plain, &wide, &|i| i), wide))
+    }
+
     /// A computed value with channels last.
     pub(super) fn image(&mut self, value: ValueId, node: &Node) -> Result<(Place, [usize; 3])> {
         let (place, layout) = self.computed(value)?;

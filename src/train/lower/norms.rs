@@ -133,11 +133,8 @@ impl Lowering<'_> {
     }
 
     pub(super) fn layer_norm(&mut self, index: usize, node: &Node, (axis, epsilon): (usize, f32)) -> Result<()> {
-        if axis + 1 != self.shape(node.inputs[0]).len() {
-            return Err(Self::refuse(node, "only the last axis can be normalised in training"));
-        }
         let affine = self.affine(node)?;
-        let (x, layout) = self.plain(node.inputs[0])?;
+        let (x, layout) = self.wide(node.inputs[0], axis)?;
         let seen = Seen { samples: self.batch, rows: layout.rows(), n: layout.columns() };
         let rows = seen.samples * seen.rows;
         let out = self.define(node.output, layout);

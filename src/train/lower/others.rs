@@ -132,7 +132,7 @@ impl Lowering<'_> {
             let (ids, g) = (frame.view(ids, &[batch, positions])?, frame.view(g, &[batch, positions, n])?);
             let links = frame.view(links, &[v + batch * positions])?.words();
             embedding::links(recording, frame.caps, &ids, v, padding, &links)?;
-            embedding::gradient(recording, frame.caps, &links, &g, &table.of(&frame.tables.gradients)?)
+            embedding::gradient(recording, frame.caps, &links, &g, &frame.gradient(&table)?)
         });
         Ok(())
     }

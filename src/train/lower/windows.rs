@@ -137,7 +137,7 @@ impl Lowering<'_> {
         self.step(&[x, g], &scratch, move |recording, frame| {
             let (x, g) = (frame.images(x, batch, from)?, frame.images(g, batch, to)?);
             let planes = planes.as_ref().map(|(place, shape)| frame.view(*place, shape)).transpose()?;
-            let dw = weight.of(&frame.tables.gradients)?;
+            let dw = frame.gradient(&weight)?;
             conv(&window).weight_gradient(recording, frame.caps, [&x, &g], planes.as_ref(), &dw)
         });
         Ok(())
