@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::Random;
 use ndarray::{Array2, ArrayD, IxDyn};
-use wavehull::graph::{Graph, Node, Op, Value, ValueId};
+use wavehull::graph::{Executor, Graph, Node, Op, Value, ValueId};
 use wavehull::train::{
     ArrayOptions, Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, DeviceSet, Init, Labels, Loss, Member, Model,
     Optimiser, Parameter, Pool, TrainingArray,
@@ -160,22 +160,52 @@ fn differs(case: &Case, before: &Graph, weights: &[Vec<f64>], found: &[Vec<f64>]
     (None, largest)
 }
 
-fn check(test: &str, cases: Vec<Case>) {
-    let Some(gpu) = common::device(test, true) else { return };
-    for case in cases {
-        let name = &case.model.graph.name;
-        let (before, weights, found) = gradients(gpu, &case);
-        let (wrong, largest) = differs(&case, &before, &weights, &found);
-        assert_eq!(wrong, None, "{name}");
-        assert!(largest > 100.0, "{name}: gradients of up to {largest} tolerances show nothing");
-        // Each parameter's gradient, off by one percent, is seen.
-        for index in 0..found.len() {
-            let mut doctored = found.clone();
-            doctored[index].iter_mut().for_each(|g| *g = *g * 1.01 + 1e-4);
-            let seen = differs(&case, &before, &weights, &doctored).0;
-            assert!(seen.is_some(), "{name}: a wrong gradient {index} must be seen");
+/// An exported member runs on the device as its reference does; the first output that is off.
+fn runs(gpu: &Gpu, case: &Case, graph: &Graph) -> Option<String> {
+    let name = &graph.name;
+    let len = graph.input_len();
+    let samples = Array2::from_shape_fn((BATCH, len), |(i, j)| case.samples[i][j] as f32);
+    let executor = Executor::new(gpu, graph).expect(name);
+    let found = executor.run(&samples.view(), &Control::default()).expect(name);
+    for (x, found) in case.samples.iter().zip(found.rows()) {
+        let wanted = graph.eval_f64(x).expect(name);
+        let scale = wanted.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
+        for (&found, wanted) in found.iter().zip(wanted) {
+            let off = (f64::from(found) - wanted).abs();
+            // Sums of some hundred terms, at most.
+            if off > 2e-5 * scale || off.is_nan() {
+                return Some(format!("{found}, f64 says {wanted}"));
+            }
         }
     }
+    None
+}
+
+fn check(test: &str, cases: Vec<Case>) {
+    let Some(gpu) = common::device(test, true) else { return };
+    let wrong: Vec<String> = cases.iter().filter_map(|case| what_is_wrong(gpu, case)).collect();
+    assert!(wrong.is_empty(), "{} of {} networks:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+fn what_is_wrong(gpu: &Gpu, case: &Case) -> Option<String> {
+    let name = &case.model.graph.name;
+    let (before, weights, found) = gradients(gpu, case);
+    if let Some(wrong) = runs(gpu, case, &before) {
+        return Some(format!("{name}: on the device: {wrong}"));
+    }
+    let (wrong, largest) = differs(case, &before, &weights, &found);
+    if let Some(wrong) = wrong {
+        return Some(format!("{name}: {wrong}"));
+    }
+    assert!(largest > 100.0, "{name}: gradients of up to {largest} tolerances show nothing");
+    // Each parameter's gradient, off by one percent, is seen.
+    for index in 0..found.len() {
+        let mut doctored = found.clone();
+        doctored[index].iter_mut().for_each(|g| *g = *g * 1.01 + 1e-4);
+        let seen = differs(case, &before, &weights, &doctored).0;
+        assert!(seen.is_some(), "{name}: a wrong gradient {index} must be seen");
+    }
+    None
 }
 
 /// A network out of one layer (or a few) between others that are trained as well, so that both its gradients count.
