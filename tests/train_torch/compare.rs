@@ -59,7 +59,7 @@ impl Worst {
     fn see(&mut self, found: f64, wanted: f64, tolerance: f64, what: impl FnOnce() -> String) {
         let share = (found - wanted).abs() / tolerance;
         // Not a number is worst.
-        if !(share <= self.share) {
+        if share.is_nan() || share > self.share {
             let what = format!("{}: {found:e}, torch has {wanted:e}, allowed is {tolerance:.1e}", what());
             *self = Self { share, what };
         }
@@ -133,7 +133,7 @@ pub fn check(gpu: &Gpu, case: &Case) {
         println!("{} {member}: {:.2} of the tolerance at {}", case.name, losses.share, losses.what);
         println!("{} {member}: {:.2} of the tolerance at {}", case.name, tensors.share, tensors.what);
         for worst in [losses, tensors] {
-            if !(worst.share <= 1.0) {
+            if worst.share.is_nan() || worst.share > 1.0 {
                 wrong.push(format!("{} {member}: {}", case.name, worst.what));
             }
         }
