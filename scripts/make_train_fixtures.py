@@ -7,8 +7,9 @@ Each NAME.txt has the number of parameters and the outputs for one input (every 
 a hash of their name and place gives (`numbers`), so that tests/train_models.rs finds them by itself: the names of
 parameters must agree, too. Torch's modules below are written as torch users write them.
 
-steps_NAME.txt has 20 steps of training by torch in f64, for tests/train_torch: losses, the loss of an evaluation afterwards, and of
-every tensor how far it went. How far torch's own f32 is from that, with batches in several orders, stands beside it.
+steps_NAME.txt has 20 steps of training by torch in f64, for tests/train_torch: losses, the loss of an evaluation
+afterwards, and of every tensor how far it went. How far torch's own f32 is from that, with batches in several orders,
+stands beside it.
 
     python3 scripts/make_train_fixtures.py [steps|outputs]
 

@@ -263,6 +263,8 @@ fn in_company(gpu: &Gpu, case: &Case, alone: &[Alone], slots: usize) {
     }
     let seen = train(&mut array, STEPS);
     let what = format!("{}, {slots} slots", case.model.graph.name);
+    let poisoned = (0..slots).filter(|&slot| kind(slot) == 3 && slot.is_multiple_of(2));
+    poisoned.for_each(|slot| assert_eq!(array.state(slot).map(|s| s.0), Some(State::Diverged), "{what}: slot {slot}"));
     for slot in (0..slots).filter(|&slot| kind(slot) < 3) {
         let alone = &alone[kind(slot)];
         alone.check(&array, slot, &what);

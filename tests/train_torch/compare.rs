@@ -8,9 +8,9 @@ use crate::members::{Wanted, member, wanted};
 use crate::networks::{Case, SEED};
 use crate::torch::{self, numbers};
 
-/// Torch's f32 was run with twelve orders of each batch, six times from weights that are off by a rounding, and the largest of the twelve
-/// distances is what this multiplies. Sums in other orders and of other lengths are another draw of the same kind; in networks where
-/// distances grow with the steps, draws differ by small factors.
+/// Torch's f32 was run with twelve orders of each batch, six times from weights that are off by a rounding, and the
+/// largest of the twelve distances is what this multiplies. Sums in other orders and of other lengths are another draw
+/// of the same kind; in networks where distances grow with the steps, draws differ by small factors.
 const FACTOR: f64 = 4.0;
 /// Beside it: sixteen roundings of an f32, for numbers that torch happened to get without any.
 const ROUNDINGS: f64 = 16.0 / (1_u64 << 24) as f64;

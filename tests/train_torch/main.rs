@@ -75,8 +75,8 @@ fn a_percent_shows() {
     }
 }
 
-/// A gradient of one parameter that is off by two percent takes it so much further, and that is more than the tolerance of its way. But
-/// for biases in front of a batch normalisation and of keys, whose gradient is 0 but for roundings.
+/// A gradient of one parameter that is off by two percent takes it so much further, and that is more than the tolerance
+/// of its way. But for biases in front of a batch normalisation and of keys, whose gradient is 0 but for roundings.
 #[test]
 fn no_tolerance_hides_two_percent_of_one_gradient() {
     let [_, resnet] = resnets();
