@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wavehull::Result;
 use wavehull::train::config::Config;
 use wavehull::train::session::{Outcome, Session, Standing, differing};
+use wavehull::{Result, VERSION};
 
-use super::device::DeviceArgs;
+use super::device::{DeviceArgs, DeviceReport};
 use super::progress::Bar;
-use super::{Global, exit};
+use super::{Global, SCHEMA, exit};
 
 /// Arguments of `wavehull train`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "docs/train.md has every key of CONFIG.toml. A training that was stopped (Ctrl-C) goes on from its checkpoints \
-with the same command."
+    after_help = "docs/train.md has every key of CONFIG.toml. Members that were stopped (Ctrl-C) go on from their \
+checkpoints with the same command; a search begins anew."
 )]
 pub struct Args {
     /// Model, data, members and, perhaps, a search
@@ -29,6 +29,16 @@ pub struct Args {
     pub json: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: u32,
+    version: &'static str,
+    device: DeviceReport,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
 }
 
 /// Trains; what was learned stands in the configuration's folder.
@@ -53,12 +63,16 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let outcome = session.run(&loaded, &bar.control())?;
     bar.finish();
     if args.json {
-        global.print_json(&outcome)?;
+        let document = Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), outcome: &outcome };
+        global.print_json(&document)?;
     } else {
         global.print(table(&outcome));
     }
     if outcome.stopped {
-        global.say("stopped: the same command goes on from the checkpoints");
+        global.say(match &config.search {
+            Some(_) => "stopped: a search begins anew, in another folder",
+            None => "stopped: the same command goes on from the checkpoints",
+        });
         return Ok(ExitCode::from(exit::INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)

@@ -300,6 +300,8 @@ impl TrainingArray {
     ) -> Result<()> {
         let turns = self.shared.options.turns as u64;
         self.check_ages()?;
+        // A block that was begun is ended: half of one would leave tables that are older than their members.
+        let whole = Control { progress: control.progress.clone(), ..Control::default() };
         let mut left = steps;
         while left > 0 && self.running().next().is_some() {
             control.cancel.check()?;
@@ -312,7 +314,7 @@ impl TrainingArray {
                 if occupants.iter().flatten().any(|o| o.state == State::Running) {
                     found.push((
                         range.start,
-                        part.train(&self.shared, occupants, block, (control, times.as_deref_mut())).await?,
+                        part.train(&self.shared, occupants, block, (&whole, times.as_deref_mut())).await?,
                     ));
                 }
             }

@@ -66,6 +66,11 @@ impl Space {
         Ok(())
     }
 
+    /// The hyper-parameters that are drawn.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.iter().map(|(key, _)| key.name)
+    }
+
     /// Whether nothing is searched.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -4,20 +4,20 @@
 //! Members that cannot share an array, because their shapes differ, are trained one group after the other. A slot that becomes free
 //! is filled again at once.
 
+mod network;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use web_time::Instant;
 
+use self::network::{fingerprint, member, model, options};
 use super::checkpoint::{self, torch_name};
-use super::config::{self, Config, Length, Loaded, ModelConfig};
+use super::config::{Config, Length, Loaded};
 use super::data::{Dataset, Normaliser, Targets};
 use super::events::{EventWriter, Log, LogEvent, Reason};
 use super::hyper::{Hyper, KEYS};
-use super::search::{Assignment, Decision, Searcher};
-use super::{
-    ArrayOptions, Augment, Builder, DeviceSet, Loss, Member, Model, Optimiser, Schedule, Score, Snapshot, State,
-    TrainingArray, models,
-};
+use super::search::{Assignment, Decision, Goal, Searcher};
+use super::{DeviceSet, Member, Score, Snapshot, State, TrainingArray};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
 use crate::graph::{Graph, onnx};
@@ -186,43 +186,58 @@ impl<'a> Session<'a> {
     /// [`ErrorKind::BadInput`] or [`ErrorKind::Unsupported`] for models and data that do not fit, memory and device errors, [`ErrorKind::Io`].
     pub fn run(mut self, loaded: &Loaded, control: &Control) -> Result<Outcome> {
         let start = Instant::now();
-        let config = self.config;
-        let mut stopped = false;
-        match config.searcher()? {
-            Some(search) => {
-                stopped = self.group(
-                    &config.base,
-                    Work::Search(search),
-                    Data::new(self.gpu, config, loaded)?,
-                    usize::MAX,
-                    control,
-                )?
-            }
-            None => {
-                for members in array_groups(config) {
-                    let assignment = |&place: &usize| {
-                        let member = &config.members[place];
-                        Assignment { trial: place, seed: member.seed, hyper: member.hyper.clone(), from: 0, until: 0 }
-                    };
-                    let queue: VecDeque<Assignment> = members.iter().map(assignment).collect();
-                    let (hyper, count) = (config.members[members[0]].hyper.clone(), queue.len());
-                    stopped =
-                        self.group(&hyper, Work::Queue(queue), Data::new(self.gpu, config, loaded)?, count, control)?;
-                    if stopped {
-                        break;
-                    }
-                }
-            }
-        }
-        let mut members: Vec<Standing> = self.standings.into_values().collect();
-        let merit = |s: &Standing| (s.correct.map_or(0.0, |c| -c), s.loss.or(s.train_loss).unwrap_or(f64::INFINITY));
-        members.sort_by(|a, b| merit(a).partial_cmp(&merit(b)).unwrap_or(std::cmp::Ordering::Equal));
+        let stopped = match self.config.searcher()? {
+            Some(search) => self.search(search, loaded, control)?,
+            None => self.members(loaded, control)?,
+        };
+        let members = ranked(self.standings, self.config);
         let seconds = start.elapsed().as_secs_f64();
         let best = members.first();
         let score = best.and_then(|s| s.correct.or(s.loss));
         self.log.write(&LogEvent::End { seconds, best: best.map(|s| s.member), score, stopped })?;
         let occupancy = self.steps as f64 / self.slot_steps.max(1) as f64;
         Ok(Outcome { members, steps: self.steps, occupancy, seconds, stopped })
+    }
+
+    /// Trains the trials of a search, in one array.
+    fn search(&mut self, search: Box<dyn Searcher>, loaded: &Loaded, control: &Control) -> Result<bool> {
+        let config = self.config;
+        let Some(settings) = &config.search else { return Err(Error::internal("a search without settings")) };
+        if loaded.validation.is_none() {
+            return Err(Error::bad_input("a search compares trials on a validation part, and [data] keeps none")
+                .with_help("validation = 0.1 in [data]"));
+        }
+        if settings.goal == Goal::Maximise && matches!(loaded.train.targets, Targets::Values(_)) {
+            return Err(Error::bad_input("metric = \"accuracy\" is for classes, but the targets are values")
+                .with_help("metric = \"loss\""));
+        }
+        let common = |name: &str| COMMON.contains(&name) || KEYS.iter().any(|key| key.name == name && key.shape);
+        if let Some(name) = settings.space.names().find(|name| common(name)) {
+            return Err(Error::unsupported(format!(
+                "'{name}' in [search.space]: trials share an array, which has one"
+            ))
+            .with_help(format!("set '{name}' for all trials, or train a list of them as [members]")));
+        }
+        let data = Data::new(self.gpu, config, loaded)?;
+        self.group(&config.base, Work::Search(search), data, settings.trials, control)
+    }
+
+    /// Trains all members, one group after the other.
+    fn members(&mut self, loaded: &Loaded, control: &Control) -> Result<bool> {
+        let config = self.config;
+        for places in array_groups(config) {
+            let assignment = |&place: &usize| {
+                let member = &config.members[place];
+                Assignment { trial: place, seed: member.seed, hyper: member.hyper.clone(), from: 0, until: 0 }
+            };
+            let queue: VecDeque<Assignment> = places.iter().map(assignment).collect();
+            let (hyper, count) = (config.members[places[0]].hyper.clone(), queue.len());
+            let data = Data::new(self.gpu, config, loaded)?;
+            if self.group(&hyper, Work::Queue(queue), data, count, control)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Trains members of one shape; whether it was stopped.
@@ -243,27 +258,50 @@ impl<'a> Session<'a> {
         let options = options(config, hyper, &group, values, members)?;
         let mut array = TrainingArray::new(self.gpu, &model, train, options)?;
         let device = self.gpu.caps().name.clone();
-        let start = LogEvent::Start {
-            schema: 1,
-            version: crate::VERSION,
-            device: &device,
-            members: members.min(1 << 20),
-            slots: array.slots(),
-            resumed: false,
-        };
-        self.log.write(&start)?;
+        let (version, slots) = (crate::VERSION, array.slots());
+        let resumed = self.check_checkpoints(&work, &group)?;
+        self.log.write(&LogEvent::Start { schema: 1, version, device: &device, members, slots, resumed })?;
         let mut seats: Vec<Option<Seat>> = (0..array.slots()).map(|_| None).collect();
         loop {
             self.refill(&mut array, &mut seats, &mut work, &group)?;
             let Some(next) = next_stop(&array, &seats, &group) else { return Ok(false) };
-            if let Err(error) = self.advance(&mut array, &mut seats, next, control) {
-                if error.kind() != ErrorKind::Cancelled {
-                    return Err(error);
+            let sets = (&group, [valid.as_ref(), test.as_ref()], values);
+            let round = match self.advance(&mut array, &mut seats, next, control) {
+                Ok(()) => self.judge(&mut array, &mut seats, &mut work, sets, control),
+                failed => failed,
+            };
+            match round {
+                Err(error) if error.kind() == ErrorKind::Cancelled => {
+                    self.leave(&array, &mut seats, &group)?;
+                    return Ok(true);
                 }
-                self.leave(&array, &mut seats, &group)?;
-                return Ok(true);
+                other => other?,
             }
-            self.judge(&mut array, &mut seats, &mut work, (&group, [valid.as_ref(), test.as_ref()], values), control)?;
+        }
+    }
+
+    /// Whether checkpoints will be gone on from. A search begins anew, so it refuses a folder that holds any: they would be lost.
+    fn check_checkpoints(&self, work: &Work, group: &Group) -> Result<bool> {
+        let file = |member: usize| self.folder(member).join("checkpoint.safetensors");
+        match work {
+            // All of them now: a damaged one should not be found after hours.
+            Work::Queue(queue) => {
+                let found: Vec<_> = queue.iter().filter(|a| file(a.trial).is_file()).collect();
+                for assignment in &found {
+                    let (file, member) = (file(assignment.trial), member(self.config, assignment, group.total)?);
+                    loaded(&file, checkpoint::Snapshot::load(&file)?, member, assignment, group)?;
+                }
+                Ok(!found.is_empty())
+            }
+            Work::Search(_) => {
+                let trials = self.config.search.as_ref().map_or(0, |search| search.trials);
+                match (0..trials).map(file).find(|file| file.is_file()) {
+                    None => Ok(false),
+                    Some(found) => Err(Error::bad_input("a checkpoint of an earlier training; a search begins anew")
+                        .in_file(&found)
+                        .with_help("search into another folder, or remove this one")),
+                }
+            }
         }
     }
 
@@ -283,9 +321,10 @@ impl<'a> Session<'a> {
             let file = folder.join("checkpoint.safetensors");
             if let Some(snapshot) = self.paused.remove(&assignment.trial) {
                 array.restore(slot, &Snapshot { state: State::Running, ..snapshot })?;
-            } else if file.is_file() {
+            } else if file.is_file() && self.config.search.is_none() {
                 let saved = checkpoint::Snapshot::load(&file)?;
-                array.restore(slot, &loaded(&file, saved, member, group)?)?;
+                let snapshot = loaded(&file, saved, member, &assignment, group)?;
+                array.restore(slot, &snapshot).map_err(|e| e.in_file(&file))?;
             } else {
                 array.start(slot, member)?;
             }
@@ -324,20 +363,21 @@ impl<'a> Session<'a> {
         let mut left = steps;
         while left > 0 {
             let part = left.min(PART);
-            let mut done = 0;
+            let mut done = vec![0_u64; seats.len()];
             let result = array.run(part, &quiet, &mut |progress| {
-                done += 1;
+                done[progress.slot] += 1;
                 if let Some(seat) = &mut seats[progress.slot] {
                     seat.losses = (seat.losses.0 + f64::from(progress.loss), seat.losses.1 + 1);
                 }
             });
-            self.steps += done;
-            self.slot_steps += part * seats.len() as u64;
+            // What was cancelled or ended early counts as far as it came.
+            self.steps += done.iter().sum::<u64>();
+            self.slot_steps += done.iter().max().unwrap_or(&0) * seats.len() as u64;
             result?;
             left -= part;
             let ages =
                 seats.iter().enumerate().filter_map(|(slot, seat)| Some((array.state(slot)?.1, seat.as_ref()?.until)));
-            if let Some((step, until)) = ages.min_by_key(|(step, until)| until - step) {
+            if let Some((step, until)) = ages.min_by_key(|(step, until)| until.saturating_sub(*step)) {
                 control.report(&format!("training {} members", array.running().count()), step, until, "steps");
             }
         }
@@ -392,10 +432,7 @@ impl<'a> Session<'a> {
             let Some(mut seat) = seats[slot].take() else { continue };
             let (state, _) = array.state(slot).unwrap_or((State::Stopped, 0));
             let trial = seat.assignment.trial;
-            let standing = self.standings.get(&trial);
-            let score =
-                standing.and_then(|s| s.correct.map(|c| 1.0 - c).or(s.loss).or(s.train_loss)).unwrap_or(f64::NAN);
-            let score = if state == State::Diverged { f64::NAN } else { self.goal(score) };
+            let score = if state == State::Diverged { f64::NAN } else { self.score(trial) };
             let reason = match work.tell(trial, score)? {
                 _ if state == State::Diverged => Reason::Diverged,
                 Decision::Continue { until } => {
@@ -411,16 +448,20 @@ impl<'a> Session<'a> {
                 _ => Reason::Finished,
             };
             self.farewell(array, slot, &seat, reason, group)?;
+            // Nobody trains it any further, even if no other member takes its slot.
+            array.stop(slot)?;
         }
         Ok(())
     }
 
-    /// Searches may look for high scores: ours are errors or losses, so low.
-    fn goal(&self, score: f64) -> f64 {
-        match self.config.search.as_ref().map(|search| search.goal) {
-            Some(super::search::Goal::Maximise) => 1.0 - score,
-            _ => score,
-        }
+    /// What a search is told of a trial.
+    fn score(&self, trial: usize) -> f64 {
+        let standing = self.standings.get(&trial);
+        let found = match self.config.search.as_ref().map(|search| search.goal) {
+            Some(Goal::Maximise) => standing.and_then(|s| s.correct),
+            _ => standing.and_then(|s| s.loss),
+        };
+        found.unwrap_or(f64::NAN)
     }
 
     /// Writes down how a member does.
@@ -468,9 +509,9 @@ impl<'a> Session<'a> {
         }
         if reason == Reason::Finished {
             let file = self.folder(member).join("model.onnx");
-            checkpoint::replace(&file, &onnx::write(&array.export(slot)?)?)?;
             let graph = array.export(slot)?;
-            let parameters = named(&graph, array);
+            checkpoint::replace(&file, &onnx::write(&graph)?)?;
+            let parameters = named(&graph);
             checkpoint::export_parameters(&self.folder(member).join("model.safetensors"), &parameters)?;
         }
         let step = array.state(slot).map_or(0, |(_, step)| step);
@@ -527,15 +568,22 @@ impl<'a> Session<'a> {
 }
 
 /// Parameters and statistics of a network by the names that torch gives them.
-fn named(graph: &Graph, _: &TrainingArray) -> BTreeMap<String, ndarray::ArrayD<f32>> {
+fn named(graph: &Graph) -> BTreeMap<String, ndarray::ArrayD<f32>> {
     let constants = graph.values.iter().filter_map(|v| Some((torch_name(&v.name), (**v.constant.as_ref()?).clone())));
     constants.collect()
 }
 
 /// A member as its checkpoint has it.
-fn loaded(file: &Path, saved: checkpoint::Snapshot, member: Member, group: &Group) -> Result<Snapshot> {
-    if saved.state.fingerprint != group.fingerprint || saved.state.seed != member.seed {
-        let what = "a checkpoint of another model, optimiser or seed";
+fn loaded(
+    file: &Path,
+    saved: checkpoint::Snapshot,
+    member: Member,
+    assignment: &Assignment,
+    group: &Group,
+) -> Result<Snapshot> {
+    let known = &saved.state;
+    if known.fingerprint != group.fingerprint || known.seed != member.seed || known.hyper != assignment.hyper {
+        let what = "a checkpoint of another model, optimiser, seed or other hyper-parameters";
         return Err(Error::bad_input(what)
             .in_file(file)
             .with_help("train into another folder, or remove the checkpoint"));
@@ -546,15 +594,36 @@ fn loaded(file: &Path, saved: checkpoint::Snapshot, member: Member, group: &Grou
     Ok(Snapshot { member, state, step, tables })
 }
 
+/// Hyper-parameters of which an array has one, besides shapes.
+const COMMON: [&str; 3] = ["noise", "label_smoothing", "dropout"];
+
+/// The best first: by the metric of a search, otherwise by what is right and then by loss; those that diverged last.
+fn ranked(standings: BTreeMap<usize, Standing>, config: &Config) -> Vec<Standing> {
+    let by_loss = config.search.as_ref().is_some_and(|search| search.goal == Goal::Minimise);
+    let number = |x: Option<f64>| x.filter(|x| x.is_finite()).unwrap_or(f64::INFINITY);
+    let merit = |s: &Standing| {
+        let errors = if by_loss { 0.0 } else { number(s.correct.map(|c| -c)) };
+        // A search has trained its good trials furthest, and loss falls with age.
+        let age = if config.search.is_some() { -(s.steps as f64) } else { 0.0 };
+        [f64::from(u8::from(s.state == "diverged")), age, errors, number(s.loss.or(s.train_loss))]
+    };
+    let order = |a: &Standing, b: &Standing| {
+        let pairs = merit(a).into_iter().zip(merit(b));
+        pairs.map(|(a, b)| a.total_cmp(&b)).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+    };
+    let mut members: Vec<Standing> = standings.into_values().collect();
+    members.sort_by(order);
+    members
+}
+
 /// Members that can share an array: of one shape, and alike in what an array has once.
 fn array_groups(config: &Config) -> Vec<Vec<usize>> {
-    let alike = ["noise", "label_smoothing", "dropout"];
     let mut groups: Vec<(Vec<u64>, Vec<usize>)> = Vec::new();
     for (class, members) in config.shape_classes().into_iter().enumerate() {
         for place in members {
             let hyper = &config.members[place].hyper;
             let mut key = vec![class as u64];
-            key.extend(alike.map(|name| hyper.number(name).to_bits()));
+            key.extend(COMMON.map(|name| hyper.number(name).to_bits()));
             match groups.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, places)) => places.push(place),
                 None => groups.push((key, vec![place])),
@@ -573,127 +642,6 @@ fn next_stop(array: &TrainingArray, seats: &[Option<Seat>], group: &Group) -> Op
         Some(left.min(to_next(step, group.evaluate)).min(to_next(step, group.save)))
     };
     seats.iter().enumerate().filter_map(of).min()
-}
-
-/// The network of a configuration, for samples of this shape.
-fn model(config: &ModelConfig, hyper: &Hyper, shape: &[usize], outputs: usize) -> Result<Model> {
-    let wrong = |what: &str| {
-        Error::bad_input(format!("samples of shape {shape:?} in [data], but this model takes {what}"))
-            .with_help("choose another kind of model, or reshape the samples")
-    };
-    match config {
-        ModelConfig::Mlp { activation } => {
-            let mut net = Builder::new("mlp", shape);
-            let mut x = net.input();
-            if shape.len() > 1 {
-                x = net.flatten(x);
-            }
-            for width in hyper.widths("hidden") {
-                x = net.linear(x, width);
-                x = match activation {
-                    config::Activation::Relu => net.relu(x),
-                    config::Activation::Tanh => net.tanh(x),
-                    config::Activation::Sigmoid => net.sigmoid(x),
-                    config::Activation::Gelu => net.gelu(x),
-                };
-                let rate = hyper.number("dropout");
-                if rate > 0.0 {
-                    x = net.dropout(x, rate as f32);
-                }
-            }
-            let y = net.linear(x, outputs);
-            net.finish(y)
-        }
-        ModelConfig::Lenet if shape == [1, 28, 28] => models::lenet(outputs),
-        ModelConfig::Lenet => Err(wrong("images of one channel and 28 x 28 pixels")),
-        ModelConfig::Resnet18 if shape == [3, 32, 32] => models::resnet18(outputs, hyper.count("width")),
-        ModelConfig::Resnet18 => Err(wrong("images of three channels and 32 x 32 pixels")),
-        ModelConfig::Pointnet => match *shape {
-            [3, points] => models::pointnet(points, outputs, false),
-            _ => Err(wrong("clouds [3, points]")),
-        },
-        ModelConfig::Transformer => {
-            let [context, width] = ["context", "width"].map(|name| hyper.count(name));
-            models::transformer(outputs, context, width, hyper.count("heads"), hyper.count("layers"))
-        }
-        ModelConfig::Onnx { file } => Model::from_graph(onnx::read(file)?.0).map_err(|e| e.in_file(file)),
-    }
-}
-
-fn options(config: &Config, hyper: &Hyper, group: &Group, values: bool, members: usize) -> Result<ArrayOptions> {
-    let loss = match (config.train.loss, values) {
-        (Some(config::Loss::Mse), _) | (None, true) => Loss::MeanSquare,
-        (Some(config::Loss::Bce), _) => Loss::BinaryLogits,
-        _ => Loss::CrossEntropy { smoothing: hyper.number("label_smoothing") as f32 },
-    };
-    let asked = config.train.slots.unwrap_or(if members == usize::MAX { 16 } else { members });
-    let shift = config.data.augment.shift.max(config.data.augment.crop);
-    let augment = Augment { shift, flip: config.data.augment.flip, noise: hyper.number("noise") as f32 };
-    // With momentum if any member has some: zeros serve the others.
-    let momentum =
-        config.members.iter().map(|m| &m.hyper).chain([hyper]).map(|h| h.number("momentum")).fold(0.0, f64::max);
-    let searched = config.search.is_some();
-    let optimiser = optimiser(config, &hyper.clone().with("momentum", if searched { 0.9 } else { momentum })?);
-    Ok(ArrayOptions {
-        slots: asked.min(members).max(1),
-        batch: group.batch,
-        loss,
-        optimiser,
-        clip: searched || config.members.iter().any(|m| m.hyper.number("clip") > 0.0),
-        augment,
-        ..ArrayOptions::default()
-    })
-}
-
-fn optimiser(config: &Config, hyper: &Hyper) -> Optimiser {
-    let [momentum, beta1, beta2, eps] = ["momentum", "beta1", "beta2", "epsilon"].map(|name| hyper.number(name));
-    let weight_decay = hyper.number("weight_decay");
-    match config.train.optimiser {
-        config::Optimiser::Sgd => {
-            let nesterov = config.train.nesterov && momentum > 0.0;
-            Optimiser::Sgd { momentum, dampening: 0.0, nesterov, weight_decay }
-        }
-        config::Optimiser::AdamW => Optimiser::AdamW { beta1, beta2, eps, weight_decay },
-        config::Optimiser::RmsProp => Optimiser::RmsProp { alpha: hyper.number("decay"), eps, momentum, weight_decay },
-        _ => Optimiser::Adam { beta1, beta2, eps, weight_decay },
-    }
-}
-
-/// A member that trains for `total` steps at most.
-fn member(config: &Config, assignment: &Assignment, total: u64) -> Result<Member> {
-    let hyper = &assignment.hyper;
-    let warm = (hyper.number("warmup") * total as f64).round() as u64;
-    let rest = total.saturating_sub(warm).max(1);
-    let schedule = match config.train.schedule {
-        config::Schedule::Step { every } => Schedule::Step { every, factor: hyper.number("gamma") },
-        config::Schedule::Cosine => Schedule::Cosine { steps: rest, least: 0.0 },
-        config::Schedule::OneCycle => Schedule::OneCycle { steps: rest },
-        _ => Schedule::Constant,
-    };
-    let schedule = if warm > 0 { Schedule::WarmUp { steps: warm, then: Box::new(schedule) } } else { schedule };
-    let clip = Some(hyper.number("clip")).filter(|&clip| clip > 0.0);
-    let member = Member {
-        seed: assignment.seed,
-        optimiser: optimiser(config, hyper),
-        learning_rate: hyper.number("learning_rate"),
-        schedule,
-        clip,
-        steps: None,
-    };
-    member.check()?;
-    Ok(member)
-}
-
-/// Tells models and optimisers apart whose members cannot be exchanged.
-fn fingerprint(model: &Model, optimiser: config::Optimiser) -> String {
-    let nodes: Vec<String> =
-        model.graph.nodes.iter().map(|n| format!("{}{:?}", n.op.name(), model.graph.value(n.output).shape)).collect();
-    // FNV-1a, 64 bits: it only has to tell apart what a user mixes up.
-    let hash = nodes
-        .concat()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("{} {} parameters {hash:016x} {}", model.graph.name, model.parameter_count(), optimiser.name())
 }
 
 fn words(setting: &super::hyper::Setting) -> String {

@@ -1,0 +1,216 @@
+//! Sessions on small sets that a formula makes: members, slots, stops and returns, searches.
+#![cfg(all(feature = "train", feature = "config"))]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wavehull::train::config::Config;
+use wavehull::train::session::{Outcome, Session};
+use wavehull::{CancelToken, Control, Gpu, Progress, ProgressSink, Result};
+
+/// A folder that is gone with its test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("wavehull-session-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const BLOBS: &str = "[model]\nkind = \"mlp\"\nhidden = [8]\n[data]\nformat = \"blobs\"\nsamples = 96\nfeatures = 4\n\
+    validation = 16\n";
+
+fn train(gpu: &Gpu, text: &str, folder: &Path, control: &Control) -> Result<Outcome> {
+    let mut config = Config::parse(text, folder)?;
+    config.train.folder = folder.join("runs");
+    let loaded = config.data.load(config.base.count("context"))?;
+    Session::new(gpu, &config)?.run(&loaded, control)
+}
+
+fn whole(gpu: &Gpu, text: &str, folder: &Path) -> Outcome {
+    train(gpu, text, folder, &Control::default()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+fn model(folder: &Path, member: usize) -> Vec<u8> {
+    std::fs::read(folder.join(format!("runs/member-{member:04}/model.safetensors"))).expect("a trained model")
+}
+
+/// Cancels at the n-th sign of life.
+struct After(AtomicU64, CancelToken);
+
+impl ProgressSink for After {
+    fn update(&self, _: Progress<'_>) {
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.1.cancel();
+        }
+    }
+}
+
+fn stopping(after: u64) -> Control {
+    let cancel = CancelToken::new();
+    Control { progress: Some(Arc::new(After(AtomicU64::new(after), cancel.clone()))), cancel }
+}
+
+#[test]
+fn slots_and_stops_change_no_bit() {
+    let Some(gpu) = common::device("slots_and_stops_change_no_bit", false) else { return };
+    let text = |slots: usize| {
+        format!(
+            "{BLOBS}[train]\nepochs = 6\nschedule = \"cosine\"\nslots = {slots}\n[members]\nbatch = 8\n\
+             learning_rate = {{ from = 1e-3, to = 1e-1, count = 3, scale = \"log\" }}\n"
+        )
+    };
+    let (many, few, halted) = (Folder::new("many"), Folder::new("few"), Folder::new("halted"));
+    let outcome = whole(gpu, &text(3), &many.0);
+    assert_eq!((outcome.members.len(), outcome.steps, outcome.stopped), (3, 180, false));
+    assert!((outcome.occupancy - 1.0).abs() < 1e-9, "{}", outcome.occupancy);
+    assert!(outcome.members.iter().all(|m| m.state == "finished" && m.steps == 60 && m.loss.is_some()));
+    assert!(outcome.members.windows(2).all(|pair| pair[0].correct >= pair[1].correct), "the best first");
+    let refilled = whole(gpu, &text(2), &few.0);
+    // The third member is alone in its slot: 60 of 240 slot steps were empty.
+    assert!((refilled.occupancy - 0.75).abs() < 1e-9, "{}", refilled.occupancy);
+    // Evaluations are every 10 steps, so the third sign is in the middle of the session.
+    let stopped = train(gpu, &text(2), &halted.0, &stopping(3)).expect("it stops in order");
+    assert!(stopped.stopped && stopped.members.iter().all(|m| m.state == "cancelled" && m.checkpoint.is_some()));
+    assert!(stopped.members.iter().all(|m| m.steps < 60));
+    assert!(!whole(gpu, &text(2), &halted.0).stopped);
+    for member in 0..3 {
+        let expected = model(&many.0, member);
+        assert!(model(&few.0, member) == expected, "member {member}: fewer slots");
+        assert!(model(&halted.0, member) == expected, "member {member}: stopped");
+    }
+    // A second call finds all of it done.
+    let again = whole(gpu, &text(3), &many.0);
+    assert_eq!(again.steps, 0);
+    assert!(again.members.iter().all(|m| m.state == "finished" && m.loss.is_some()));
+    let log = std::fs::read_to_string(many.at("runs/log.jsonl")).expect("a log");
+    assert!(log.contains("\"resumed\":false") && log.contains("\"resumed\":true"), "{log}");
+}
+
+#[test]
+fn a_stop_within_an_epoch() {
+    let Some(gpu) = common::device("a_stop_within_an_epoch", false) else { return };
+    let text = format!("{BLOBS}[train]\nsteps = 50\n[members]\nbatch = 2\nlearning_rate = 0.01\nseeds = 2\n");
+    let (full, halted) = (Folder::new("full"), Folder::new("mid"));
+    whole(gpu, &text, &full.0);
+    // 16 steps of an epoch of 40.
+    let stopped = train(gpu, &text, &halted.0, &stopping(1)).expect("it stops in order");
+    assert_eq!(stopped.members.iter().map(|m| m.steps).collect::<Vec<_>>(), [16, 16]);
+    whole(gpu, &text, &halted.0);
+    (0..2).for_each(|member| assert!(model(&full.0, member) == model(&halted.0, member), "member {member}"));
+}
+
+#[test]
+fn shapes_and_those_who_diverge() {
+    let Some(gpu) = common::device("shapes_and_those_who_diverge", false) else { return };
+    let members = |list: &str| {
+        format!("{BLOBS}[train]\nepochs = 3\noptimiser = \"sgd\"\n[members]\nbatch = [8, 16]\nlearning_rate = {list}\n")
+    };
+    let (good, mixed) = (Folder::new("good"), Folder::new("mixed"));
+    whole(gpu, &members("[0.05]"), &good.0);
+    let outcome = whole(gpu, &members("[0.05, 1e30]"), &mixed.0);
+    let state = |member: usize| outcome.members.iter().find(|m| m.member == member).map(|m| m.state);
+    assert_eq!([0, 1, 2, 3].map(state), [Some("finished"), Some("diverged"), Some("finished"), Some("diverged")]);
+    assert!(model(&good.0, 0) == model(&mixed.0, 0) && model(&good.0, 1) == model(&mixed.0, 2));
+    assert_eq!(outcome.members[3].state, "diverged", "the worst last");
+}
+
+#[test]
+fn foreign_and_damaged_checkpoints_are_refused_and_kept() {
+    let Some(gpu) = common::device("foreign_and_damaged_checkpoints", false) else { return };
+    let folder = Folder::new("foreign");
+    let text = |hidden: usize, rate: f64| {
+        BLOBS.replace("[8]", &format!("[{hidden}]"))
+            + &format!("[train]\nepochs = 1\nslots = 1\n[members]\nlearning_rate = {rate}\nseeds = 2\nbatch = 8\n")
+    };
+    whole(gpu, &text(8, 0.01), &folder.0);
+    let file = folder.at("runs/member-0001/checkpoint.safetensors");
+    let kept = std::fs::read(&file).expect("a checkpoint");
+    for other in [text(9, 0.01), text(8, 0.02)] {
+        let error = train(gpu, &other, &folder.0, &Control::default()).expect_err("another model");
+        assert!(error.to_string().contains("a checkpoint of another model"), "{error}");
+        assert!(std::fs::read(&file).expect("still there") == kept);
+    }
+    std::fs::write(&file, &kept[..kept.len() / 2]).expect("half of it");
+    let error = train(gpu, &text(8, 0.01), &folder.0, &Control::default()).expect_err("half a checkpoint");
+    assert!(error.to_string().contains("cut off"), "{error}");
+    assert_eq!(std::fs::read(&file).expect("still there").len(), kept.len() / 2);
+}
+
+const SPACE: &str = "[search.space]\nlearning_rate = { from = 1e-4, to = 1e-1, scale = \"log\" }\n";
+
+#[test]
+fn searches_pause_and_go_on_without_a_trace() {
+    let Some(gpu) = common::device("searches_pause_and_go_on", false) else { return };
+    for method in ["asha", "successive-halving"] {
+        let folder = Folder::new(method);
+        let text = format!(
+            "{BLOBS}[train]\nepochs = 9\nbatch = 8\nslots = 9\n[search]\nmethod = \"{method}\"\ntrials = 27\n{SPACE}"
+        );
+        let outcome = whole(gpu, &text, &folder.0);
+        assert_eq!(outcome.members.len(), 27);
+        let best = &outcome.members[0];
+        assert_eq!((best.state, best.steps), ("finished", 90), "{method}");
+        assert!(outcome.occupancy > 0.5 && outcome.occupancy <= 1.0, "{}", outcome.occupancy);
+        let sum: u64 = outcome.members.iter().map(|m| m.steps).sum();
+        assert_eq!(outcome.steps, sum, "{method}: no step was done twice or for nobody");
+        // The best trial, trained alone without a pause.
+        let alone = Folder::new(&format!("{method}-alone"));
+        let rate = &best.hyper["learning_rate"];
+        let plain =
+            format!("{BLOBS}[train]\nepochs = 9\nbatch = 8\nseed = {}\n[members]\nlearning_rate = {rate}\n", best.seed);
+        whole(gpu, &plain, &alone.0);
+        assert!(model(&folder.0, best.member) == model(&alone.0, 0), "{method}");
+        let error = train(gpu, &text, &folder.0, &Control::default()).expect_err("what was found would be lost");
+        assert!(error.to_string().contains("a search begins anew"), "{error}");
+    }
+}
+
+#[test]
+fn searches_that_cannot_be_are_refused() {
+    let Some(gpu) = common::device("searches_that_cannot_be", false) else { return };
+    let folder = Folder::new("refused");
+    let said = |text: &str| train(gpu, text, &folder.0, &Control::default()).expect_err(text).to_string();
+    let search = |space: &str| format!("{BLOBS}[search]\ntrials = 3\n[search.space]\n{space}\n");
+    for (key, values) in [("batch", "[8, 16]"), ("noise", "[0.0, 0.1]"), ("label_smoothing", "[0.0, 0.1]")] {
+        let message = said(&search(&format!("{key} = {values}")));
+        assert!(message.contains(&format!("'{key}' in [search.space]")), "{message}");
+    }
+    let blind = search("learning_rate = [0.1, 0.2]").replace("validation = 16\n", "");
+    assert!(said(&blind).contains("validation part"));
+}
+
+#[test]
+fn values_and_texts() {
+    let Some(gpu) = common::device("values_and_texts", false) else { return };
+    let folder = Folder::new("values");
+    let rows: String = (0..40).map(|i| format!("{},{},{}\n", i % 7, i % 5, i % 7 + 2 * (i % 5))).collect();
+    std::fs::write(folder.at("sums.csv"), rows).expect("a file");
+    let text = "[model]\nkind = \"mlp\"\nhidden = [8]\n[data]\nformat = \"csv\"\nfile = \"sums.csv\"\ntask = \"values\"\n\
+        validation = 8\n[train]\nepochs = 20\nbatch = 8\nloss = \"mse\"\n[members]\nlearning_rate = [1e-6, 1e-2]\n";
+    let outcome = whole(gpu, text, &folder.0);
+    assert!(outcome.members.iter().all(|m| m.correct.is_none() && m.loss.is_some()));
+    assert_eq!(outcome.members[0].member, 1, "the one that learns");
+    let folder = Folder::new("text");
+    std::fs::write(folder.at("song.txt"), "la la lei lo la la ".repeat(40)).expect("a file");
+    let text = "[model]\nkind = \"transformer\"\nwidth = 8\nheads = 2\nlayers = 1\ncontext = 8\n[data]\nformat = \"text\"\n\
+        file = \"song.txt\"\nvalidation = 8\n[train]\nepochs = 2\nbatch = 8\n[members]\nseeds = 2\n";
+    let outcome = whole(gpu, text, &folder.0);
+    assert!(outcome.members.iter().all(|m| m.state == "finished" && m.loss.is_some_and(f64::is_finite)));
+}
