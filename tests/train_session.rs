@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wavehull::train::config::Config;
 use wavehull::train::session::{Outcome, Session};
-use wavehull::{CancelToken, Control, Gpu, Progress, ProgressSink, Result};
+use wavehull::gpu::{Progress, ProgressSink};
+use wavehull::{CancelToken, Control, Gpu, Result};
 
 /// A folder that is gone with its test.
 struct Folder(PathBuf);
