@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wavehull::train::config::Config;
-use wavehull::train::session::{Outcome, Session};
 use wavehull::gpu::{Progress, ProgressSink};
+use wavehull::train::config::Config;
+use wavehull::train::events::Reason;
+use wavehull::train::session::{Outcome, Session, Standing};
 use wavehull::{CancelToken, Control, Gpu, Result};
 
 /// A folder that is gone with its test.
@@ -81,14 +82,13 @@ fn slots_and_stops_change_no_bit() {
     let outcome = whole(gpu, &text(3), &many.0);
     assert_eq!((outcome.members.len(), outcome.steps, outcome.stopped), (3, 180, false));
     assert!((outcome.occupancy - 1.0).abs() < 1e-9, "{}", outcome.occupancy);
-    assert!(outcome.members.iter().all(|m| m.state == "finished" && m.steps == 60 && m.loss.is_some()));
+    assert!(outcome.members.iter().all(|m| m.state == Reason::Finished && m.steps == 60 && m.loss.is_some()));
     assert!(outcome.members.windows(2).all(|pair| pair[0].correct >= pair[1].correct), "the best first");
     let refilled = whole(gpu, &text(2), &few.0);
     // The third member is alone in its slot: 60 of 240 slot steps were empty.
     assert!((refilled.occupancy - 0.75).abs() < 1e-9, "{}", refilled.occupancy);
-    // Evaluations are every 10 steps, so the third sign is in the middle of the session.
-    let stopped = train(gpu, &text(2), &halted.0, &stopping(3)).expect("it stops in order");
-    assert!(stopped.stopped && stopped.members.iter().all(|m| m.state == "cancelled" && m.checkpoint.is_some()));
+    let stopped = train(gpu, &text(2), &halted.0, &stopping(35)).expect("it stops in order");
+    assert!(stopped.stopped && stopped.members.iter().all(|m| m.state == Reason::Cancelled && m.checkpoint.is_some()));
     assert!(stopped.members.iter().all(|m| m.steps < 60));
     assert!(!whole(gpu, &text(2), &halted.0).stopped);
     for member in 0..3 {
@@ -99,7 +99,7 @@ fn slots_and_stops_change_no_bit() {
     // A second call finds all of it done.
     let again = whole(gpu, &text(3), &many.0);
     assert_eq!(again.steps, 0);
-    assert!(again.members.iter().all(|m| m.state == "finished" && m.loss.is_some()));
+    assert!(again.members.iter().all(|m| m.state == Reason::Finished && m.loss.is_some()));
     let log = std::fs::read_to_string(many.at("runs/log.jsonl")).expect("a log");
     assert!(log.contains("\"resumed\":false") && log.contains("\"resumed\":true"), "{log}");
 }
@@ -127,9 +127,12 @@ fn shapes_and_those_who_diverge() {
     whole(gpu, &members("[0.05]"), &good.0);
     let outcome = whole(gpu, &members("[0.05, 1e30]"), &mixed.0);
     let state = |member: usize| outcome.members.iter().find(|m| m.member == member).map(|m| m.state);
-    assert_eq!([0, 1, 2, 3].map(state), [Some("finished"), Some("diverged"), Some("finished"), Some("diverged")]);
+    assert_eq!(
+        [0, 1, 2, 3].map(state),
+        [Some(Reason::Finished), Some(Reason::Diverged), Some(Reason::Finished), Some(Reason::Diverged)]
+    );
     assert!(model(&good.0, 0) == model(&mixed.0, 0) && model(&good.0, 1) == model(&mixed.0, 2));
-    assert_eq!(outcome.members[3].state, "diverged", "the worst last");
+    assert_eq!(outcome.members[3].state, Reason::Diverged, "the worst last");
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn searches_pause_and_go_on_without_a_trace() {
         let outcome = whole(gpu, &text, &folder.0);
         assert_eq!(outcome.members.len(), 27);
         let best = &outcome.members[0];
-        assert_eq!((best.state, best.steps), ("finished", 90), "{method}");
+        assert_eq!((best.state, best.steps), (Reason::Finished, 90), "{method}");
         assert!(outcome.occupancy > 0.5 && outcome.occupancy <= 1.0, "{}", outcome.occupancy);
         let sum: u64 = outcome.members.iter().map(|m| m.steps).sum();
         assert_eq!(outcome.steps, sum, "{method}: no step was done twice or for nobody");
@@ -178,8 +181,21 @@ fn searches_pause_and_go_on_without_a_trace() {
             format!("{BLOBS}[train]\nepochs = 9\nbatch = 8\nseed = {}\n[members]\nlearning_rate = {rate}\n", best.seed);
         whole(gpu, &plain, &alone.0);
         assert!(model(&folder.0, best.member) == model(&alone.0, 0), "{method}");
-        let error = train(gpu, &text, &folder.0, &Control::default()).expect_err("what was found would be lost");
-        assert!(error.to_string().contains("a search begins anew"), "{error}");
+        // Stopped in its middle, it goes on to the same end; the whole one is found done.
+        let halted = Folder::new(&format!("{method}-halted"));
+        let stopped = train(gpu, &text, &halted.0, &stopping(25)).expect("it stops in order");
+        assert!(stopped.stopped && stopped.members.iter().any(|m| m.state == Reason::Cancelled), "{method}");
+        for (again, what) in [(whole(gpu, &text, &halted.0), "halted"), (whole(gpu, &text, &folder.0), "whole")] {
+            assert_eq!(again.members.len(), 27, "{method}, {what}");
+            for (m, expected) in again.members.iter().zip(&outcome.members) {
+                let of = |m: &Standing| (m.member, m.state, m.steps, m.loss.map(f64::to_bits), m.test_loss);
+                assert_eq!(of(m), of(expected), "{method}, {what}");
+            }
+        }
+        assert!(model(&halted.0, best.member) == model(&folder.0, best.member), "{method}");
+        let other = text.replace("trials = 27", "trials = 26");
+        let error = train(gpu, &other, &folder.0, &Control::default()).expect_err("another search");
+        assert!(error.to_string().contains("a search with other settings"), "{error}");
     }
 }
 
@@ -213,5 +229,5 @@ fn values_and_texts() {
     let text = "[model]\nkind = \"transformer\"\nwidth = 8\nheads = 2\nlayers = 1\ncontext = 8\n[data]\nformat = \"text\"\n\
         file = \"song.txt\"\nvalidation = 8\n[train]\nepochs = 2\nbatch = 8\n[members]\nseeds = 2\n";
     let outcome = whole(gpu, text, &folder.0);
-    assert!(outcome.members.iter().all(|m| m.state == "finished" && m.loss.is_some_and(f64::is_finite)));
+    assert!(outcome.members.iter().all(|m| m.state == Reason::Finished && m.loss.is_some_and(f64::is_finite)));
 }

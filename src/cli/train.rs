@@ -112,6 +112,6 @@ fn row(standing: &Standing, keys: &[&str]) -> Vec<String> {
     let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
     cells.extend([standing.steps.to_string(), number(standing.train_loss), number(standing.loss)]);
     cells.extend([share(standing.correct), share(standing.test_correct)]);
-    cells.push(standing.state.to_owned());
+    cells.push(standing.state.name().to_owned());
     cells
 }

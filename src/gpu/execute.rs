@@ -43,6 +43,65 @@ pub(super) type BindGroups = HashMap<Vec<(u64, u64, u64)>, wgpu::BindGroup>;
 
 type Pipeline = std::sync::Arc<wgpu::ComputePipeline>;
 
+/// A submission that the device works on.
+#[derive(Debug)]
+struct Flying {
+    index: wgpu::SubmissionIndex,
+    work: f64,
+    submitted: Instant,
+}
+
+/// A recording on its way through the device, which the host need not wait for before it submits the next.
+#[derive(Debug)]
+#[must_use = "what the recording reads comes from `finish_async`"]
+pub struct Flight {
+    gpu: Gpu,
+    start: Instant,
+    arena: wgpu::Buffer,
+    flying: VecDeque<Flying>,
+    /// Reads in order, each with the submission that copies it.
+    staging: Vec<(Staging, wgpu::SubmissionIndex)>,
+    submissions: usize,
+    kernel_times: Vec<(&'static str, f64)>,
+}
+
+impl Flight {
+    /// Waits for the device, and brings back what the recording reads.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::DeviceLost`].
+    pub async fn finish_async(mut self) -> Result<Output> {
+        while !self.flying.is_empty() {
+            self.land().await?;
+        }
+        let mut reads = Vec::with_capacity(self.staging.len());
+        for (buffer, index) in self.staging {
+            reads.push(self.gpu.fetch(buffer, index).await?);
+        }
+        self.gpu.0.arenas.put(self.arena);
+        self.gpu.check_alive()?;
+        let seconds = self.start.elapsed().as_secs_f64();
+        Ok(Output { reads, submissions: self.submissions, seconds, kernel_times: self.kernel_times })
+    }
+
+    /// Waits for the oldest submission and learns from it how fast this device works.
+    async fn land(&mut self) -> Result<()> {
+        let Some(Flying { index, work, submitted }) = self.flying.pop_front() else { return Ok(()) };
+        self.gpu.wait(index).await?;
+        let now = Instant::now();
+        // The device began with it when the one before, perhaps of another recording, had landed.
+        let before = locked(&self.gpu.0.landed).replace(now);
+        let seconds = (now - before.map_or(submitted, |before| before.max(submitted))).as_secs_f64();
+        if work > 1e7 && seconds > 0.0 {
+            let seen = work / seconds;
+            // Half old, half new: one odd submission must not make the next cut wild.
+            let rate = 0.5 * self.gpu.rate() + 0.5 * seen;
+            self.gpu.0.rate.store(rate.to_bits(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
 /// A dispatch (or a part of one that was cut) with all that encoding needs.
 struct Part {
     pipeline: Pipeline,
@@ -78,7 +137,7 @@ impl Gpu {
     /// [`crate::ErrorKind::Cancelled`] between submissions if the token says so, [`crate::ErrorKind::DeviceLost`],
     /// [`crate::ErrorKind::Shader`] for a kernel that does not compile, [`crate::ErrorKind::OutOfMemory`].
     pub async fn run_async(&self, recording: &Recording, control: &Control) -> Result<Output> {
-        self.execute(recording, control, false).await
+        self.submit_async(recording, control).await?.finish_async().await
     }
 
     /// Blocking twin of [`Gpu::run_async`].
@@ -90,7 +149,7 @@ impl Gpu {
     /// Runs a recording with one pass a dispatch and the device's clock around each, so that
     /// [`Output::kernel_times`] is filled (it stays empty where the device has no clock).
     pub async fn profile_async(&self, recording: &Recording, control: &Control) -> Result<Output> {
-        self.execute(recording, control, self.caps().timestamps).await
+        self.submit(recording, control, true).await?.finish_async().await
     }
 
     /// Blocking twin of [`Gpu::profile_async`].
@@ -99,18 +158,32 @@ impl Gpu {
         pollster::block_on(self.profile_async(recording, control))
     }
 
-    async fn execute(&self, recording: &Recording, control: &Control, profile: bool) -> Result<Output> {
+    /// Hands a recording to the device and returns while it still works on the last submission. Recordings run in the order in which they
+    /// were handed over, so a caller may have the next one ready before the results of this one are there.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::run_async`].
+    pub async fn submit_async(&self, recording: &Recording, control: &Control) -> Result<Flight> {
+        self.submit(recording, control, false).await
+    }
+
+    /// What [`Gpu::submit_async`] does, with the device's clock around each dispatch if `profile` says so (it then waits for all of it).
+    pub(crate) async fn submit(&self, recording: &Recording, control: &Control, profile: bool) -> Result<Flight> {
         self.check_alive()?;
+        let profile = profile && self.caps().timestamps;
         let start = Instant::now();
         let Prepared { steps, arena, params } = self.prepare(recording).await?;
-        let (staging, submissions, kernel_times) = self.submit_all(&steps, &params, control, profile).await?;
-        let mut reads = Vec::with_capacity(staging.len());
-        for buffer in staging {
-            reads.push(self.fetch(buffer).await?);
-        }
-        self.0.arenas.put(arena);
-        self.check_alive()?;
-        Ok(Output { reads, submissions, seconds: start.elapsed().as_secs_f64(), kernel_times })
+        let mut flight = Flight {
+            gpu: self.clone(),
+            start,
+            arena,
+            flying: VecDeque::new(),
+            staging: Vec::new(),
+            submissions: 0,
+            kernel_times: Vec::new(),
+        };
+        self.submit_all(&steps, &params, control, profile, &mut flight).await?;
+        Ok(flight)
     }
 
     async fn prepare<'a>(&self, recording: &'a Recording) -> Result<Prepared<'a>> {
@@ -255,39 +328,34 @@ impl Gpu {
         params: &wgpu::BindGroup,
         control: &Control,
         profile: bool,
-    ) -> Result<(Vec<Staging>, usize, Vec<(&'static str, f64)>)> {
-        let mut staging = Vec::new();
-        let mut times = Vec::new();
-        let mut flying: VecDeque<(wgpu::SubmissionIndex, f64)> = VecDeque::new();
-        let mut submissions = 0;
+        flight: &mut Flight,
+    ) -> Result<()> {
         let mut rest = steps;
-        let mut last = Instant::now();
         while !rest.is_empty() {
             control.cancel.check()?;
             let count = submission_length(rest, profile);
             let (now, later) = rest.split_at(count);
             rest = later;
+            let mut staging = Vec::new();
             let submit = || {
                 let mut clock = profile.then(|| Clock::new(&self.0.device, now.len()));
                 let (commands, work) = self.encode(now, params, clock.as_mut(), &mut staging);
                 Ok((self.0.queue.submit([commands]), work, clock))
             };
             let (index, work, clock) = self.guarded(submit).await?;
-            flying.push_back((index, work));
-            submissions += 1;
-            while flying.len() >= IN_FLIGHT || (profile && !flying.is_empty()) {
-                self.land(&mut flying, &mut last).await?;
+            flight.staging.extend(staging.into_iter().map(|buffer| (buffer, index.clone())));
+            flight.flying.push_back(Flying { index, work, submitted: Instant::now() });
+            flight.submissions += 1;
+            while flight.flying.len() >= IN_FLIGHT || (profile && !flight.flying.is_empty()) {
+                flight.land().await?;
             }
             if let Some(clock) = clock {
                 let names = now.iter().filter_map(|s| if let Step::Part(p) = s { Some(p.name) } else { None });
-                times.extend(names.zip(clock.read(self).await?));
+                flight.kernel_times.extend(names.zip(clock.read(self).await?));
             }
             control.report("device", (steps.len() - rest.len()) as u64, steps.len() as u64, "dispatches");
         }
-        while !flying.is_empty() {
-            self.land(&mut flying, &mut last).await?;
-        }
-        Ok((staging, submissions, times))
+        Ok(())
     }
 
     fn params_group(&self, arena: &wgpu::Buffer) -> wgpu::BindGroup {
@@ -368,22 +436,7 @@ impl Gpu {
         }
     }
 
-    /// Waits for the oldest submission and learns from it how fast this device works.
-    async fn land(&self, flying: &mut VecDeque<(wgpu::SubmissionIndex, f64)>, last: &mut Instant) -> Result<()> {
-        let Some((index, work)) = flying.pop_front() else { return Ok(()) };
-        self.wait(index).await?;
-        let seconds = last.elapsed().as_secs_f64();
-        *last = Instant::now();
-        if work > 1e7 && seconds > 0.0 {
-            let seen = work / seconds;
-            // Half old, half new: one odd submission must not make the next cut wild.
-            let rate = 0.5 * self.rate() + 0.5 * seen;
-            self.0.rate.store(rate.to_bits(), Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    async fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    pub(super) async fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         {
             let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(PATIENCE) };

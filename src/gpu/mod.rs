@@ -22,7 +22,7 @@ mod tuning;
 pub use adapter::adapters;
 pub use adapter::{AdapterChoice, Caps, DeviceKind, Options, adapters_async};
 pub use control::{CancelToken, Control, Progress, ProgressSink};
-pub use execute::Output;
+pub use execute::{Flight, Output};
 pub use kernel::{Access, Kernel};
 pub use memory::{Buffer, MemoryUse};
 pub use params::Params;
@@ -34,6 +34,7 @@ pub use wgpu;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use web_time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -59,6 +60,8 @@ struct Inner {
     staging: readback::StagingRing,
     /// Work units a second, as `f64` bits: only for cutting work into short submissions.
     rate: AtomicU64,
+    /// When the last submission was seen to have ended.
+    landed: Mutex<Option<Instant>>,
     failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
 
@@ -148,6 +151,7 @@ impl Gpu {
             arenas: readback::Arenas(readback::Ring::new("wavehull.arena", usage(wgpu::BufferUsages::UNIFORM))),
             staging: readback::StagingRing(readback::Ring::new("wavehull.read", usage(wgpu::BufferUsages::MAP_READ))),
             rate: AtomicU64::new(rate.to_bits()),
+            landed: Mutex::default(),
             failure: Arc::default(),
             device,
             queue,

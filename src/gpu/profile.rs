@@ -58,11 +58,10 @@ impl Clock {
             let staging = gpu.0.staging.take(&gpu.0.device, bytes);
             let mut encoder = gpu.0.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
             encoder.copy_buffer_to_buffer(&self.resolved, 0, &staging.raw, 0, bytes);
-            gpu.0.queue.submit([encoder.finish()]);
-            Ok(staging)
+            Ok((staging, gpu.0.queue.submit([encoder.finish()])))
         };
-        let staging = gpu.guarded(copy).await?;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.fetch(staging).await?);
+        let (staging, index) = gpu.guarded(copy).await?;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.fetch(staging, index).await?);
         let period = f64::from(gpu.0.queue.get_timestamp_period()) * 1e-9;
         Ok(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
     }

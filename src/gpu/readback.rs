@@ -119,8 +119,8 @@ fn unread(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 impl Gpu {
-    /// Maps a staging buffer whose copy has been submitted, takes its bytes and returns it to the ring.
-    pub(super) async fn fetch(&self, staging: Staging) -> Result<Vec<u8>> {
+    /// Maps a staging buffer that a submission copies to, takes its bytes and returns it to the ring. Waits for that submission alone.
+    pub(super) async fn fetch(&self, staging: Staging, index: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
         let signal = Signal::default();
         let fire = signal.clone();
         self.guarded(|| {
@@ -131,10 +131,9 @@ impl Gpu {
         })
         .await?;
         #[cfg(not(target_arch = "wasm32"))]
-        if let Err(error) = self.0.device.poll(wgpu::PollType::wait_indefinitely()) {
-            self.check_alive()?;
-            return Err(unread(error));
-        }
+        self.wait(index).await?;
+        #[cfg(target_arch = "wasm32")]
+        let _ = index;
         signal.await?;
         let bytes = self
             .guarded(|| {

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::hyper::Hyper;
@@ -207,7 +207,7 @@ pub enum LogEvent<'a> {
 }
 
 /// Why a member left its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
@@ -221,6 +221,19 @@ pub enum Reason {
     Diverged,
     /// The training was stopped.
     Cancelled,
+}
+
+impl Reason {
+    /// As logs and tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+            Self::Diverged => "diverged",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// Writes a log, one line an event, each handed to the system at once.

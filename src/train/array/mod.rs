@@ -1,12 +1,13 @@
 //! Arrays of slots in which members are trained at once.
 
+mod blocks;
 mod order;
 mod part;
 
 use std::sync::Arc;
 
 use self::order::Order;
-use self::part::{Evaluation, KernelTimes, Part};
+use self::part::{Evaluation, Part};
 use super::init::Init;
 use super::lower::{Plan, Purpose, Workspace};
 use super::member::{Member, Progress, Score, Snapshot, State};
@@ -269,7 +270,7 @@ impl TrainingArray {
     /// of steps; a member whose loss is no number is stopped there.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`], after a block of steps that is complete; device errors.
+    /// [`ErrorKind::Cancelled`], after blocks of steps that are complete; device errors.
     pub async fn run_async(
         &mut self,
         steps: u64,
@@ -289,47 +290,6 @@ impl TrainingArray {
         let mut times = Vec::new();
         pollster::block_on(self.steps(steps, control, &mut |_| {}, Some(&mut times)))?;
         Ok(times)
-    }
-
-    async fn steps(
-        &mut self,
-        steps: u64,
-        control: &Control,
-        sink: &mut (dyn FnMut(Progress) + Send),
-        mut times: Option<&mut KernelTimes>,
-    ) -> Result<()> {
-        let turns = self.shared.options.turns as u64;
-        self.check_ages()?;
-        // A block that was begun is ended: half of one would leave tables that are older than their members.
-        let whole = Control { progress: control.progress.clone(), ..Control::default() };
-        let mut left = steps;
-        while left > 0 && self.running().next().is_some() {
-            control.cancel.check()?;
-            let block = left.min(turns) as usize;
-            let most = self.shared.plan_slots();
-            let mut found = Vec::new();
-            for (index, part) in self.parts.iter().enumerate() {
-                let range = index * most..(index * most + part.slots());
-                let occupants = &self.occupants[range.clone()];
-                if occupants.iter().flatten().any(|o| o.state == State::Running) {
-                    found.push((
-                        range.start,
-                        part.train(&self.shared, occupants, block, (&whole, times.as_deref_mut())).await?,
-                    ));
-                }
-            }
-            for turn in 0..block {
-                for (first, results) in &found {
-                    for (place, result) in results[turn].iter().enumerate() {
-                        if let Some(progress) = self.account(first + place, result) {
-                            sink(progress);
-                        }
-                    }
-                }
-            }
-            left -= block as u64;
-        }
-        Ok(())
     }
 
     /// Blocking twin of [`TrainingArray::run_async`].
@@ -360,32 +320,6 @@ impl TrainingArray {
             scores.extend(part.evaluate(&self.shared, &evaluation, data, control).await?);
         }
         Ok(scores)
-    }
-
-    /// One order of samples is one age: a younger member would see other samples than alone.
-    fn check_ages(&self) -> Result<()> {
-        let ages: Vec<u64> = self.running().filter_map(|slot| self.state(slot)).map(|(_, step)| step).collect();
-        match (self.shared.options.shared_order, ages.first()) {
-            (Some(_), Some(first)) if ages.iter().any(|age| age != first) => {
-                Err(Error::bad_input(format!("members of ages {ages:?} that share one order of samples"))
-                    .with_help("start them together, or give each an order of its own (no `shared_order`)"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Counts a step of a slot; what there is to tell of it.
-    fn account(&mut self, slot: usize, result: &[f32]) -> Option<Progress> {
-        let occupant = self.occupants[slot].as_mut().filter(|o| o.state == State::Running)?;
-        occupant.step += 1;
-        let &[loss, correct, counted, ..] = result else { return None };
-        if !is_finite(loss) {
-            occupant.state = State::Diverged;
-        } else if occupant.member.steps.is_some_and(|steps| occupant.step >= steps) {
-            occupant.state = State::Finished;
-        }
-        let correct = if counted > 0.0 { correct / counted } else { 0.0 };
-        Some(Progress { slot, step: occupant.step, loss, correct })
     }
 
     fn occupant(&self, slot: usize) -> Result<&Occupant> {
@@ -429,11 +363,6 @@ impl TrainingArray {
         let most = self.shared.plan_slots();
         (slot / most, slot % most)
     }
-}
-
-/// Tested by bits: kernels may not be asked about NaN, and the host says the same as they.
-fn is_finite(value: f32) -> bool {
-    value.to_bits() & 0x7f80_0000 != 0x7f80_0000
 }
 
 impl Shared {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Occupant, Shared};
 use crate::error::Result;
-use crate::gpu::{Control, Gpu, ReadTicket, Recording};
+use crate::gpu::{Control, Flight, Gpu, ReadTicket, Recording};
 use crate::ops::random::Stream;
 use crate::tensor::{ALIGNED, Element, Tensor};
 use crate::train::loss::{LossOut, RESULTS};
@@ -135,33 +135,38 @@ impl Part {
         self.slots
     }
 
-    /// Trains the running members of these slots for some turns; the results of each turn and slot.
-    pub async fn train(
+    /// Hands some turns of these slots' running members to the device. `ahead` turns were handed to it before and are not in the members'
+    /// ages yet.
+    pub async fn submit(
         &self,
         shared: &Shared,
         occupants: &[Option<Occupant>],
-        turns: usize,
-        (control, times): (&Control, Option<&mut KernelTimes>),
-    ) -> Result<Vec<Vec<Vec<f32>>>> {
-        self.write_tape(shared, occupants, turns)?;
+        (turns, ahead): (usize, u64),
+        profile: bool,
+    ) -> Result<(Flight, ReadTicket)> {
+        self.write_tape(shared, occupants, turns, ahead)?;
         let (recording, ticket) = self.block(shared, turns)?;
-        let mut output = match times {
-            None => shared.gpu.run_async(&recording, control).await?,
-            Some(times) => {
-                let mut output = shared.gpu.profile_async(&recording, control).await?;
-                times.append(&mut output.kernel_times);
-                output
-            }
-        };
-        Ok(self.tape.results.split(&output.take(ticket), turns))
+        // A block that was begun is ended: half of one would leave tables that are older than their members.
+        Ok((shared.gpu.submit(&recording, &Control::default(), profile).await?, ticket))
     }
 
-    fn write_tape(&self, shared: &Shared, occupants: &[Option<Occupant>], turns: usize) -> Result<()> {
+    /// The results of each turn and slot, and the times of dispatches if they were asked for.
+    pub async fn land(
+        &self,
+        flight: Flight,
+        ticket: ReadTicket,
+        turns: usize,
+    ) -> Result<(Vec<Vec<Vec<f32>>>, KernelTimes)> {
+        let mut output = flight.finish_async().await?;
+        Ok((self.tape.results.split(&output.take(ticket), turns), output.kernel_times))
+    }
+
+    fn write_tape(&self, shared: &Shared, occupants: &[Option<Occupant>], turns: usize, ahead: u64) -> Result<()> {
         let gpu = &shared.gpu;
         // A member that is done in the middle of a block is left alone from there on.
         let at = |turn: usize, slot: usize| {
             let occupant = occupants[slot].as_ref().filter(|o| o.state == State::Running)?;
-            let step = occupant.step + turn as u64;
+            let step = occupant.step + ahead + turn as u64;
             occupant.member.steps.is_none_or(|steps| step < steps).then_some((&occupant.member, step))
         };
         self.tape.streams.write(gpu, turns, |turn, slot, words| {

@@ -1,6 +1,6 @@
 //! What a configuration comes to: networks, options of arrays, members.
 
-use super::Group;
+use super::group::Course;
 use crate::error::{Error, Result};
 use crate::graph::onnx;
 use crate::train::config::{self, Config, ModelConfig};
@@ -57,7 +57,7 @@ pub(super) fn model(config: &ModelConfig, hyper: &Hyper, shape: &[usize], output
 pub(super) fn options(
     config: &Config,
     hyper: &Hyper,
-    group: &Group,
+    course: &Course,
     values: bool,
     members: usize,
 ) -> Result<ArrayOptions> {
@@ -76,7 +76,7 @@ pub(super) fn options(
     let optimiser = optimiser(config, &hyper.clone().with("momentum", if searched { 0.9 } else { momentum })?);
     Ok(ArrayOptions {
         slots: asked.min(members).max(1),
-        batch: group.batch,
+        batch: course.batch,
         loss,
         optimiser,
         clip: searched || config.members.iter().any(|m| m.hyper.number("clip") > 0.0),
@@ -128,10 +128,16 @@ pub(super) fn member(config: &Config, assignment: &Assignment, total: u64) -> Re
 pub(super) fn fingerprint(model: &Model, optimiser: config::Optimiser) -> String {
     let nodes: Vec<String> =
         model.graph.nodes.iter().map(|n| format!("{}{:?}", n.op.name(), model.graph.value(n.output).shape)).collect();
-    // FNV-1a, 64 bits: it only has to tell apart what a user mixes up.
-    let hash = nodes
-        .concat()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("{} {} parameters {hash:016x} {}", model.graph.name, model.parameter_count(), optimiser.name())
+    format!(
+        "{} {} parameters {:016x} {}",
+        model.graph.name,
+        model.parameter_count(),
+        hash(&nodes.concat()),
+        optimiser.name()
+    )
+}
+
+/// FNV-1a, 64 bits: it only has to tell apart what a user mixes up.
+pub(super) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
