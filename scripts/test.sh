@@ -130,11 +130,11 @@ if have python3; then step "Python scripts" check_python_scripts; else skip "Pyt
 # Release throughout: one profile, so that each dependency is built once.
 component_step "lints" clippy cargo clippy --release --locked --all-targets -- -D warnings
 step "library without features" cargo check --release --locked --no-default-features
-step "library with verify and onnx" cargo check --release --locked --no-default-features --features verify,onnx
+step "library with verify and onnx" cargo check --release --locked --no-default-features --features verify,config
 step "library with train" cargo check --release --locked --no-default-features --features train
 if has_wasm_target; then
     step "library for wasm32" cargo check --release --locked --lib --target wasm32-unknown-unknown \
-        --no-default-features --features verify,onnx
+        --no-default-features --features verify,config
 else
     skip "library for wasm32" "target not installed (rustup target add wasm32-unknown-unknown)"
 fi

@@ -24,7 +24,7 @@ pub mod optimiser;
 pub mod random;
 mod schedule;
 pub mod search;
-#[cfg(feature = "config")]
+#[cfg(all(feature = "config", not(target_arch = "wasm32")))]
 pub mod session;
 mod set;
 mod table;

@@ -91,7 +91,7 @@ impl DeviceSet {
     ///
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] for numbers of labels that differ, labels out of range and values that are no numbers; memory errors.
-    pub fn new(gpu: &Gpu, inputs: &ArrayD<f32>, labels: Labels) -> Result<Self> {
+    pub async fn new_async(gpu: &Gpu, inputs: &ArrayD<f32>, labels: Labels) -> Result<Self> {
         if let Some(at) = inputs.iter().position(|v| v.to_bits() & 0x7f80_0000 == 0x7f80_0000) {
             let sample = at / (inputs.len() / inputs.len_of(Axis(0)).max(1)).max(1);
             return Err(Error::bad_input(format!("sample {sample} holds a value that is no number"))
@@ -101,21 +101,32 @@ impl DeviceSet {
         let samples = inputs.shape()[0];
         let inputs = if shape.len() == 3 {
             let rows: Vec<f32> = channels_last(&inputs.view()).collect();
-            Inputs::Floats(Tensor::from_slice(gpu, &[samples, shape.iter().product()], &rows)?)
+            Inputs::Floats(Tensor::from_slice_async(gpu, &[samples, shape.iter().product()], &rows).await?)
         } else {
             let rows: Vec<f32> = inputs.iter().copied().collect();
-            Inputs::Rows(Tensor::from_slice(gpu, &[&[samples], &shape[..]].concat(), &rows)?)
+            Inputs::Rows(Tensor::from_slice_async(gpu, &[&[samples], &shape[..]].concat(), &rows).await?)
         };
-        let answers = Answers::new(gpu, labels, samples)?;
+        let answers = Answers::new(gpu, labels, samples).await?;
         Ok(Self { inputs, answers, shape, samples, scale: [1.0; 4], shift: [0.0; 4] })
+    }
+
+    /// Blocking twin of [`DeviceSet::new_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new(gpu: &Gpu, inputs: &ArrayD<f32>, labels: Labels) -> Result<Self> {
+        pollster::block_on(Self::new_async(gpu, inputs, labels))
     }
 
     /// A set of images of bytes, `[samples, channels, rows, columns]`, each of which the device turns into `(byte / 255 - mean) / deviation` with the
     /// mean and the deviation of its channel.
     ///
     /// # Errors
-    /// Those of [`DeviceSet::new`]; [`crate::ErrorKind::BadInput`] for deviations that are not positive and more than four channels.
-    pub fn from_bytes(gpu: &Gpu, inputs: &ArrayD<u8>, normal: &[(f32, f32)], labels: Labels) -> Result<Self> {
+    /// Those of [`DeviceSet::new_async`]; [`crate::ErrorKind::BadInput`] for deviations that are not positive and more than four channels.
+    pub async fn from_bytes_async(
+        gpu: &Gpu,
+        inputs: &ArrayD<u8>,
+        normal: &[(f32, f32)],
+        labels: Labels,
+    ) -> Result<Self> {
         let shape = sample_shape(inputs.shape())?;
         let (samples, len) = (inputs.shape()[0], shape.iter().product::<usize>());
         let wrong = shape.len() != 3 || shape[0] > 4 || normal.len() != shape[0];
@@ -128,20 +139,26 @@ impl DeviceSet {
         }
         let rows: Vec<u8> = channels_last(&inputs.view()).collect();
         let words = batch::pack_bytes(&rows, len);
-        let pixels = Tensor::from_slice(gpu, &[samples, len.div_ceil(4)], &words)?;
+        let pixels = Tensor::from_slice_async(gpu, &[samples, len.div_ceil(4)], &words).await?;
         let (mut scale, mut shift) = ([1.0; 4], [0.0; 4]);
         for (channel, &(mean, deviation)) in normal.iter().enumerate() {
             (scale[channel], shift[channel]) = (1.0 / (255.0 * deviation), -mean / deviation);
         }
-        let answers = Answers::new(gpu, labels, samples)?;
+        let answers = Answers::new(gpu, labels, samples).await?;
         Ok(Self { inputs: Inputs::Bytes(pixels), answers, shape, samples, scale, shift })
+    }
+
+    /// Blocking twin of [`DeviceSet::from_bytes_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_bytes(gpu: &Gpu, inputs: &ArrayD<u8>, normal: &[(f32, f32)], labels: Labels) -> Result<Self> {
+        pollster::block_on(Self::from_bytes_async(gpu, inputs, normal, labels))
     }
 
     /// A set as readers give it: images with their channels last, normalised on the device if they are bytes.
     ///
     /// # Errors
-    /// Those of [`DeviceSet::new`].
-    pub fn from_dataset(gpu: &Gpu, set: &Dataset, normaliser: &Normaliser) -> Result<Self> {
+    /// Those of [`DeviceSet::new_async`].
+    pub async fn from_dataset_async(gpu: &Gpu, set: &Dataset, normaliser: &Normaliser) -> Result<Self> {
         let (samples, own) = (set.len(), set.sample_shape());
         let shape = match *own {
             [h, w, c] => vec![c, h, w],
@@ -163,22 +180,28 @@ impl DeviceSet {
                     (scale[channel], shift[channel]) = (factor, by);
                 }
                 let words = batch::pack_bytes(&rows, len);
-                Inputs::Bytes(Tensor::from_slice(gpu, &[samples, len.div_ceil(4)], &words)?)
+                Inputs::Bytes(Tensor::from_slice_async(gpu, &[samples, len.div_ceil(4)], &words).await?)
             }
             data::Inputs::Tokens(tokens) => {
                 let rows: Vec<f32> = tokens.iter().map(|&token| token as f32).collect();
-                Inputs::Rows(Tensor::from_slice(gpu, &[&[samples], own].concat(), &rows)?)
+                Inputs::Rows(Tensor::from_slice_async(gpu, &[&[samples], own].concat(), &rows).await?)
             }
             numbers => {
                 let rows: Vec<f32> = normaliser.apply(numbers)?.iter().copied().collect();
                 match own.len() {
-                    3 => Inputs::Floats(Tensor::from_slice(gpu, &[samples, len], &rows)?),
-                    _ => Inputs::Rows(Tensor::from_slice(gpu, &[&[samples], own].concat(), &rows)?),
+                    3 => Inputs::Floats(Tensor::from_slice_async(gpu, &[samples, len], &rows).await?),
+                    _ => Inputs::Rows(Tensor::from_slice_async(gpu, &[&[samples], own].concat(), &rows).await?),
                 }
             }
         };
-        let answers = Answers::new(gpu, labels, samples)?;
+        let answers = Answers::new(gpu, labels, samples).await?;
         Ok(Self { inputs, answers, shape, samples, scale, shift })
+    }
+
+    /// Blocking twin of [`DeviceSet::from_dataset_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_dataset(gpu: &Gpu, set: &Dataset, normaliser: &Normaliser) -> Result<Self> {
+        pollster::block_on(Self::from_dataset_async(gpu, set, normaliser))
     }
 
     /// Number of samples.
@@ -288,7 +311,7 @@ impl DeviceSet {
 }
 
 impl Answers {
-    fn new(gpu: &Gpu, labels: Labels, samples: usize) -> Result<Self> {
+    async fn new(gpu: &Gpu, labels: Labels, samples: usize) -> Result<Self> {
         let count = match &labels {
             Labels::Classes { labels, .. } => labels.len(),
             Labels::Tokens { labels, .. } => labels.nrows(),
@@ -301,20 +324,20 @@ impl Answers {
         match labels {
             Labels::Classes { labels, classes } => {
                 below(labels.iter(), classes, 1)?;
-                Ok(Self::Classes(Tensor::from_slice(gpu, &[samples], &labels)?, classes))
+                Ok(Self::Classes(Tensor::from_slice_async(gpu, &[samples], &labels).await?, classes))
             }
             Labels::Tokens { labels, classes } => {
                 below(labels.iter(), classes, labels.ncols())?;
-                Ok(Self::Tokens(upload(gpu, &labels)?, classes))
+                Ok(Self::Tokens(upload(gpu, &labels).await?, classes))
             }
-            Labels::Values(values) => Ok(Self::Values(upload(gpu, &values)?)),
+            Labels::Values(values) => Ok(Self::Values(upload(gpu, &values).await?)),
         }
     }
 }
 
-fn upload<T: Element>(gpu: &Gpu, table: &Array2<T>) -> Result<Tensor<T>> {
+async fn upload<T: Element>(gpu: &Gpu, table: &Array2<T>) -> Result<Tensor<T>> {
     let elements: Vec<T> = table.iter().copied().collect();
-    Tensor::from_slice(gpu, table.shape(), &elements)
+    Tensor::from_slice_async(gpu, table.shape(), &elements).await
 }
 
 fn below<'a>(mut labels: impl Iterator<Item = &'a u32>, classes: usize, positions: usize) -> Result<()> {

@@ -223,22 +223,34 @@ impl TrainingArray {
     /// explore of population-based training).
     ///
     /// # Errors
-    /// Those of [`TrainingArray::start`] and [`TrainingArray::snapshot`].
-    pub fn copy(&mut self, from: usize, to: usize, member: Option<Member>) -> Result<()> {
-        let mut snapshot = self.snapshot(from)?;
+    /// Those of [`TrainingArray::start`] and [`TrainingArray::snapshot_async`].
+    pub async fn copy_async(&mut self, from: usize, to: usize, member: Option<Member>) -> Result<()> {
+        let mut snapshot = self.snapshot_async(from).await?;
         snapshot.member = member.unwrap_or(snapshot.member);
         self.restore(to, &snapshot)
+    }
+
+    /// Blocking twin of [`TrainingArray::copy_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn copy(&mut self, from: usize, to: usize, member: Option<Member>) -> Result<()> {
+        pollster::block_on(self.copy_async(from, to, member))
     }
 
     /// All that a slot's member is.
     ///
     /// # Errors
     /// [`ErrorKind::BadInput`] if nobody is there; device errors.
-    pub fn snapshot(&self, slot: usize) -> Result<Snapshot> {
+    pub async fn snapshot_async(&self, slot: usize) -> Result<Snapshot> {
         let occupant = self.occupant(slot)?.clone();
         let (part, place) = self.part(slot);
-        let tables = self.parts[part].read(&self.shared, place)?;
+        let tables = self.parts[part].read(&self.shared, place).await?;
         Ok(Snapshot { member: occupant.member, state: occupant.state, step: occupant.step, tables })
+    }
+
+    /// Blocking twin of [`TrainingArray::snapshot_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn snapshot(&self, slot: usize) -> Result<Snapshot> {
+        pollster::block_on(self.snapshot_async(slot))
     }
 
     /// Puts a member as it was into a slot.
@@ -261,9 +273,15 @@ impl TrainingArray {
     /// The network of a slot's member: the model's graph with its trained constants and statistics.
     ///
     /// # Errors
-    /// Those of [`TrainingArray::snapshot`].
+    /// Those of [`TrainingArray::snapshot_async`].
+    pub async fn export_async(&self, slot: usize) -> Result<Graph> {
+        Ok(self.shared.network(&self.snapshot_async(slot).await?))
+    }
+
+    /// Blocking twin of [`TrainingArray::export_async`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn export(&self, slot: usize) -> Result<Graph> {
-        Ok(self.shared.network(&self.snapshot(slot)?))
+        pollster::block_on(self.export_async(slot))
     }
 
     /// Trains all running members for some steps, fewer if none is left. `sink` hears of every step of every member, in order

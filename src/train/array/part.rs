@@ -248,14 +248,14 @@ impl Part {
     }
 
     /// Brings a slot's rows to the host.
-    pub fn read(&self, shared: &Shared, slot: usize) -> Result<Vec<Vec<f32>>> {
+    pub async fn read(&self, shared: &Shared, slot: usize) -> Result<Vec<Vec<f32>>> {
         let mut recording = Recording::new();
         let mut tickets = Vec::new();
         for table in self.rows() {
             let binding = table.part(slot * table.row_stride(), table.row_stride())?;
             tickets.push(recording.read(binding));
         }
-        let mut output = shared.gpu.run(&recording, &Control::default())?;
+        let mut output = shared.gpu.run_async(&recording, &Control::default()).await?;
         let (widths, statistics) = (shared.widths(), tickets.len() - 1);
         let row = |(index, (ticket, width)): (usize, (ReadTicket, usize))| {
             let mut row: Vec<f32> = output.take(ticket);
