@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Training arrays in PyTorch: B multilayer perceptrons with Adam and B learning rates, one by one, with torch.func.vmap, and with hand-written baddbmm.
+"""Training arrays in PyTorch: B models with Adam and B learning rates, one by one, with torch.func.vmap, and (perceptrons) with hand-written baddbmm.
 
 Prints one JSON line a variant: samples a second over all members, median of several runs, the variants interleaved. `wavehull bench train` has the same networks,
-batch and optimiser. Needs torch >= 2.0.
+batch and optimiser. f32 throughout (TF32 is off). Needs torch >= 2.0.
 """
 import argparse
 import json
@@ -11,35 +11,43 @@ import time
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.func import functional_call, grad, replace_all_batch_norm_modules_, stack_module_state, vmap
 
-SHAPES = {"mlp_16_32_32_10": [16, 32, 32, 10], "mlp_784_256_128_10": [784, 256, 128, 10]}
+import torch_networks as networks
 
-
-def mlp(widths):
-    layers = []
-    for a, b in zip(widths, widths[1:]):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+WIDTHS = {"mlp_16_32_32_10": [16, 32, 32, 10], "mlp_784_256_128_10": [784, 256, 128, 10]}
+# Name: module, shape of a sample, classes, whether samples are tokens.
+NETS = {
+    **{name: (lambda w=w: networks.mlp(w), [w[0]], w[-1], False) for name, w in WIDTHS.items()},
+    "lenet": (lambda: networks.lenet(10), [1, 28, 28], 10, False),
+    "resnet18": (lambda: networks.resnet18(10, 64), [3, 32, 32], 10, False),
+    "pointnet": (lambda: networks.pointnet(10, True), [3, 1024], 10, False),
+    "transformer": (lambda mask=None: networks.transformer(96, 64, 128, 4, 2, mask), [64], 96, True),
+}
 
 
 def rates(members, device):
     return torch.logspace(-4, -2, members, device=device)
 
 
-class Serial:
-    """One model after the other; `fused`: torch's one-pass Adam."""
+def loss_of(logits, y):
+    return nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
 
-    def __init__(self, widths, members, device, fused):
-        self.models = [mlp(widths).to(device) for _ in range(members)]
+
+class Serial:
+    """One model after the other; `fused`: torch's one-pass Adam; `compiled`: torch.compile."""
+
+    def __init__(self, make, members, device, fused=False, compiled=False):
+        self.models = [make().to(device) for _ in range(members)]
         self.optimisers = [
             torch.optim.Adam(m.parameters(), lr=float(lr), fused=fused or None) for m, lr in zip(self.models, rates(members, "cpu"))
         ]
+        self.run = torch.compile(lambda m, x, y: loss_of(m(x), y)) if compiled else lambda m, x, y: loss_of(m(x), y)
 
     def step(self, x, y):
         for model, optimiser in zip(self.models, self.optimisers):
             optimiser.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(x), y).backward()
+            self.run(model, x, y).backward()
             optimiser.step()
 
 
@@ -64,17 +72,22 @@ class Stacked:
 
 
 class Vmap(Stacked):
-    def __init__(self, widths, members, device):
-        models = [mlp(widths).to(device) for _ in range(members)]
-        stacked, _ = stack_module_state(models)
+    """Batch norms without running statistics, which vmap cannot update in place."""
+
+    def __init__(self, make, members, device):
+        models = [replace_all_batch_norm_modules_(make()).to(device) for _ in range(members)]
+        stacked, self.buffers = stack_module_state(models)
         self.names = list(stacked)
-        base = mlp(widths).to(device)
-        loss = lambda p, x, y: nn.functional.cross_entropy(functional_call(base, p, (x,)), y)
-        self.gradient = vmap(grad(loss), in_dims=(0, None, None))
+        base = models[0]
+
+        def loss(parameters, buffers, x, y):
+            return loss_of(functional_call(base, (parameters, buffers), (x,)), y)
+
+        self.gradient = vmap(grad(loss), in_dims=(0, 0, None, None), randomness="different")
         self.start([stacked[n].detach() for n in self.names], members, device)
 
     def step(self, x, y):
-        g = self.gradient(dict(zip(self.names, self.parameters)), x, y)
+        g = self.gradient(dict(zip(self.names, self.parameters)), self.buffers, x, y)
         self.update([g[n] for n in self.names])
 
 
@@ -103,33 +116,33 @@ class Bmm(Stacked):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, action="append", help="default: all")
+    parser.add_argument("--net", choices=NETS, action="append", help="default: the perceptrons and LeNet")
     parser.add_argument("--members", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="one by one with torch.compile, too")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a run, about")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
-    for name in args.shape or SHAPES:
-        widths = SHAPES[name]
-        x = torch.randn(args.batch, widths[0], device=args.device)
-        y = torch.randint(widths[-1], (args.batch,), device=args.device)
-        make = (widths, args.members, args.device)
+    for name in args.net or [*WIDTHS, "lenet"]:
+        module, shape, classes, tokens = NETS[name]
+        size = (args.batch, *shape)
+        x = (torch.randint(classes, size) if tokens else torch.randn(size)).to(args.device)
+        y = torch.randint(classes, size if tokens else size[:1]).to(args.device)
+        make = (module, args.members, args.device)
         makers = {
-            "one by one": lambda: Serial(*make, False),
-            "one by one, fused Adam": lambda: Serial(*make, True),
-            "vmap": lambda: Vmap(*make),
-            "baddbmm": lambda: Bmm(*make),
+            "one by one": lambda: Serial(*make),
+            "one by one, fused Adam": lambda: Serial(*make, fused=True),
+            "vmap": lambda: Vmap((lambda: module(networks.causal)) if tokens else module, *make[1:]),
         }
-        variants = {}
-        for key, maker in makers.items():
-            try:
-                variants[key] = maker()
-            except RuntimeError as error:  # fused Adam is not on every device and version
-                print(json.dumps({"name": name, "variant": key, "error": str(error).splitlines()[0]}))
+        if args.compile:
+            makers["one by one, compiled"] = lambda: Serial(*make, compiled=True)
+        if name in WIDTHS:
+            makers["baddbmm"] = lambda: Bmm(WIDTHS[name], *make[1:])
         wait = torch.cuda.synchronize if args.device.startswith("cuda") else lambda: None
 
         def timed(variant, steps):
@@ -140,10 +153,16 @@ def main():
             wait()
             return time.perf_counter() - start
 
-        steps, found = {}, {key: [] for key in variants}
-        for key, variant in variants.items():
-            timed(variant, 3)
-            steps[key] = max(1, int(args.seconds / max(timed(variant, 3) / 3, 1e-6)))
+        variants, steps, found = {}, {}, {}
+        for key, maker in makers.items():
+            try:  # fused Adam is not on every device and version, and memory may not do
+                variant = maker()
+                timed(variant, 3)
+                steps[key] = max(1, int(args.seconds / max(timed(variant, 3) / 3, 1e-6)))
+            except RuntimeError as error:
+                print(json.dumps({"name": name, "variant": key, "error": str(error).splitlines()[0]}))
+                continue
+            variants[key], found[key] = variant, []
         for _ in range(args.runs):
             for key in steps:
                 found[key].append(steps[key] * args.members * args.batch / timed(variants[key], steps[key]))

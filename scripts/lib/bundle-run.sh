@@ -181,12 +181,18 @@ tests() {
 peers() {
     local python=${PYTHON:-python3} script name
     if ! timeout 60 "$python" -c 'import torch' >/dev/null 2>&1; then
-        for script in benches/peers/*.py; do skip "peer: $(basename "$script" .py)" "$python with torch is not here"; done
+        for script in benches/peers/*.py; do
+            [[ $script == */torch_networks.py ]] || skip "peer: $(basename "$script" .py)" "$python with torch is not here"
+        done
         return
     fi
     for script in benches/peers/*.py; do
         name=$(basename "$script" .py)
-        if [[ $name == *_lirpa ]] && ! timeout 60 "$python" -c 'import auto_LiRPA' >/dev/null 2>&1; then
+        # What the others import.
+        [[ $name != torch_networks ]] || continue
+        if [[ $name == arrays_torch ]]; then
+            arrays "$python" "$script"
+        elif [[ $name == *_lirpa ]] && ! timeout 60 "$python" -c 'import auto_LiRPA' >/dev/null 2>&1; then
             skip "peer: $name" "auto_LiRPA is not installed"
         elif [[ $name == *_lirpa && -z $instances ]]; then
             skip "peer: $name" "no instances are here"
@@ -195,6 +201,19 @@ peers() {
         else
             step "peer: $name" 90 30 "peer-$name.txt" "$python" "$script" --json "$output/peer-$name.json"
         fi
+    done
+}
+
+# Arrays of each network, as `wavehull bench train` has them, on the GPU if torch sees one.
+arrays() {
+    local python=$1 script=$2 device=cpu members net
+    ! timeout 60 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1 || device=cuda
+    local -a nets=(mlp_16_32_32_10:1 mlp_16_32_32_10:64 mlp_784_256_128_10:16 lenet:16)
+    [[ $device == cpu ]] || nets+=(resnet18:4 resnet18:16 pointnet:4 pointnet:16 transformer:4 transformer:16)
+    for net in "${nets[@]}"; do
+        members=${net#*:} net=${net%:*}
+        step "peer: arrays_torch $net x $members" 40 10 "peer-arrays-$net-$members.txt" \
+            "$python" "$script" --net "$net" --members "$members" --device "$device" --runs 3
     done
 }
 

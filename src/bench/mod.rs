@@ -8,6 +8,7 @@
 mod analysis;
 mod compare;
 mod crown;
+mod gradients;
 mod host;
 mod images;
 mod kernels;
@@ -226,6 +227,7 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(matmul::specs(context));
     specs.extend(memory::specs(context));
     specs.extend(kernels::specs(context));
+    specs.extend(gradients::specs(context));
     specs.extend(startup::specs());
     specs.extend(verify::specs(context));
     specs.extend(images::specs(context));

@@ -1,6 +1,6 @@
 //! Training arrays: samples a second over all members, with the members' number beside it.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{Array2, ArrayD, IxDyn};
 use web_time::Instant;
 
 use super::measure::{Profiled, Timing};
@@ -22,47 +22,66 @@ const CHECKED: u64 = 3;
 
 /// What is trained.
 #[derive(Debug, Clone, Copy)]
-enum Net {
+enum Trained {
     /// A multilayer perceptron.
     Mlp(&'static [usize]),
     LeNet,
+    ResNet18,
+    PointNet,
+    /// A language model of 64 tokens, two blocks of width 128.
+    Transformer,
 }
 
-impl Net {
+/// Tokens that the language model knows.
+const VOCABULARY: usize = 96;
+
+impl Trained {
     fn model(self) -> Result<Model> {
         match self {
             Self::Mlp(widths) => models::mlp(widths),
             Self::LeNet => models::lenet(10),
+            Self::ResNet18 => models::resnet18(10, 64),
+            Self::PointNet => models::pointnet(1024, 10, true),
+            Self::Transformer => models::transformer(VOCABULARY, 64, 128, 4, 2),
         }
     }
 }
 
 pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
     let quick = context.quick();
+    let gpu = !context.gpu.caps().is_software();
     let mut cases = vec![
-        ("mlp_16_32_32_10", Net::Mlp(&[16, 32, 32, 10]), vec![1, 16, 64]),
-        ("mlp_784_256_128_10", Net::Mlp(&[784, 256, 128, 10]), vec![1, 16]),
-        ("lenet", Net::LeNet, vec![1, 16]),
+        ("mlp_16_32_32_10", Trained::Mlp(&[16, 32, 32, 10]), vec![1, 16, 64]),
+        ("mlp_784_256_128_10", Trained::Mlp(&[784, 256, 128, 10]), if gpu { vec![1, 16, 64] } else { vec![1, 16] }),
+        ("lenet", Trained::LeNet, if gpu { vec![1, 4, 16, 64] } else { vec![1, 16] }),
     ];
+    if gpu {
+        // A step of these takes a processor seconds.
+        cases.extend([
+            ("resnet18", Trained::ResNet18, vec![1, 4, 16]),
+            ("pointnet", Trained::PointNet, vec![1, 4, 16]),
+            ("transformer", Trained::Transformer, vec![1, 4, 16, 64]),
+        ]);
+    }
     if quick {
         cases.truncate(1);
         cases[0].2 = vec![2];
     }
-    let spec = |(name, net, slots): (&'static str, Net, usize)| {
+    let spec = |(name, net, slots): (&'static str, Trained, usize)| {
         Spec::new(GROUP, format!("train_{name}_b{slots}"), None, move |context| measure(context, net, slots))
     };
     cases.into_iter().flat_map(|(name, net, slots)| slots.into_iter().map(move |b| spec((name, net, b)))).collect()
 }
 
 /// Trains `slots` members with different rates; the unit is a sample of one member.
-fn measure(context: &Context<'_>, net: Net, slots: usize) -> Result<Done> {
+fn measure(context: &Context<'_>, net: Trained, slots: usize) -> Result<Done> {
     let gpu = context.gpu;
     let model = net.model()?;
-    let mut array = start(gpu, &model, slots)?;
+    let mut array = start(gpu, net, &model, slots)?;
     let control = &context.meter.control;
     array.run(CHECKED, control, &mut |_| {})?;
     let last = slots - 1;
-    same(&array.snapshot(last)?, &alone(gpu, &model, last, control)?)?;
+    same(&array.snapshot(last)?, &alone(gpu, net, &model, last, control)?)?;
     let quick = context.quick();
     let steps = if quick { 2 } else { STEPS };
     array.run(steps, control, &mut |_| {})?;
@@ -96,27 +115,38 @@ fn member(slot: usize) -> Member {
     Member { seed: SEED + slot as u64, optimiser: Optimiser::adam(), learning_rate, ..Member::default() }
 }
 
-fn array(gpu: &Gpu, model: &Model, slots: usize) -> Result<TrainingArray> {
+fn array(gpu: &Gpu, net: Trained, model: &Model, slots: usize) -> Result<TrainingArray> {
     let shape = &model.graph.value(model.graph.input).shape[1..];
-    let mut random = Random::new(SEED);
-    let values: Vec<f32> = (0..SAMPLES * shape.iter().product::<usize>()).map(|_| random.normal() as f32).collect();
-    let labels = (0..SAMPLES).map(|_| random.below(10) as u32).collect();
+    let (mut random, numbers) = (Random::new(SEED), SAMPLES * shape.iter().product::<usize>());
+    let (values, labels): (Vec<f32>, Labels) = match net {
+        Trained::Transformer => {
+            let tokens: Vec<u32> = (0..numbers).map(|_| random.below(VOCABULARY) as u32).collect();
+            let values = tokens.iter().map(|&token| token as f32).collect();
+            let labels = Array2::from_shape_vec((SAMPLES, numbers / SAMPLES), tokens)
+                .map_err(|e| Error::internal(e.to_string()))?;
+            (values, Labels::Tokens { labels, classes: VOCABULARY })
+        }
+        _ => {
+            let values = (0..numbers).map(|_| random.normal() as f32).collect();
+            (values, Labels::Classes { labels: (0..SAMPLES).map(|_| random.below(10) as u32).collect(), classes: 10 })
+        }
+    };
     let inputs = ArrayD::from_shape_vec(IxDyn(&[&[SAMPLES], shape].concat()), values)
         .map_err(|e| Error::internal(e.to_string()))?;
-    let data = DeviceSet::new(gpu, &inputs, Labels::Classes { labels, classes: 10 })?;
+    let data = DeviceSet::new(gpu, &inputs, labels)?;
     let options = ArrayOptions { slots, batch: BATCH, turns: STEPS as usize, ..ArrayOptions::default() };
     TrainingArray::new(gpu, model, data, options)
 }
 
-fn start(gpu: &Gpu, model: &Model, slots: usize) -> Result<TrainingArray> {
-    let mut array = array(gpu, model, slots)?;
+fn start(gpu: &Gpu, net: Trained, model: &Model, slots: usize) -> Result<TrainingArray> {
+    let mut array = array(gpu, net, model, slots)?;
     (0..slots).try_for_each(|slot| array.start(slot, member(slot)))?;
     Ok(array)
 }
 
 /// The member of a slot, trained alone.
-fn alone(gpu: &Gpu, model: &Model, slot: usize, control: &Control) -> Result<Snapshot> {
-    let mut array = array(gpu, model, 1)?;
+fn alone(gpu: &Gpu, net: Trained, model: &Model, slot: usize, control: &Control) -> Result<Snapshot> {
+    let mut array = array(gpu, net, model, 1)?;
     array.start(0, member(slot))?;
     array.run(CHECKED, control, &mut |_| {})?;
     array.snapshot(0)

@@ -14,7 +14,10 @@ use super::{Global, exit};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run only entries whose name or group contains this, with the roofs that they need
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(value_name = "PATTERN")]
+    pub pattern: Option<String>,
+    /// The same as PATTERN
+    #[arg(long, value_name = "PATTERN", conflicts_with = "pattern")]
     pub only: Option<String>,
     /// Write JSON to a file, or to stdout without one
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
@@ -41,7 +44,7 @@ pub fn run(args: Args, global: &Global) -> Result<ExitCode> {
     let old = args.compare.as_deref().map(read).transpose()?;
     let gpu = args.device.open_tuned(global)?;
     let plan = Plan {
-        only: args.only,
+        only: args.pattern.or(args.only),
         quick: args.quick,
         shared: std::env::var_os("WAVEHULL_SHARED").map(PathBuf::from),
         open: args.device.options(),
