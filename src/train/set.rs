@@ -74,6 +74,19 @@ pub(super) enum Targets {
     Values(Tensor),
 }
 
+impl Targets {
+    /// The same for the first slots.
+    pub fn front(&self, slots: usize) -> Self {
+        fn rows<T: Element>(t: &Tensor<T>, slots: usize) -> Tensor<T> {
+            t.view(&[&[slots], &t.shape()[1..]].concat()).unwrap_or_else(|| t.clone())
+        }
+        match self {
+            Self::Classes(t) => Self::Classes(rows(t, slots)),
+            Self::Values(t) => Self::Values(rows(t, slots)),
+        }
+    }
+}
+
 /// Samples and what is known of them, on a device.
 #[derive(Debug)]
 pub struct DeviceSet {

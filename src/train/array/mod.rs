@@ -203,6 +203,24 @@ impl TrainingArray {
         Ok(())
     }
 
+    /// Ends the training of a slot's member and forgets it. Slots behind the last member cost nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if nobody is there.
+    pub fn clear(&mut self, slot: usize) -> Result<()> {
+        self.occupant(slot)?;
+        self.occupants[slot] = None;
+        Ok(())
+    }
+
+    /// Slots that the next step computes: all up to the last running member's, rounded up so that a few sizes occur. Members in the first slots
+    /// make steps of half-empty arrays cheap.
+    pub fn computed(&self) -> usize {
+        let most = self.shared.plan_slots();
+        let parts = self.parts.iter().zip(self.occupants.chunks(most));
+        parts.map(|(part, occupants)| part.computed(occupants)).sum()
+    }
+
     /// Lets a member that stopped or finished go on, up to another number of steps.
     ///
     /// # Errors
@@ -335,7 +353,10 @@ impl TrainingArray {
         let mut scores = Vec::new();
         let evaluation = Evaluation::new(&self.shared, data)?;
         for part in &self.parts {
-            scores.extend(part.evaluate(&self.shared, &evaluation, data, control).await?);
+            let first = scores.len();
+            let occupants = &self.occupants[first..first + part.slots()];
+            scores.extend(part.evaluate(&self.shared, occupants, &evaluation, data, control).await?);
+            scores.resize(first + part.slots(), Score { loss: 0.0, correct: 0.0, rows: 0.0 });
         }
         Ok(scores)
     }

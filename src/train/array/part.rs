@@ -22,7 +22,7 @@ pub(super) type KernelTimes = Vec<(&'static str, f64)>;
 pub(super) const STREAM: usize = 4;
 
 /// Rows of numbers that change from turn to turn, in one array: turn `t` has `[slots, width]` from an aligned place on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Turns<T: Element> {
     tensor: Tensor<T>,
     slots: usize,
@@ -39,6 +39,11 @@ impl<T: Element> Turns<T> {
         let first = turn * self.tensor.row_stride();
         let part = self.tensor.at(first, &[self.slots, self.width]);
         part.ok_or_else(|| crate::Error::internal("a turn that was not planned"))
+    }
+
+    /// The same for the first slots.
+    fn front(&self, slots: usize) -> Self {
+        Self { tensor: self.tensor.clone(), slots: slots.min(self.slots), width: self.width }
     }
 
     /// Uploads what `value` says of each turn and slot.
@@ -67,7 +72,7 @@ impl<T: Element> Turns<T> {
 }
 
 /// What changes from turn to turn, and what comes of each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Tape {
     streams: Turns<u32>,
     coefficients: Turns<f32>,
@@ -75,9 +80,9 @@ struct Tape {
     results: Turns<f32>,
 }
 
-/// Some slots of an array.
+/// What some slots take on the device.
 #[derive(Debug)]
-pub(super) struct Part {
+struct Memory {
     tables: Tables,
     /// The optimiser's.
     states: Vec<Tensor>,
@@ -88,125 +93,38 @@ pub(super) struct Part {
     scratch: Tensor,
     targets: Targets,
     tape: Tape,
-    /// Recordings by number of turns, and where they bring the results.
-    blocks: Mutex<HashMap<usize, (Arc<Recording>, ReadTicket)>>,
     slots: usize,
 }
 
-impl Part {
-    /// Memory for `slots` slots; passes use `workspace`, which other parts use too.
-    pub async fn new(shared: &Shared, slots: usize, workspace: Workspace) -> Result<Self> {
-        let (gpu, options) = (&shared.gpu, &shared.options);
-        let table = async |width: usize| zeros(gpu, &[slots, width.max(ALIGNED)]).await;
-        let mut states = Vec::new();
-        for _ in 0..options.optimiser.state_tables() {
-            states.push(table(shared.table.width).await?);
-        }
-        let tables = Tables {
-            parameters: table(shared.table.width).await?,
-            gradients: table(shared.table.width).await?,
-            statistics: table(shared.statistics.width).await?,
+impl Memory {
+    /// The same memory for the first slots alone.
+    fn front(&self, shared: &Shared, slots: usize) -> Result<Self> {
+        let options = &shared.options;
+        let view = |t: &Tensor, shape: &[usize]| {
+            t.view(shape).ok_or_else(|| crate::Error::internal("fewer slots that take more memory"))
         };
-        let turns = options.turns;
+        let table = |t: &Tensor| view(t, &[slots, t.columns()]);
         let output = shared.data.output_shape(slots, options.batch, shared.plan.output.1);
-        let tape = Tape {
-            streams: Turns::new(gpu, turns, slots, STREAM).await?,
-            coefficients: Turns::new(gpu, turns, slots, COEFFICIENTS).await?,
-            ids: Turns::new(gpu, turns, shared.orders(slots), options.batch).await?,
-            results: Turns::new(gpu, turns, slots, RESULTS).await?,
-        };
+        let Tape { streams, coefficients, ids, results } = &self.tape;
         Ok(Self {
-            tables,
-            states,
-            norms: [
-                Tensor::uninit_async(gpu, &shared.norms.scratch(slots)).await?,
-                Tensor::uninit_async(gpu, &[slots, 4]).await?,
-            ],
-            workspace,
-            scratch: Tensor::uninit_async(gpu, &options.loss.scratch(&output)).await?,
-            targets: shared.data.targets_of_batch(gpu, shared.orders(slots), options.batch).await?,
-            tape,
-            blocks: Mutex::default(),
+            tables: Tables {
+                parameters: table(&self.tables.parameters)?,
+                gradients: table(&self.tables.gradients)?,
+                statistics: table(&self.tables.statistics)?,
+            },
+            states: self.states.iter().map(table).collect::<Result<_>>()?,
+            norms: [view(&self.norms[0], &shared.norms.scratch(slots))?, view(&self.norms[1], &[slots, 4])?],
+            workspace: self.workspace.front(slots)?,
+            scratch: view(&self.scratch, &options.loss.scratch(&output))?,
+            targets: self.targets.front(shared.orders(slots)),
+            tape: Tape {
+                streams: streams.front(slots),
+                coefficients: coefficients.front(slots),
+                ids: ids.front(shared.orders(slots)),
+                results: results.front(slots),
+            },
             slots,
         })
-    }
-
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// Hands some turns of these slots' running members to the device. `ahead` turns were handed to it before and are not in the members'
-    /// ages yet.
-    pub async fn submit(
-        &self,
-        shared: &Shared,
-        occupants: &[Option<Occupant>],
-        (turns, ahead): (usize, u64),
-        profile: bool,
-    ) -> Result<(Flight, ReadTicket)> {
-        self.write_tape(shared, occupants, turns, ahead)?;
-        let (recording, ticket) = self.block(shared, turns)?;
-        // A block that was begun is ended: half of one would leave tables that are older than their members.
-        Ok((shared.gpu.submit(&recording, &Control::default(), profile).await?, ticket))
-    }
-
-    /// The results of each turn and slot, and the times of dispatches if they were asked for.
-    pub async fn land(
-        &self,
-        flight: Flight,
-        ticket: ReadTicket,
-        turns: usize,
-    ) -> Result<(Vec<Vec<Vec<f32>>>, KernelTimes)> {
-        let mut output = flight.finish_async().await?;
-        Ok((self.tape.results.split(&output.take(ticket), turns), output.kernel_times))
-    }
-
-    fn write_tape(&self, shared: &Shared, occupants: &[Option<Occupant>], turns: usize, ahead: u64) -> Result<()> {
-        let gpu = &shared.gpu;
-        // A member that is done in the middle of a block is left alone from there on.
-        let at = |turn: usize, slot: usize| {
-            let occupant = occupants[slot].as_ref().filter(|o| o.state == State::Running)?;
-            let step = occupant.step + ahead + turn as u64;
-            occupant.member.steps.is_none_or(|steps| step < steps).then_some((&occupant.member, step))
-        };
-        self.tape.streams.write(gpu, turns, |turn, slot, words| {
-            if let Some((member, step)) = at(turn, slot) {
-                words.copy_from_slice(&Stream::new(member.seed).words(step as u32, true));
-            }
-        })?;
-        self.tape.coefficients.write(gpu, turns, |turn, slot, row| {
-            if let Some((member, step)) = at(turn, slot) {
-                row.copy_from_slice(&member.optimiser.coefficients(step, member.rate(step), member.clip));
-            }
-        })?;
-        self.tape.ids.write(gpu, turns, |turn, slot, ids| match shared.options.shared_order {
-            // Whoever runs has the age that the order is of.
-            Some(seed) => {
-                let first = (0..occupants.len()).find_map(|slot| at(turn, slot));
-                shared.order.write(seed, first.map_or(0, |(_, step)| step), ids);
-            }
-            None => {
-                if let Some((member, step)) = at(turn, slot) {
-                    shared.order.write(member.seed, step, ids);
-                }
-            }
-        })
-    }
-
-    /// The recording of a block of turns.
-    fn block(&self, shared: &Shared, turns: usize) -> Result<(Arc<Recording>, ReadTicket)> {
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((recording, ticket)) = blocks.get(&turns) {
-            return Ok((Arc::clone(recording), *ticket));
-        }
-        let mut recording = Recording::new();
-        for turn in 0..turns {
-            self.turn(shared, turn, &mut recording)?;
-        }
-        let ticket = self.tape.results.read(&mut recording, turns)?;
-        let recording = Arc::new(recording);
-        blocks.insert(turns, (Arc::clone(&recording), ticket));
-        Ok((recording, ticket))
     }
 
     /// One step of all slots: batch, forward, loss, gradients, update.
@@ -238,12 +156,152 @@ impl Part {
         };
         record_step(recording, caps, options.optimiser.formula(), &tables)
     }
+}
+
+/// A recording of some turns of some slots, and where it brings the results.
+type Recorded = (Arc<Recording>, ReadTicket);
+
+/// Some slots of an array.
+#[derive(Debug)]
+pub(super) struct Part {
+    memory: Memory,
+    /// By number of turns and of slots.
+    blocks: Mutex<HashMap<(usize, usize), Recorded>>,
+}
+
+impl Part {
+    /// Memory for `slots` slots; passes use `workspace`, which other parts use too.
+    pub async fn new(shared: &Shared, slots: usize, workspace: Workspace) -> Result<Self> {
+        let (gpu, options) = (&shared.gpu, &shared.options);
+        let table = async |width: usize| zeros(gpu, &[slots, width.max(ALIGNED)]).await;
+        let mut states = Vec::new();
+        for _ in 0..options.optimiser.state_tables() {
+            states.push(table(shared.table.width).await?);
+        }
+        let tables = Tables {
+            parameters: table(shared.table.width).await?,
+            gradients: table(shared.table.width).await?,
+            statistics: table(shared.statistics.width).await?,
+        };
+        let turns = options.turns;
+        let output = shared.data.output_shape(slots, options.batch, shared.plan.output.1);
+        let tape = Tape {
+            streams: Turns::new(gpu, turns, slots, STREAM).await?,
+            coefficients: Turns::new(gpu, turns, slots, COEFFICIENTS).await?,
+            ids: Turns::new(gpu, turns, shared.orders(slots), options.batch).await?,
+            results: Turns::new(gpu, turns, slots, RESULTS).await?,
+        };
+        let memory = Memory {
+            tables,
+            states,
+            norms: [
+                Tensor::uninit_async(gpu, &shared.norms.scratch(slots)).await?,
+                Tensor::uninit_async(gpu, &[slots, 4]).await?,
+            ],
+            workspace,
+            scratch: Tensor::uninit_async(gpu, &options.loss.scratch(&output)).await?,
+            targets: shared.data.targets_of_batch(gpu, shared.orders(slots), options.batch).await?,
+            tape,
+            slots,
+        };
+        Ok(Self { memory, blocks: Mutex::default() })
+    }
+
+    pub fn slots(&self) -> usize {
+        self.memory.slots
+    }
+
+    /// Slots that a step computes if these members are in them: up to the last one that runs, rounded up to the whole halved some times, so
+    /// that there are few recordings.
+    pub fn computed(&self, occupants: &[Option<Occupant>]) -> usize {
+        let runs = |o: &Option<Occupant>| o.as_ref().is_some_and(|o| o.state == State::Running);
+        let Some(last) = occupants.iter().rposition(runs) else { return 0 };
+        std::iter::successors(Some(self.slots()), |&slots| (slots > 1).then(|| slots.div_ceil(2)))
+            .take_while(|&slots| slots > last)
+            .last()
+            .unwrap_or(0)
+    }
+
+    /// Hands some turns of these slots' running members to the device. `ahead` turns were handed to it before and are not in the members'
+    /// ages yet.
+    pub async fn submit(
+        &self,
+        shared: &Shared,
+        occupants: &[Option<Occupant>],
+        (turns, ahead): (usize, u64),
+        profile: bool,
+    ) -> Result<(Flight, ReadTicket)> {
+        self.write_tape(shared, occupants, turns, ahead)?;
+        let (recording, ticket) = self.block(shared, turns, self.computed(occupants))?;
+        // A block that was begun is ended: half of one would leave tables that are older than their members.
+        Ok((shared.gpu.submit(&recording, &Control::default(), profile).await?, ticket))
+    }
+
+    /// The results of each turn and slot, and the times of dispatches if they were asked for.
+    pub async fn land(
+        &self,
+        flight: Flight,
+        ticket: ReadTicket,
+        turns: usize,
+    ) -> Result<(Vec<Vec<Vec<f32>>>, KernelTimes)> {
+        let mut output = flight.finish_async().await?;
+        Ok((self.memory.tape.results.split(&output.take(ticket), turns), output.kernel_times))
+    }
+
+    fn write_tape(&self, shared: &Shared, occupants: &[Option<Occupant>], turns: usize, ahead: u64) -> Result<()> {
+        let (gpu, tape) = (&shared.gpu, &self.memory.tape);
+        // A member that is done in the middle of a block is left alone from there on.
+        let at = |turn: usize, slot: usize| {
+            let occupant = occupants[slot].as_ref().filter(|o| o.state == State::Running)?;
+            let step = occupant.step + ahead + turn as u64;
+            occupant.member.steps.is_none_or(|steps| step < steps).then_some((&occupant.member, step))
+        };
+        tape.streams.write(gpu, turns, |turn, slot, words| {
+            if let Some((member, step)) = at(turn, slot) {
+                words.copy_from_slice(&Stream::new(member.seed).words(step as u32, true));
+            }
+        })?;
+        tape.coefficients.write(gpu, turns, |turn, slot, row| {
+            if let Some((member, step)) = at(turn, slot) {
+                row.copy_from_slice(&member.optimiser.coefficients(step, member.rate(step), member.clip));
+            }
+        })?;
+        tape.ids.write(gpu, turns, |turn, slot, ids| match shared.options.shared_order {
+            // Whoever runs has the age that the order is of.
+            Some(seed) => {
+                let first = (0..occupants.len()).find_map(|slot| at(turn, slot));
+                shared.order.write(seed, first.map_or(0, |(_, step)| step), ids);
+            }
+            None => {
+                if let Some((member, step)) = at(turn, slot) {
+                    shared.order.write(member.seed, step, ids);
+                }
+            }
+        })
+    }
+
+    /// The recording of a block of turns of the first `slots` slots.
+    fn block(&self, shared: &Shared, turns: usize, slots: usize) -> Result<Recorded> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((recording, ticket)) = blocks.get(&(turns, slots)) {
+            return Ok((Arc::clone(recording), *ticket));
+        }
+        let (front, mut recording) = (self.memory.front(shared, slots)?, Recording::new());
+        for turn in 0..turns {
+            front.turn(shared, turn, &mut recording)?;
+        }
+        // All slots' results are read, also those that nobody wrote: what they are split by does not change.
+        let ticket = self.memory.tape.results.read(&mut recording, turns)?;
+        let recording = Arc::new(recording);
+        blocks.insert((turns, slots), (Arc::clone(&recording), ticket));
+        Ok((recording, ticket))
+    }
 
     /// The tables of a slot's member, in the order of [`Shared::widths`].
     fn rows(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.tables.parameters];
-        all.extend(&self.states);
-        all.push(&self.tables.statistics);
+        let mut all = vec![&self.memory.tables.parameters];
+        all.extend(&self.memory.states);
+        all.push(&self.memory.tables.statistics);
         all
     }
 
@@ -276,17 +334,20 @@ impl Part {
         Ok(())
     }
 
-    /// Scores of the slots on a set.
+    /// Scores of the slots on a set; those of slots behind the last member are left out.
     pub async fn evaluate(
         &self,
         shared: &Shared,
+        occupants: &[Option<Occupant>],
         evaluation: &Evaluation,
         data: &DeviceSet,
         control: &Control,
     ) -> Result<Vec<Score>> {
-        let Evaluation { plan, batch, .. } = evaluation;
+        let Some(last) = occupants.iter().rposition(Option::is_some) else { return Ok(Vec::new()) };
+        let (slots, Evaluation { plan, batch }) = (last + 1, evaluation);
+        let front = self.memory.front(shared, slots)?;
         let (gpu, caps) = (&shared.gpu, shared.gpu.caps());
-        let workspace = Workspace::new(plan, gpu, self.slots).await?;
+        let workspace = Workspace::new(plan, gpu, slots).await?;
         let rounds = data.len().div_ceil(*batch);
         let ids: Turns<u32> = Turns::new(gpu, rounds, 1, *batch).await?;
         // Behind the end of the set nothing counts.
@@ -296,17 +357,17 @@ impl Part {
                 .enumerate()
                 .for_each(|(i, id)| *id = if first + i < data.len() { (first + i) as u32 } else { u32::MAX });
         })?;
-        let results: Turns<f32> = Turns::new(gpu, rounds, self.slots, RESULTS).await?;
-        let streams = zeros_words(gpu, &[self.slots, STREAM]).await?;
+        let results: Turns<f32> = Turns::new(gpu, rounds, slots, RESULTS).await?;
+        let streams = zeros_words(gpu, &[slots, STREAM]).await?;
         let (output, shape) = plan.output;
-        let shape = data.output_shape(self.slots, *batch, shape);
+        let shape = data.output_shape(slots, *batch, shape);
         let scratch = Tensor::uninit_async(gpu, &shared.options.loss.scratch(&shape)).await?;
         let targets = data.targets_of_batch(gpu, 1, *batch).await?;
         let inputs = plan.view(&workspace, plan.input.0, &[&[*batch], &plan.input.1[..]].concat())?;
         let mut recording = Recording::new();
         for round in 0..rounds {
             data.record(&mut recording, caps, &Augment::default(), (&ids.of(round)?, &streams), &inputs, &targets)?;
-            plan.record(&mut recording, caps, (&self.tables, &streams), &workspace, false)?;
+            plan.record(&mut recording, caps, (&front.tables, &streams), &workspace, false)?;
             let logits = plan.view(&workspace, output, &shape[1..])?;
             let out = LossOut { gradient: None, scratch: &scratch, results: &results.of(round)? };
             shared.options.loss.record(&mut recording, caps, &logits, &targets, &out)?;
@@ -319,7 +380,7 @@ impl Part {
             let (correct, rows, loss) = (sum(1), sum(2), sum(3));
             Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), rows }
         };
-        Ok((0..self.slots).map(score).collect())
+        Ok((0..slots).map(score).collect())
     }
 }
 

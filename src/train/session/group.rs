@@ -148,7 +148,22 @@ impl<'s, 'a> Group<'s, 'a> {
             let events = EventWriter::create(&files::folder(config, trial))?;
             self.seats[slot] = Some(Seat { assignment, until, losses: (0.0, 0), events });
         }
-        Ok(())
+        self.move_up()
+    }
+
+    /// When there is nobody to fill slots with, members in the last ones move to the first ones, so that what is empty costs nothing.
+    fn move_up(&mut self) -> Result<()> {
+        loop {
+            let free = self.seats.iter().position(Option::is_none);
+            let last = self.seats.iter().rposition(Option::is_some);
+            let (Some(free), Some(last)) = (free, last) else { return Ok(()) };
+            if free > last {
+                return Ok(());
+            }
+            self.array.copy(last, free, None)?;
+            self.array.clear(last)?;
+            self.seats.swap(last, free);
+        }
     }
 
     /// Steps until something happens to somebody; `None` if nobody is there.
@@ -184,7 +199,7 @@ impl<'s, 'a> Group<'s, 'a> {
     fn train(&mut self, steps: u64, control: &Control) -> Result<()> {
         let quiet = Control { cancel: control.cancel.clone(), progress: None };
         let mut done = vec![0_u64; self.seats.len()];
-        let members = self.array.running().count();
+        let (members, computed) = (self.array.running().count(), self.array.computed() as u64);
         let what = format!("training {members} members");
         let seats = &mut self.seats;
         let result = self.array.run(steps, &quiet, &mut |progress| {
@@ -198,7 +213,7 @@ impl<'s, 'a> Group<'s, 'a> {
         });
         // What was cancelled or ended early counts as far as it came.
         self.session.steps += done.iter().sum::<u64>();
-        self.session.slot_steps += done.iter().max().unwrap_or(&0) * self.seats.len() as u64;
+        self.session.slot_steps += done.iter().max().unwrap_or(&0) * computed;
         result
     }
 
@@ -298,8 +313,7 @@ impl<'s, 'a> Group<'s, 'a> {
             Ok(reason) => {
                 self.farewell(slot, reason)?;
                 self.seats[slot] = None;
-                // Nobody trains it any further, even if no other member takes its slot.
-                self.array.stop(slot)
+                self.array.clear(slot)
             }
         }
     }

@@ -79,7 +79,7 @@ pub struct Outcome {
     pub members: Vec<Standing>,
     /// Steps of all members together.
     pub steps: u64,
-    /// Of the slots that training ran with, the share that held a member.
+    /// Of the slots that the device computed steps for, the share that held a member.
     pub occupancy: f64,
     /// Wall-clock seconds.
     pub seconds: f64,
