@@ -481,7 +481,18 @@ impl Shared {
             mib(budget)
         );
         let room = (budget / 10 * 8).saturating_sub(data + pass) / tables.max(1);
-        let help = format!("{room} slots would fit; or use a smaller batch, or raise the memory budget (`--memory`)");
+        let help = match room.min(slots) {
+            0 => "not even one slot would fit: use a smaller model or batch, or raise the memory budget (`--memory`)"
+                .to_owned(),
+            room if room < slots => {
+                format!(
+                    "{room} slots would fit (`slots`); or use a smaller batch, or raise the memory budget (`--memory`)"
+                )
+            }
+            _ => {
+                "one tensor of a pass is larger than this device binds at once: use a smaller model or batch".to_owned()
+            }
+        };
         Error::new(ErrorKind::TooBig, what).with_help(help)
     }
 
