@@ -1,10 +1,12 @@
 //! Arrays of slots in which members are trained at once.
 
+mod memory;
 mod order;
 mod part;
 
 use std::sync::Arc;
 
+use self::memory::Sizes;
 use self::order::Order;
 use self::part::{Evaluation, KernelTimes, Part};
 use super::init::Init;
@@ -15,7 +17,7 @@ use super::optimiser::tables::{Field, NormPlan};
 use super::set::{Augment, DeviceSet};
 use super::table::Table;
 use super::{Loss, Model};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu};
 use crate::graph::{Graph, Op, ValueId};
 
@@ -105,8 +107,8 @@ impl TrainingArray {
     /// An array of empty slots.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] naming the node of a model that cannot be trained, [`ErrorKind::BadInput`] for options or data that do not fit,
-    /// [`ErrorKind::TooBig`] if not even one slot fits.
+    /// [`crate::ErrorKind::Unsupported`] naming the node of a model that cannot be trained, [`crate::ErrorKind::BadInput`] for options or data that do not fit,
+    /// [`crate::ErrorKind::TooBig`] if not even one slot fits.
     pub async fn new_async(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
         if options.slots == 0 || options.batch == 0 || options.turns == 0 {
             return Err(Error::bad_input("an array without slots, samples in a batch or turns")
@@ -127,7 +129,7 @@ impl TrainingArray {
         let shared = Shared { gpu, model, table, statistics, plan, norms, options, data, order };
         let most = shared.memory().slots_at_once;
         if most == 0 {
-            return Err(shared.too_big());
+            return Err(shared.sizes().too_big());
         }
         let slots = shared.options.slots;
         let workspace = Workspace::new(&shared.plan, &shared.gpu, most.min(slots)).await?;
@@ -143,6 +145,18 @@ impl TrainingArray {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
         pollster::block_on(Self::new_async(gpu, model, data, options))
+    }
+
+    /// How many slots fit the device and its memory budget, as many as the options ask for at most; 0: not even one.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] naming the node of a model that cannot be trained.
+    pub fn fitting(gpu: &Gpu, model: &Model, data: &DeviceSet, options: &ArrayOptions) -> Result<usize> {
+        let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
+        let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
+        let data = data.bytes();
+        let sizes = Sizes { gpu, plan: &plan, table: &table, statistics: &statistics, data, options };
+        Ok(sizes.room().min(options.slots))
     }
 
     /// What the array takes on the device.
@@ -174,7 +188,7 @@ impl TrainingArray {
     /// Puts a new member into a slot, in place of whoever is there.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] for a slot that is not there, for wrong hyper-parameters or another kind of optimiser than the array's.
+    /// [`crate::ErrorKind::BadInput`] for a slot that is not there, for wrong hyper-parameters or another kind of optimiser than the array's.
     pub fn start(&mut self, slot: usize, member: Member) -> Result<()> {
         self.check_member(slot, &member)?;
         let tables = self.shared.fresh(member.seed)?;
@@ -184,7 +198,7 @@ impl TrainingArray {
     /// Starts a slot's member again from its first step.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] if nobody is there.
+    /// [`crate::ErrorKind::BadInput`] if nobody is there.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         let member = self.occupant(slot)?.member.clone();
         self.start(slot, member)
@@ -193,7 +207,7 @@ impl TrainingArray {
     /// Ends the training of a slot's member; it stays there to be read out.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] if nobody is there.
+    /// [`crate::ErrorKind::BadInput`] if nobody is there.
     pub fn stop(&mut self, slot: usize) -> Result<()> {
         self.occupant(slot)?;
         if let Some(Some(occupant)) = self.occupants.get_mut(slot) {
@@ -205,7 +219,7 @@ impl TrainingArray {
     /// Lets a member that stopped or finished go on, up to another number of steps.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] if nobody is there, or if it diverged.
+    /// [`crate::ErrorKind::BadInput`] if nobody is there, or if it diverged.
     pub fn go_on(&mut self, slot: usize, steps: Option<u64>) -> Result<()> {
         if self.occupant(slot)?.state == State::Diverged {
             return Err(Error::bad_input(format!("the member in slot {slot} diverged")).with_help("start another one"));
@@ -232,7 +246,7 @@ impl TrainingArray {
     /// All that a slot's member is.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] if nobody is there; device errors.
+    /// [`crate::ErrorKind::BadInput`] if nobody is there; device errors.
     pub fn snapshot(&self, slot: usize) -> Result<Snapshot> {
         let occupant = self.occupant(slot)?.clone();
         let (part, place) = self.part(slot);
@@ -243,7 +257,7 @@ impl TrainingArray {
     /// Puts a member as it was into a slot.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] if it comes from another model or optimiser, and those of [`TrainingArray::start`].
+    /// [`crate::ErrorKind::BadInput`] if it comes from another model or optimiser, and those of [`TrainingArray::start`].
     pub fn restore(&mut self, slot: usize, snapshot: &Snapshot) -> Result<()> {
         self.check_member(slot, &snapshot.member)?;
         let wanted: Vec<usize> = self.shared.widths();
@@ -269,7 +283,7 @@ impl TrainingArray {
     /// of steps; a member whose loss is no number is stopped there.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`], after a block of steps that is complete; device errors.
+    /// [`crate::ErrorKind::Cancelled`], after a block of steps that is complete; device errors.
     pub async fn run_async(
         &mut self,
         steps: u64,
@@ -342,7 +356,7 @@ impl TrainingArray {
     /// scores of nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] for a set that does not fit the model; device errors.
+    /// [`crate::ErrorKind::BadInput`] for a set that does not fit the model; device errors.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate(&self, data: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
         pollster::block_on(self.evaluate_async(data, control))
@@ -442,11 +456,14 @@ impl Shared {
         if self.options.shared_order.is_some() { 1 } else { slots }
     }
 
+    fn sizes(&self) -> Sizes<'_> {
+        let Self { gpu, plan, table, statistics, options, .. } = self;
+        Sizes { gpu, plan, table, statistics, data: self.data.bytes(), options }
+    }
+
     /// Lengths of a member's rows in the tables.
     fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![self.table.width; 1 + self.options.optimiser.state_tables()];
-        widths.push(self.statistics.width);
-        widths
+        self.sizes().widths()
     }
 
     /// Most slots of a part.
@@ -455,45 +472,7 @@ impl Shared {
     }
 
     fn memory(&self) -> ArrayMemory {
-        let words: usize = self.widths().iter().sum::<usize>() + self.table.width;
-        let pass = self.plan.words() + self.options.batch * 16;
-        let caps = self.gpu.caps();
-        let largest = self.plan.largest().max(self.table.width).max(self.statistics.width).max(1) as u64 * 4;
-        let data = self.data.bytes();
-        let (tables, pass) = (words as u64 * 4, pass as u64 * 4);
-        let budget = self.gpu.memory().budget;
-        // Pages of the pool are not filled to the last byte, and evaluations take memory of their own.
-        let free = (budget / 10 * 8).saturating_sub(data + tables * self.options.slots as u64);
-        let slots_at_once =
-            (caps.max_binding / largest).min(free / pass.max(1)).min(u64::from(caps.max_workgroups)) as usize;
-        ArrayMemory { tables, pass, data, slots_at_once }
-    }
-
-    fn too_big(&self) -> Error {
-        let ArrayMemory { tables, pass, data, .. } = self.memory();
-        let (slots, budget) = (self.options.slots as u64, self.gpu.memory().budget);
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let what = format!(
-            "{slots} slots take {} MiB of tables, {} MiB of data and {} MiB for a pass of one slot, the budget is {} MiB",
-            mib(tables * slots),
-            mib(data),
-            mib(pass),
-            mib(budget)
-        );
-        let room = (budget / 10 * 8).saturating_sub(data + pass) / tables.max(1);
-        let help = match room.min(slots) {
-            0 => "not even one slot would fit: use a smaller model or batch, or raise the memory budget (`--memory`)"
-                .to_owned(),
-            room if room < slots => {
-                format!(
-                    "{room} slots would fit (`slots`); or use a smaller batch, or raise the memory budget (`--memory`)"
-                )
-            }
-            _ => {
-                "one tensor of a pass is larger than this device binds at once: use a smaller model or batch".to_owned()
-            }
-        };
-        Error::new(ErrorKind::TooBig, what).with_help(help)
+        self.sizes().memory()
     }
 
     /// Tables of a member before its first step.

@@ -52,8 +52,7 @@ impl Config {
     /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] with the place for whatever is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let config = Self::parse(&text, folder).map_err(|e| e.in_file(path))?;
+        let config = Self::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(|e| e.in_file(path))?;
         Ok(Self { file: Some(path.to_owned()), ..config })
     }
 
