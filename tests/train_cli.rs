@@ -198,7 +198,15 @@ fn one_by_one_is_the_same_as_all_at_once() {
     }
     let folder = Folder::new("train", "slots");
     let table = trained(&folder, BLOBS, &[]);
-    for word in ["member", "learning_rate", "correct", "finished", "40 steps of all members", "100 % of the slots"] {
+    for word in [
+        "member",
+        "learning_rate",
+        "correct",
+        "finished",
+        "40 steps of all members",
+        "100 % of the slots",
+        "the best network: runs/member-0",
+    ] {
         assert!(table.stdout.contains(word), "no '{word}' in {}", table.stdout);
     }
     trained(&folder, BLOBS, &["--slots", "1", "--folder", "alone", "-q"]);

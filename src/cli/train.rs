@@ -1,6 +1,6 @@
 //! `wavehull train`: arrays of models as CONFIG.toml describes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use wavehull::train::checkpoint::replace;
@@ -129,12 +129,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         global.print_json(&document)?;
     } else {
         global.print(table(&outcome));
+        best(&outcome, &config.train.folder).into_iter().for_each(|line| global.print(line));
     }
     if outcome.stopped {
-        global.say(match &config.search {
-            Some(_) => "stopped: a search begins anew, in another folder",
-            None => "stopped: the same command goes on from the checkpoints",
-        });
+        global.say("stopped: the same command goes on from the checkpoints");
         return Ok(ExitCode::from(exit::INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)
@@ -194,15 +192,22 @@ fn table(outcome: &Outcome) -> String {
         (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| -> String {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:>width$}"));
-        cells.collect::<Vec<_>>().join("  ")
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines: Vec<String> = rows.iter().map(line).collect();
     let Outcome { steps, occupancy, seconds, .. } = outcome;
     let share = 100.0 * occupancy;
-    lines.push(format!(
-        "{steps} steps of all members in {seconds:.1} s; {share:.0} % of the slots' steps held a member"
-    ));
+    lines.push(match *steps {
+        0 => "no steps were left to do".to_owned(),
+        _ => format!("{steps} steps of all members in {seconds:.1} s; {share:.0} % of the slots' steps held a member"),
+    });
     lines.join("\n")
+}
+
+/// Where the network of the best member is, if it has finished.
+fn best(outcome: &Outcome, folder: &Path) -> Option<String> {
+    let file = folder.join(format!("member-{:04}", outcome.members.first()?.member)).join("model.onnx");
+    file.is_file().then(|| format!("the best network: {}", file.display()))
 }
 
 fn head(keys: &[&str]) -> Vec<String> {

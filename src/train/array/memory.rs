@@ -1,7 +1,6 @@
 //! What an array takes on the device, and how many slots that leaves room for.
 
 use super::{ArrayMemory, ArrayOptions};
-use crate::error::{Error, ErrorKind};
 use crate::gpu::Gpu;
 use crate::train::lower::Plan;
 use crate::train::table::Table;
@@ -50,7 +49,7 @@ impl Sizes<'_> {
     }
 
     /// Why there is no array of so many slots, and what would fit.
-    pub fn too_big(&self) -> Error {
+    pub fn too_big(&self) -> (String, String) {
         let ArrayMemory { tables, pass, data, .. } = self.memory();
         let (slots, budget) = (self.options.slots, self.gpu.memory().budget);
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
@@ -71,6 +70,6 @@ impl Sizes<'_> {
                 "a tensor of one slot is larger than this device binds at once: use a smaller model or batch".to_owned()
             }
         };
-        Error::new(ErrorKind::TooBig, what).with_help(help)
+        (what, help)
     }
 }

@@ -17,7 +17,7 @@ use super::optimiser::tables::{Field, NormPlan};
 use super::set::{Augment, DeviceSet};
 use super::table::Table;
 use super::{Loss, Model};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
 use crate::graph::{Graph, Op, ValueId};
 
@@ -107,8 +107,8 @@ impl TrainingArray {
     /// An array of empty slots.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] naming the node of a model that cannot be trained, [`crate::ErrorKind::BadInput`] for options or data that do not fit,
-    /// [`crate::ErrorKind::TooBig`] if not even one slot fits.
+    /// [`ErrorKind::Unsupported`] naming the node of a model that cannot be trained, [`ErrorKind::BadInput`] for options or data that do not fit,
+    /// [`ErrorKind::TooBig`] if not even one slot fits.
     pub async fn new_async(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
         if options.slots == 0 || options.batch == 0 || options.turns == 0 {
             return Err(Error::bad_input("an array without slots, samples in a batch or turns")
@@ -129,7 +129,7 @@ impl TrainingArray {
         let shared = Shared { gpu, model, table, statistics, plan, norms, options, data, order };
         let most = shared.memory().slots_at_once;
         if most == 0 {
-            return Err(shared.sizes().too_big());
+            return Err(shared.too_big());
         }
         let slots = shared.options.slots;
         let workspace = Workspace::new(&shared.plan, &shared.gpu, most.min(slots)).await?;
@@ -150,7 +150,7 @@ impl TrainingArray {
     /// How many slots fit the device and its memory budget, as many as the options ask for at most; 0: not even one.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] naming the node of a model that cannot be trained.
+    /// [`ErrorKind::Unsupported`] naming the node of a model that cannot be trained.
     pub fn fitting(gpu: &Gpu, model: &Model, data: &DeviceSet, options: &ArrayOptions) -> Result<usize> {
         let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
         let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
@@ -188,7 +188,7 @@ impl TrainingArray {
     /// Puts a new member into a slot, in place of whoever is there.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] for a slot that is not there, for wrong hyper-parameters or another kind of optimiser than the array's.
+    /// [`ErrorKind::BadInput`] for a slot that is not there, for wrong hyper-parameters or another kind of optimiser than the array's.
     pub fn start(&mut self, slot: usize, member: Member) -> Result<()> {
         self.check_member(slot, &member)?;
         let tables = self.shared.fresh(member.seed)?;
@@ -198,7 +198,7 @@ impl TrainingArray {
     /// Starts a slot's member again from its first step.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] if nobody is there.
+    /// [`ErrorKind::BadInput`] if nobody is there.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         let member = self.occupant(slot)?.member.clone();
         self.start(slot, member)
@@ -207,7 +207,7 @@ impl TrainingArray {
     /// Ends the training of a slot's member; it stays there to be read out.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] if nobody is there.
+    /// [`ErrorKind::BadInput`] if nobody is there.
     pub fn stop(&mut self, slot: usize) -> Result<()> {
         self.occupant(slot)?;
         if let Some(Some(occupant)) = self.occupants.get_mut(slot) {
@@ -219,7 +219,7 @@ impl TrainingArray {
     /// Lets a member that stopped or finished go on, up to another number of steps.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] if nobody is there, or if it diverged.
+    /// [`ErrorKind::BadInput`] if nobody is there, or if it diverged.
     pub fn go_on(&mut self, slot: usize, steps: Option<u64>) -> Result<()> {
         if self.occupant(slot)?.state == State::Diverged {
             return Err(Error::bad_input(format!("the member in slot {slot} diverged")).with_help("start another one"));
@@ -246,7 +246,7 @@ impl TrainingArray {
     /// All that a slot's member is.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] if nobody is there; device errors.
+    /// [`ErrorKind::BadInput`] if nobody is there; device errors.
     pub fn snapshot(&self, slot: usize) -> Result<Snapshot> {
         let occupant = self.occupant(slot)?.clone();
         let (part, place) = self.part(slot);
@@ -257,7 +257,7 @@ impl TrainingArray {
     /// Puts a member as it was into a slot.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] if it comes from another model or optimiser, and those of [`TrainingArray::start`].
+    /// [`ErrorKind::BadInput`] if it comes from another model or optimiser, and those of [`TrainingArray::start`].
     pub fn restore(&mut self, slot: usize, snapshot: &Snapshot) -> Result<()> {
         self.check_member(slot, &snapshot.member)?;
         let wanted: Vec<usize> = self.shared.widths();
@@ -283,7 +283,7 @@ impl TrainingArray {
     /// of steps; a member whose loss is no number is stopped there.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Cancelled`], after a block of steps that is complete; device errors.
+    /// [`ErrorKind::Cancelled`], after a block of steps that is complete; device errors.
     pub async fn run_async(
         &mut self,
         steps: u64,
@@ -356,7 +356,7 @@ impl TrainingArray {
     /// scores of nothing.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] for a set that does not fit the model; device errors.
+    /// [`ErrorKind::BadInput`] for a set that does not fit the model; device errors.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn evaluate(&self, data: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
         pollster::block_on(self.evaluate_async(data, control))
@@ -473,6 +473,11 @@ impl Shared {
 
     fn memory(&self) -> ArrayMemory {
         self.sizes().memory()
+    }
+
+    fn too_big(&self) -> Error {
+        let (what, help) = self.sizes().too_big();
+        Error::new(ErrorKind::TooBig, what).with_help(help)
     }
 
     /// Tables of a member before its first step.
