@@ -77,6 +77,16 @@ fn slips_in_the_configuration_are_named_with_their_place() {
         (changed("[1e-3, 1e-2]", "-1"), "c.toml:14:17: ", &["must be a number above 0"]),
         (changed("batch = 8", "batch = 81"), "c.toml:11:1: ", &["80 samples", "a batch of 81"]),
         (changed("[members]", "[members]\nbatch = [8, 81]"), "c.toml:14:1: ", &["80 samples", "a batch of 81"]),
+        (
+            changed("batch = 8", "loss = \"mse\""),
+            "c.toml:11:1: ",
+            &["this loss is for values, but the targets are classes"],
+        ),
+        (
+            changed("validation = 16", "augment = { shift = 2 }"),
+            "c.toml:8:1: ",
+            &["shift, flip and crop are for images", "[4]"],
+        ),
         (changed("validation = 16", "validation = 96"), "c.toml:8:1: ", &["96 of 96 samples for validation"]),
         (changed("validation = 16", "validation = 0.001"), "c.toml:8:1: ", &["leave one part empty"]),
         (changed("validation = 16", "validation = "), "c.toml:8:", &["this is no TOML"]),
@@ -151,6 +161,11 @@ fn bad_data_is_named_with_file_and_place() {
         (csv("file = \"good.csv\"\ntest_file = \"more.csv\""), "more.csv: ", &["8 classes", "have 3"]),
         (csv("file = \"none.csv\""), "none.csv: ", &["error[E0301]"]),
         (
+            "[model]\nkind = \"transformer\"\n[data]\nformat = \"text\"\nfile = \"words.csv\"\n[members]\ncontext = [4, 8]\n".into(),
+            "c.toml:7:1: ",
+            &["windows of one length"],
+        ),
+        (
             two("npy", "x.npy", "y.npy", "classes = 3"),
             "y.npy: ",
             &["the label of sample 1 (from 0) is 5", "labels 0 to 2"],
@@ -222,6 +237,40 @@ fn one_by_one_is_the_same_as_all_at_once() {
     assert_eq!((&feed["outputs"], &feed["scale"]), (&Json::from(4), &Json::from(vec![1.0; 4])));
     for (log, slots) in [("runs/log.jsonl", "\"slots\":2"), ("alone/log.jsonl", "\"slots\":1")] {
         assert!(folder.read(log).contains(slots), "{log}");
+    }
+}
+
+/// One step of each kind of network on data of its own: what the program puts together fits.
+#[test]
+fn every_kind_of_network_is_trained() {
+    if !device("every_kind_of_network_is_trained") {
+        return;
+    }
+    let folder = Folder::new("train", "kinds");
+    folder.write("song.txt", "la la lei lo la la ".repeat(20));
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mnist10k");
+    let digit = |name: &str| format!("{:?}", digits.join(name));
+    let idx = format!(
+        "format = \"idx\"\ninputs = {}\ntargets = {}\naugment = {{ shift = 1, noise = 0.1 }}",
+        digit("test-images-idx3-ubyte.gz"),
+        digit("test-labels-idx1-ubyte.gz")
+    );
+    let text = "format = \"text\"\nfile = \"song.txt\"";
+    for (name, model, data, shape) in [
+        ("lenet", "kind = \"lenet\"", idx.as_str(), [1, 1, 28, 28].as_slice()),
+        ("resnet18", "kind = \"resnet18\"\nwidth = 4", "format = \"images\"\nsamples = 8", &[1, 3, 32, 32]),
+        ("pointnet", "kind = \"pointnet\"", "format = \"points\"\npoints = 16\nsamples = 8", &[1, 3, 16]),
+        ("transformer", "kind = \"transformer\"\nwidth = 8\nheads = 2\nlayers = 1\ncontext = 8", text, &[1, 8]),
+        ("onnx", "kind = \"onnx\"\nfile = \"lenet/member-0000/model.onnx\"", idx.as_str(), &[1, 1, 28, 28]),
+    ] {
+        let config = format!("[model]\n{model}\n[data]\n{data}\n[train]\nsteps = 1\nbatch = 4\nfolder = \"{name}\"\n");
+        let json = trained(&folder, &config, &["--json"]).json();
+        assert_eq!((&json["members"][0]["state"], &json["steps"]), (&Json::from("finished"), &Json::from(1)), "{name}");
+        let feed: Json = serde_json::from_str(&folder.read(&format!("{name}/inputs.json"))).expect("JSON");
+        assert_eq!(feed["shape"], Json::from(shape.to_vec()), "{name}");
+        let onnx = wavehull::graph::onnx::read(&folder.0.join(name).join("member-0000/model.onnx"));
+        let (network, _) = onnx.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(network.value(network.input).shape, shape, "{name}");
     }
 }
 

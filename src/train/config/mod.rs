@@ -4,6 +4,7 @@
 //! the file.
 
 mod data;
+mod load;
 mod members;
 mod model;
 mod schedule;
@@ -116,6 +117,11 @@ impl Config {
             return Err(root.fault(root.at("data"), message));
         }
         for hyper in self.members.iter().map(|m| &m.hyper).chain([&self.base]).filter(|_| language) {
+            if hyper.count("context") != self.base.count("context") {
+                let fault = Error::bad_input("all members read windows of one length, so 'context' is no list")
+                    .with_help("set 'context' in [model]");
+                return Err(self.blame(&["members.context"], fault));
+            }
             let (width, heads) = (hyper.count("width"), hyper.count("heads"));
             if !width.is_multiple_of(heads.max(1)) {
                 return Err(root
@@ -124,25 +130,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-
-    /// Reads the data and checks it against the rest: batches must be filled by the training part.
-    ///
-    /// # Errors
-    /// Those of [`DataConfig::load`]; [`crate::ErrorKind::BadInput`] for a batch that was asked for and is larger than the training part.
-    pub fn load(&self) -> Result<Loaded> {
-        let loaded =
-            self.data.load(self.base.count("context")).map_err(|e| self.blame(&["data.validation", "data"], e))?;
-        let samples = loaded.train.len();
-        let asked = self.members.iter().map(|m| &m.hyper).chain([&self.base]).filter(|hyper| hyper.has("batch"));
-        if let Some(batch) = asked.map(|hyper| hyper.count("batch")).find(|&batch| batch > samples) {
-            let fault = Error::bad_input(format!(
-                "the training part has {samples} samples, which do not fill a batch of {batch}"
-            ))
-            .with_help("use a smaller batch, or keep fewer samples for validation");
-            return Err(self.blame(&["members.batch", "train.batch"], fault));
-        }
-        Ok(loaded)
     }
 
     /// Adds the place of the first of some keys (`section.key`) to an error that has none, and the file.
