@@ -1,107 +1,28 @@
 //! The program from outside: help, exit codes, messages, files and JSON.
 #![cfg(feature = "cli")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+#[path = "common/program.rs"]
+mod program;
 
+use std::process::{Command, Stdio};
+
+use program::{Folder, PROGRAM, Ran, device};
 use serde_json::Value as Json;
 use wavehull::graph::{Graph, Node, Op, Value, ValueId, onnx};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_wavehull");
-
-/// What a run of the program left behind.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn json(&self) -> Json {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+/// A folder with a network of two layers: `Y_0 = |X_0| + |X_1|`, `Y_1 = 3`.
+fn networks(test: &str) -> Folder {
+    let folder = Folder::new("cli", test);
+    folder.write("net.onnx", onnx::write(&network()).expect("a well-formed network"));
+    for (name, condition) in [
+        ("holds.vnnlib", "(>= Y_0 Y_1)"),
+        ("violated.vnnlib", "(>= Y_0 1.0)"),
+        // True in the reals, but no bound in f32 can say so: Y_0 reaches 2.
+        ("tight.vnnlib", "(> Y_0 2.0)"),
+    ] {
+        folder.write(name, property(condition));
     }
-
-    /// Panics unless the exit code is this, and stderr has all of these.
-    fn expect(&self, code: i32, stderr: &[&str]) -> &Self {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        for part in stderr {
-            assert!(self.stderr.contains(part), "no '{part}' in {}", self.stderr);
-        }
-        self
-    }
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program writes UTF-8");
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
-
-/// A folder of one test, with a network of two layers: `Y_0 = |X_0| + |X_1|`, `Y_1 = 3`.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(test: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(test);
-        if path.exists() {
-            std::fs::remove_dir_all(&path).expect("a folder of an earlier run");
-        }
-        std::fs::create_dir_all(&path).expect("a folder for this test");
-        let folder = Self(path);
-        folder.write("net.onnx", onnx::write(&network()).expect("a well-formed network"));
-        for (name, condition) in [
-            ("holds.vnnlib", "(>= Y_0 Y_1)"),
-            ("violated.vnnlib", "(>= Y_0 1.0)"),
-            // True in the reals, but no bound in f32 can say so: Y_0 reaches 2.
-            ("tight.vnnlib", "(> Y_0 2.0)"),
-        ] {
-            folder.write(name, property(condition));
-        }
-        folder
-    }
-
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        std::fs::write(self.0.join(name), contents).expect("a writable folder");
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments).current_dir(&self.0).stdin(Stdio::null());
-        // Measured choices of kernels (and the driver's own cache) stay in a folder that the tests share.
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
-        for variable in ["XDG_CACHE_HOME", "HOME", "LOCALAPPDATA"] {
-            command.env(variable, &cache);
-        }
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.command(arguments).output().expect("the program starts").into()
-    }
-
-    /// Runs where no Vulkan driver is found.
-    fn run_without_device(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.command(arguments);
-        command.env("VK_DRIVER_FILES", "/nonexistent").env("VK_ICD_FILENAMES", "/nonexistent");
-        command.output().expect("the program starts").into()
-    }
-}
-
-/// Whether there is a device; a named skip, or a failure where one is demanded.
-fn device(test: &str) -> bool {
-    let found = Command::new(PROGRAM).arg("devices").output().expect("the program starts").status.success();
-    if !found {
-        let required = std::env::var("WAVEHULL_REQUIRE_GPU").is_ok_and(|v| v == "1");
-        assert!(!required, "{test}: no adapter, and WAVEHULL_REQUIRE_GPU=1 demands one");
-        eprintln!("skipped: {test}: no adapter");
-    }
-    found
+    folder
 }
 
 fn network() -> Graph {
@@ -151,10 +72,10 @@ fn property(condition: &str) -> String {
 
 #[test]
 fn help_names_every_command_and_exit_code() {
-    let folder = Folder::new("help");
+    let folder = networks("help");
     let help = folder.run(&["--help"]);
     help.expect(0, &[]);
-    for word in ["demo", "verify", "check", "devices", "doctor", "bench", "Exit codes:", "130", "--quiet"] {
+    for word in ["demo", "verify", "train", "check", "devices", "doctor", "bench", "Exit codes:", "130", "--quiet"] {
         assert!(help.stdout.contains(word), "{word}");
     }
     for (command, words) in [
@@ -163,6 +84,7 @@ fn help_names_every_command_and_exit_code() {
             "verify",
             &["<NETWORK> <PROPERTY>", "--instances", "--proof", "--vnncomp", "--trust-f32", "Exit codes: 0 holds"],
         ),
+        ("train", &["<CONFIG.toml>", "--check", "--slots", "--folder", "--memory", "docs/train.md", "Exit codes: 0"]),
         ("check", &["<PROOF> <NETWORK> <PROPERTY>", "1 refused"]),
         ("devices", &["--json"]),
         ("doctor", &["--adapter", "bug report"]),
@@ -183,7 +105,7 @@ fn help_names_every_command_and_exit_code() {
 /// Files are read before a device is looked for, so none is needed to hear what is wrong with them.
 #[test]
 fn bad_files_are_named_with_their_place_and_a_next_step() {
-    let folder = Folder::new("bad-files");
+    let folder = networks("bad-files");
     let network = onnx::write(&network()).expect("a well-formed network");
     folder.write("cut.onnx", &network[..network.len() / 2]);
     folder.write("operator.onnx", replaced(&network, b"Relu", b"Celu"));
@@ -223,7 +145,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 #[test]
 #[cfg(target_os = "linux")]
 fn without_an_adapter_every_command_says_so() {
-    let folder = Folder::new("no-adapter");
+    let folder = networks("no-adapter");
     let verify = ["verify", "net.onnx", "holds.vnnlib", "--vnncomp", "result.txt"];
     for command in [&[][..], &["devices"], &["devices", "--json"], &["doctor"], &["demo"], &["bench"], &verify] {
         folder.run_without_device(command).expect(4, &["error[E0101]: ", "help: "]);
@@ -236,11 +158,15 @@ fn devices_are_listed_for_people_and_programs() {
     if !device("devices_are_listed_for_people_and_programs") {
         return;
     }
-    let folder = Folder::new("devices");
+    let folder = networks("devices");
     let json = folder.run(&["devices", "--json"]).expect(0, &[]).json();
     assert_eq!(json["schema"], 1);
     let name = json["devices"][0]["name"].as_str().expect("a name").to_owned();
-    for text in [folder.run(&["devices"]).stdout, folder.run(&[]).stdout] {
+    let welcome = folder.run(&[]).stdout;
+    for command in ["demo", "verify", "train", "doctor"] {
+        assert!(welcome.contains(&format!("wavehull {command}")), "no {command} in {welcome}");
+    }
+    for text in [folder.run(&["devices"]).stdout, welcome] {
         assert!(text.contains(&name), "no '{name}' in {text}");
         assert!(!text.contains('\x1b'), "colours in a pipe: {text:?}");
     }
@@ -252,7 +178,7 @@ fn a_proof_is_made_and_checked_and_refused_for_anything_else() {
     if !device("a_proof_is_made_and_checked_and_refused_for_anything_else") {
         return;
     }
-    let folder = Folder::new("proof");
+    let folder = networks("proof");
     let made = folder.run(&["verify", "net.onnx", "holds.vnnlib", "--proof", "net.proof"]);
     made.expect(0, &["device: "]);
     for part in ["holds: ", "property", "Y_1 <= Y_0", "margin", "start-up", "net.proof"] {
@@ -297,7 +223,7 @@ fn verdicts_have_their_words_codes_and_files() {
     if !device("verdicts_have_their_words_codes_and_files") {
         return;
     }
-    let folder = Folder::new("verdicts");
+    let folder = networks("verdicts");
     for (property, code, word, first) in [
         ("holds.vnnlib", 0, "holds: ", "unsat"),
         ("violated.vnnlib", 1, "violated: ", "sat"),
@@ -341,7 +267,7 @@ fn lists_are_compared_with_their_verdicts() {
     if !device("lists_are_compared_with_their_verdicts") {
         return;
     }
-    let folder = Folder::new("lists");
+    let folder = networks("lists");
     folder.write("good.csv", "onnx,vnnlib,timeout,verdict\nnet.onnx,holds.vnnlib,60,unsat\nnet.onnx,violated.vnnlib,60,sat\nnet.onnx,tight.vnnlib,60,open\n");
     let outputs = ["--proofs", "proofs", "--counterexamples", "found"];
     let ran = folder.run(&[&["verify", "--instances", "good.csv"], &outputs[..]].concat());
@@ -385,7 +311,7 @@ fn the_demo_s_proofs_are_accepted_and_its_files_work() {
     if !device("the_demo_s_proofs_are_accepted_and_its_files_work") {
         return;
     }
-    let folder = Folder::new("demo");
+    let folder = networks("demo");
     let ran = folder.run(&["demo", "--digits", "5", "--radius", "0.05", "--json", "--save", "saved"]);
     let json = ran.expect(0, &["device: "]).json();
     let certified: u64 = json["rows"].as_array().expect("rows").iter().filter_map(|r| r["certified"].as_u64()).sum();
@@ -409,7 +335,7 @@ fn ctrl_c_and_closed_pipes_end_the_program_cleanly() {
     if !device("ctrl_c_and_closed_pipes_end_the_program_cleanly") {
         return;
     }
-    let folder = Folder::new("ctrl-c");
+    let folder = networks("ctrl-c");
     let mut demo = folder
         .command(&["demo", "--digits", "1500"])
         .stdout(Stdio::null())
@@ -437,7 +363,7 @@ fn doctor_finds_nothing_wrong_here() {
     if !device("doctor_finds_nothing_wrong_here") {
         return;
     }
-    let folder = Folder::new("doctor");
+    let folder = networks("doctor");
     let json = folder.run(&["doctor", "--json"]).expect(0, &[]).json();
     assert_eq!(json["ok"], true);
     let kernels = json["kernels"].as_array().expect("kernels");

@@ -12,7 +12,7 @@ use super::render::fields;
 const TO_TRY: [(&str, &str); 3] = [
     ("wavehull demo", "prove a hundred digits robust, see one that is not, re-check every proof"),
     ("wavehull verify NET.onnx PROPERTY.vnnlib", "decide a property of your own network"),
-    ("wavehull doctor", "test this machine: every kernel against f64"),
+    ("wavehull train CONFIG.toml", "train an array of networks at once, or search for the best of many"),
 ];
 
 /// Shows the device and what to try.
@@ -33,5 +33,6 @@ pub fn run(global: &Global) -> Result<ExitCode> {
     global.print("\nThree things to try (wavehull --help lists all):");
     let tries = TO_TRY.map(|(command, what)| (command, global.out.dim(what)));
     global.print(fields(&tries, super::render::Style { colour: false }));
+    global.print("\nwavehull doctor tests this machine: every kernel against f64");
     Ok(ExitCode::SUCCESS)
 }

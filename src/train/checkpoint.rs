@@ -135,7 +135,7 @@ impl Snapshot {
     fn parse(bytes: &[u8]) -> Result<Self> {
         let damaged = |e: safetensors::SafeTensorError| {
             Error::bad_input(format!("this is no safetensors file, or it is cut off: {e}"))
-                .with_help("go on from an earlier checkpoint")
+                .with_help("put an earlier copy back, or remove the file: its member then begins anew")
                 .with_source(e)
         };
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
@@ -143,8 +143,11 @@ impl Snapshot {
             return Err(Error::bad_input("these are tensors, but no checkpoint of wavehull")
                 .with_help("parameters alone cannot be gone on from: the optimiser's state is missing"));
         };
-        let torn =
-            |e: serde_json::Error| Error::bad_input(format!("the checkpoint's header is damaged: {e}")).with_source(e);
+        let torn = |e: serde_json::Error| {
+            Error::bad_input(format!("the checkpoint's header is damaged: {e}"))
+                .with_help("put an earlier copy back, or remove the file: its member then begins anew")
+                .with_source(e)
+        };
         let format = serde_json::from_str::<FormatOnly>(header).map_err(torn)?.format;
         if format != FORMAT {
             return Err(Error::unsupported(format!("a checkpoint of format {format}; this version reads {FORMAT}"))

@@ -1,11 +1,13 @@
 //! Arrays of slots in which members are trained at once.
 
 mod blocks;
+mod memory;
 mod order;
 mod part;
 
 use std::sync::Arc;
 
+use self::memory::Sizes;
 use self::order::Order;
 use self::part::{Evaluation, Part};
 use super::init::Init;
@@ -144,6 +146,18 @@ impl TrainingArray {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(gpu: &Gpu, model: &Model, data: DeviceSet, options: ArrayOptions) -> Result<Self> {
         pollster::block_on(Self::new_async(gpu, model, data, options))
+    }
+
+    /// How many slots fit the device and its memory budget, as many as the options ask for at most; 0: not even one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] naming the node of a model that cannot be trained.
+    pub fn fitting(gpu: &Gpu, model: &Model, data: &DeviceSet, options: &ArrayOptions) -> Result<usize> {
+        let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
+        let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
+        let data = data.bytes();
+        let sizes = Sizes { gpu, plan: &plan, table: &table, statistics: &statistics, data, options };
+        Ok(sizes.room().min(options.slots))
     }
 
     /// What the array takes on the device.
@@ -410,11 +424,14 @@ impl Shared {
         if self.options.shared_order.is_some() { 1 } else { slots }
     }
 
+    fn sizes(&self) -> Sizes<'_> {
+        let Self { gpu, plan, table, statistics, options, .. } = self;
+        Sizes { gpu, plan, table, statistics, data: self.data.bytes(), options }
+    }
+
     /// Lengths of a member's rows in the tables.
     fn widths(&self) -> Vec<usize> {
-        let mut widths = vec![self.table.width; 1 + self.options.optimiser.state_tables()];
-        widths.push(self.statistics.width);
-        widths
+        self.sizes().widths()
     }
 
     /// Most slots of a part.
@@ -423,33 +440,11 @@ impl Shared {
     }
 
     fn memory(&self) -> ArrayMemory {
-        let words: usize = self.widths().iter().sum::<usize>() + self.table.width;
-        let pass = self.plan.words() + self.options.batch * 16;
-        let caps = self.gpu.caps();
-        let largest = self.plan.largest().max(self.table.width).max(self.statistics.width).max(1) as u64 * 4;
-        let data = self.data.bytes();
-        let (tables, pass) = (words as u64 * 4, pass as u64 * 4);
-        let budget = self.gpu.memory().budget;
-        // Pages of the pool are not filled to the last byte, and evaluations take memory of their own.
-        let free = (budget / 10 * 8).saturating_sub(data + tables * self.options.slots as u64);
-        let slots_at_once =
-            (caps.max_binding / largest).min(free / pass.max(1)).min(u64::from(caps.max_workgroups)) as usize;
-        ArrayMemory { tables, pass, data, slots_at_once }
+        self.sizes().memory()
     }
 
     fn too_big(&self) -> Error {
-        let ArrayMemory { tables, pass, data, .. } = self.memory();
-        let (slots, budget) = (self.options.slots as u64, self.gpu.memory().budget);
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let what = format!(
-            "{slots} slots take {} MiB of tables, {} MiB of data and {} MiB for a pass of one slot, the budget is {} MiB",
-            mib(tables * slots),
-            mib(data),
-            mib(pass),
-            mib(budget)
-        );
-        let room = (budget / 10 * 8).saturating_sub(data + pass) / tables.max(1);
-        let help = format!("{room} slots would fit; or use a smaller batch, or raise the memory budget (`--memory`)");
+        let (what, help) = self.sizes().too_big();
         Error::new(ErrorKind::TooBig, what).with_help(help)
     }
 

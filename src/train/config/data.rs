@@ -29,6 +29,33 @@ pub enum Source {
     Synthetic(Synthetic),
 }
 
+impl Source {
+    /// The files of inputs and targets; nothing for what a formula makes.
+    fn files(&self) -> Option<(&Path, &Path)> {
+        match self {
+            Self::Idx(inputs, targets) | Self::Npy(inputs, targets) => Some((inputs, targets)),
+            Self::Npz(file, ..) | Self::Csv(file, _) | Self::Text { file } => Some((file, file)),
+            Self::Synthetic(_) => None,
+        }
+    }
+
+    /// Adds the file of the inputs to an error that names none.
+    fn of_inputs(&self, error: Error) -> Error {
+        match self.files() {
+            Some((file, _)) if error.place().is_none() => error.in_file(file),
+            _ => error,
+        }
+    }
+
+    /// Adds the file of the targets to an error that names none.
+    fn of_targets(&self, error: Error) -> Error {
+        match self.files() {
+            Some((_, file)) if error.place().is_none() => error.in_file(file),
+            _ => error,
+        }
+    }
+}
+
 /// A set made by a formula.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -137,12 +164,8 @@ impl DataConfig {
         let (whole, vocabulary) = self.read(&self.source, context, None)?;
         let test =
             self.test.as_ref().map(|s| self.read(s, context, vocabulary.as_ref())).transpose()?.map(|(set, _)| set);
-        let same =
-            |t: &Dataset| t.sample_shape() == whole.sample_shape() && t.targets.outputs() <= whole.targets.outputs();
-        if test.as_ref().is_some_and(|t| !same(t)) {
-            return Err(Error::bad_input(
-                "samples to test on have another shape or more classes than those to train on",
-            ));
+        if let (Some(source), Some(test)) = (&self.test, &test) {
+            check_test(source, test, &whole)?;
         }
         let (train, validation) = match self.validation {
             Some(v) => whole.split(v, self.shuffle.then_some(self.seed)).map(|(t, v)| (t, Some(v)))?,
@@ -173,11 +196,29 @@ impl DataConfig {
             Source::Synthetic(Synthetic::Points(points)) => synthetic::point_clouds(samples, *points, classes, seed)?,
         };
         let set = match self.classes {
-            Some(classes) => set.with_classes(classes)?,
+            Some(classes) => set.with_classes(classes).map_err(|e| source.of_targets(e))?,
             None => set,
         };
-        Ok((if self.channels_first { set.channels_last()? } else { set }, None))
+        let set = if self.channels_first { set.channels_last().map_err(|e| source.of_inputs(e))? } else { set };
+        Ok((set, None))
     }
+}
+
+/// Whether a network that was trained on a set can be tried on another.
+fn check_test(source: &Source, test: &Dataset, whole: &Dataset) -> Result<()> {
+    let (found, wanted) = (test.sample_shape(), whole.sample_shape());
+    if found != wanted {
+        let what = format!("samples to test on have shape {found:?}, but those to train on have {wanted:?}");
+        return Err(source.of_inputs(Error::bad_input(what).with_help("check that both files are of the same set")));
+    }
+    let (found, wanted) = (test.targets.outputs(), whole.targets.outputs());
+    if found > wanted {
+        let what =
+            format!("samples to test on have {found} classes or values each, but those to train on have {wanted}");
+        let help = "check that both files are of the same set; `classes` sets how many classes there are";
+        return Err(source.of_targets(Error::bad_input(what).with_help(help)));
+    }
+    Ok(())
 }
 
 fn size(section: &Section<'_>, key: &str) -> Result<Option<usize>> {
@@ -233,6 +274,7 @@ fn csv_options(section: &Section<'_>) -> Result<CsvOptions> {
         header: section.flag("header")?,
         values: section.word("task", &[("classes", false), ("values", true)])?.unwrap_or(false),
         separator: section.word("separator", &separators)?,
+        classes: size(section, "classes")?,
     })
 }
 

@@ -4,6 +4,7 @@
 //! the file.
 
 mod data;
+mod load;
 mod members;
 mod model;
 mod schedule;
@@ -16,7 +17,7 @@ pub use members::{Member, SearchConfig, SearchMethod};
 pub use model::{Activation, ModelConfig};
 pub use schedule::{Length, Loss, Optimiser, Schedule, TrainConfig};
 
-use self::tree::{Item, Section, Value};
+use self::tree::{Item, Places, Section, Value};
 use super::hyper::{Hyper, KEYS, Key, Kind, Setting};
 use super::search::Searcher;
 use crate::error::{Error, Result};
@@ -38,6 +39,9 @@ pub struct Config {
     pub members: Vec<Member>,
     /// Or who is looked for.
     pub search: Option<SearchConfig>,
+    /// The file, if it was one.
+    file: Option<PathBuf>,
+    places: Places,
 }
 
 const SECTIONS: &[&str] = &["model", "data", "train", "members", "search"];
@@ -49,8 +53,8 @@ impl Config {
     /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] with the place for whatever is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        Self::parse(&text, folder).map_err(|e| e.in_file(path))
+        let config = Self::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(|e| e.in_file(path))?;
+        Ok(Self { file: Some(path.to_owned()), ..config })
     }
 
     /// Reads a text; paths in it are relative to `folder`.
@@ -58,8 +62,9 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, folder: &Path) -> Result<Self> {
-        let root = tree::parse(text)?;
-        let root = Section::new(text, "", &root);
+        let tree = tree::parse(text)?;
+        let places = Places::new(text, &tree);
+        let root = Section::new(text, "", &tree);
         root.only(SECTIONS)?;
         let needed = |key: &str, name, example: &str| -> Result<Section<'_>> {
             root.inner(key, name)?.ok_or_else(|| {
@@ -94,7 +99,8 @@ impl Config {
                 members::parse(section.unwrap_or(Section::new(text, "[members]", &empty)), &scope, &base)?
             }
         };
-        let config = Self { folder: folder.to_owned(), model, data, train, base, members, search };
+        let folder = folder.to_owned();
+        let config = Self { folder, model, data, train, base, members, search, file: None, places };
         config.check(&root)?;
         Ok(config)
     }
@@ -111,6 +117,11 @@ impl Config {
             return Err(root.fault(root.at("data"), message));
         }
         for hyper in self.members.iter().map(|m| &m.hyper).chain([&self.base]).filter(|_| language) {
+            if hyper.count("context") != self.base.count("context") {
+                let fault = Error::bad_input("all members read windows of one length, so 'context' is no list")
+                    .with_help("set 'context' in [model]");
+                return Err(self.blame(&["members.context"], fault));
+            }
             let (width, heads) = (hyper.count("width"), hyper.count("heads"));
             if !width.is_multiple_of(heads.max(1)) {
                 return Err(root
@@ -119,6 +130,21 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Adds the place of the first of some keys (`section.key`) to an error that has none, and the file.
+    fn blame(&self, keys: &[&str], error: Error) -> Error {
+        self.in_file(self.places.blame(keys, error))
+    }
+
+    /// Adds this file to an error that names none: what only sections, data and model together got wrong.
+    #[must_use]
+    pub fn in_file(&self, error: Error) -> Error {
+        let known = error.place().is_some_and(|place| !place.file.as_os_str().is_empty());
+        match &self.file {
+            Some(file) if !known => error.in_file(file),
+            _ => error,
+        }
     }
 
     /// A searcher, if a search is configured.

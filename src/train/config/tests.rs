@@ -91,7 +91,10 @@ fn what_is_wrong_is_named_with_its_line() {
 #[test]
 fn the_reference_holds() {
     let page = include_str!("../../../docs/train.md");
-    let example = page.split("```toml").nth(1).and_then(|t| t.split("```").next()).expect("an example");
+    let examples: Vec<&str> = page.split("```toml").skip(1).filter_map(|t| t.split("```").next()).collect();
+    let [first, search, example] = examples[..] else { panic!("{} examples", examples.len()) };
+    assert_eq!(Config::parse(first, Path::new("")).expect("the first training").members.len(), 16);
+    assert!(Config::parse(&format!("{HEAD}{search}"), Path::new("")).expect("a search").search.is_some());
     let config = Config::parse(example, &Path::new(env!("CARGO_MANIFEST_DIR")).join("data")).expect("the example");
     assert_eq!((config.members.len(), config.shape_classes().len()), (16, 1));
     let loaded = config.data.load(0).expect("the shipped digits");

@@ -1,5 +1,6 @@
 //! TOML as a tree in which everything knows its place, and sections that refuse what they do not know.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
@@ -68,6 +69,36 @@ fn item(text: &str, at: usize, value: &DeValue<'_>) -> Result<Item> {
         DeValue::Table(entries) => Value::Table(table(text, at, entries)?),
     };
     Ok(Item { at, value })
+}
+
+/// Where keys stand, by names such as `data.validation`: for faults that show only once the data is there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Places(BTreeMap<String, (usize, usize)>);
+
+impl Places {
+    pub fn new(text: &str, root: &Table) -> Self {
+        let mut places = Self::default();
+        places.add(text, "", root);
+        places
+    }
+
+    fn add(&mut self, text: &str, prefix: &str, table: &Table) {
+        for (key, at, item) in &table.entries {
+            let name = format!("{prefix}{key}");
+            if let Value::Table(inner) = &item.value {
+                self.add(text, &format!("{name}."), inner);
+            }
+            self.0.insert(name, place(text, *at));
+        }
+    }
+
+    /// Adds the place of the first of some keys that the file has, unless the error has a place of its own.
+    pub fn blame(&self, keys: &[&str], error: Error) -> Error {
+        match keys.iter().find_map(|key| self.0.get(*key)).filter(|_| error.place().is_none()) {
+            Some(&(line, column)) => error.at(line, column),
+            None => error,
+        }
+    }
 }
 
 /// Line and column, from 1, of a place in a text.

@@ -223,7 +223,10 @@ impl Dataset {
     pub fn with_classes(mut self, count: usize) -> Result<Self> {
         match &mut self.targets {
             Targets::Classes { classes, .. } => *classes = count,
-            _ => return Err(Error::bad_input("a number of classes was given, but the targets are no classes")),
+            _ => {
+                return Err(Error::bad_input("a number of classes was given, but the targets are no classes")
+                    .with_help("leave `classes` out"));
+            }
         }
         self.targets.check()?;
         Ok(self)
@@ -238,7 +241,8 @@ impl Dataset {
             return Err(Error::bad_input(format!(
                 "images with channels first have shape [samples, channels, height, width], but these inputs have {:?}",
                 self.inputs.shape()
-            )));
+            ))
+            .with_help("leave the layout out: it is for images alone"));
         }
         self.inputs = match self.inputs {
             Inputs::F32(a) => Inputs::F32(a.permuted_axes(vec![0, 2, 3, 1]).as_standard_layout().into_owned()),
