@@ -107,13 +107,13 @@ fn same(model: &Model, found: &Snapshot, wanted: &Snapshot, what: &str) {
 fn slots_behind_the_last_member_are_not_computed() {
     let Some(gpu) = common::device("slots_behind_the_last_member_are_not_computed", true) else { return };
     for model in [dense(), convolutional()] {
-        let mut array = array(&gpu, &model, 7);
+        let mut array = array(gpu, &model, 7);
         (0..7).for_each(|slot| array.start(slot, member(slot)).expect("a member"));
         train(&mut array, 5);
         assert_eq!(array.computed(), 7);
         (2..7).for_each(|slot| array.clear(slot).expect("somebody is there"));
         assert_eq!(array.computed(), 2);
-        let scores = array.evaluate(&data(&gpu, &model), &Control::default()).expect("scores");
+        let scores = array.evaluate(&data(gpu, &model), &Control::default()).expect("scores");
         assert_eq!(
             scores.iter().map(|s| s.rows > 0.0).collect::<Vec<_>>(),
             [true, true, false, false, false, false, false]
@@ -123,7 +123,7 @@ fn slots_behind_the_last_member_are_not_computed() {
         array.copy(0, 6, None).expect("a copy");
         assert_eq!(array.computed(), 7);
         train(&mut array, 6);
-        let (first, second) = (alone(&gpu, &model, 0, 20).0, alone(&gpu, &model, 1, 20).0);
+        let (first, second) = (alone(gpu, &model, 0, 20).0, alone(gpu, &model, 1, 20).0);
         same(&model, &array.snapshot(0).expect("a snapshot"), &first, "slot 0");
         same(&model, &array.snapshot(6).expect("a snapshot"), &first, "its copy in slot 6");
         same(&model, &array.snapshot(1).expect("a snapshot"), &second, "slot 1");

@@ -87,6 +87,12 @@ fn slips_in_the_configuration_are_named_with_their_place() {
             "c.toml:8:1: ",
             &["shift, flip and crop are for images", "[4]"],
         ),
+        (changed("kind = \"mlp\"\nhidden = [8]", "kind = \"lenet\""), "c.toml: ", &["samples of shape [4]", "28 x 28"]),
+        (
+            changed("validation = 16\n", "").replace("[members]", "[search]\n[search.space]"),
+            "c.toml: ",
+            &["a search compares trials on a validation part"],
+        ),
         (changed("validation = 16", "validation = 96"), "c.toml:8:1: ", &["96 of 96 samples for validation"]),
         (changed("validation = 16", "validation = 0.001"), "c.toml:8:1: ", &["leave one part empty"]),
         (changed("validation = 16", "validation = "), "c.toml:8:", &["this is no TOML"]),
@@ -340,6 +346,9 @@ fn what_cannot_be_written_or_cannot_fit_is_said_before_training() {
     let fits = fits.expect("a number of slots").to_owned();
     assert!((1..16).contains(&fits.parse::<usize>().expect("a number")), "{fits}");
     folder.run(&[&arguments[..], &[fits.as_str()]].concat()).expect(0, &[]);
+    // Unless it is said how many, as many as fit.
+    folder.run(&["train", "c.toml", "--memory", "100", "--folder", "fitting"]).expect(0, &[]);
+    assert!(folder.read("fitting/log.jsonl").contains(&format!("\"slots\":{fits}")));
     let ran = folder.run(&["train", "c.toml", "--memory", "8", "--slots", "1", "--folder", "none"]);
     ran.expect(4, &["error[E01", "help: ", "--memory"]);
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wavehull::train::checkpoint::replace;
 use wavehull::train::config::{Config, Length, Loaded};
 use wavehull::train::data::{Dataset, Inputs, Normaliser};
-use wavehull::train::session::{Outcome, Session, Standing, differing};
+use wavehull::train::session::{self, Outcome, Session, Standing, differing};
 use wavehull::{Error, ErrorKind, Result, VERSION};
 
 use super::device::{DeviceArgs, DeviceReport};
@@ -109,6 +109,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         config.train.folder.clone_from(folder);
     }
     let loaded = config.load().map_err(with_next_step)?;
+    session::check(&config, &loaded).map_err(|e| with_next_step(config.in_file(e)))?;
     if args.check {
         global.print(plan(&config, &loaded));
         return Ok(ExitCode::SUCCESS);
@@ -183,11 +184,14 @@ fn plan(config: &Config, loaded: &Loaded) -> String {
     lines.join("\n")
 }
 
+/// Rows of a table that somebody reads.
+const ROWS: usize = 32;
+
 /// A line a member, the best first.
 fn table(outcome: &Outcome) -> String {
     let keys = differing(&outcome.members);
     let mut rows = vec![head(&keys)];
-    rows.extend(outcome.members.iter().map(|standing| row(standing, &keys)));
+    rows.extend(outcome.members.iter().take(ROWS).map(|standing| row(standing, &keys)));
     let widths: Vec<usize> =
         (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| -> String {
@@ -195,11 +199,14 @@ fn table(outcome: &Outcome) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines: Vec<String> = rows.iter().map(line).collect();
+    if let Some(more @ 1..) = outcome.members.len().checked_sub(ROWS) {
+        lines.push(format!("{more} more, which did worse: --json has them all"));
+    }
     let Outcome { steps, occupancy, seconds, .. } = outcome;
     let share = 100.0 * occupancy;
     lines.push(match *steps {
         0 => "no steps were left to do".to_owned(),
-        _ => format!("{steps} steps of all members in {seconds:.1} s; {share:.0} % of the slots' steps held a member"),
+        _ => format!("{steps} steps of all members in {seconds:.1} s; {share:.0} % of the steps that the device computed were a member's"),
     });
     lines.join("\n")
 }
@@ -208,6 +215,14 @@ fn table(outcome: &Outcome) -> String {
 fn best(outcome: &Outcome, folder: &Path) -> Option<String> {
     let file = folder.join(format!("member-{:04}", outcome.members.first()?.member)).join("model.onnx");
     file.is_file().then(|| format!("the best network: {}", file.display()))
+}
+
+/// A hyper-parameter as a table has room for it.
+fn short(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(number) if value.len() > 8 => format!("{number:.3e}"),
+        _ => value.to_owned(),
+    }
 }
 
 fn head(keys: &[&str]) -> Vec<String> {
@@ -220,7 +235,7 @@ fn head(keys: &[&str]) -> Vec<String> {
 fn row(standing: &Standing, keys: &[&str]) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
     let mut cells = vec![standing.member.to_string(), standing.seed.to_string()];
-    cells.extend(keys.iter().map(|key| standing.hyper.get(*key).cloned().unwrap_or_else(|| "-".to_owned())));
+    cells.extend(keys.iter().map(|key| standing.hyper.get(*key).map_or_else(|| "-".to_owned(), |value| short(value))));
     let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
     cells.extend([standing.steps.to_string(), number(standing.train_loss), number(standing.loss)]);
     cells.extend([share(standing.correct), share(standing.test_correct)]);

@@ -84,7 +84,11 @@ impl<'s, 'a> Group<'s, 'a> {
         let config = session.config;
         let model = model(&config.model, hyper, &data.shape, data.outputs)?;
         let course = Course::new(config, hyper, &model, &data);
-        let options = options(config, hyper, &course, data.values, members)?;
+        let mut options = options(config, hyper, &course, data.values, members)?;
+        if config.train.slots.is_none() {
+            // As many as fit; if not even one does, the array says so.
+            options.slots = TrainingArray::fitting(session.gpu, &model, &data.train, &options)?.max(1);
+        }
         let array = TrainingArray::new(session.gpu, &model, data.train, options)?;
         let (device, slots) = (session.gpu.caps().name.clone(), array.slots());
         // All of them now: a damaged one should not be found after hours.

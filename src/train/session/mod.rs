@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use self::group::Group;
 use self::work::{Search, Work};
 use super::DeviceSet;
-use super::config::{Config, Loaded};
+use super::config::{Config, Loaded, SearchConfig};
 use super::data::{Dataset, Normaliser, Targets};
 use super::events::{Log, LogEvent, Reason};
-use super::hyper::{KEYS, Setting};
+use super::hyper::{Hyper, KEYS, Setting};
 use super::search::{Assignment, Goal, Searcher};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu};
@@ -124,15 +124,11 @@ impl Data {
     fn new(gpu: &Gpu, config: &Config, loaded: &Loaded) -> Result<Self> {
         let normaliser = Normaliser::fit(config.data.normalise, &loaded.train.inputs);
         let set = |set: &Dataset| DeviceSet::from_dataset(gpu, set, &normaliser);
-        let shape = match *loaded.train.sample_shape() {
-            [h, w, c] => vec![c, h, w],
-            ref other => other.to_vec(),
-        };
         Ok(Self {
             train: set(&loaded.train)?,
             valid: loaded.validation.as_ref().map(set).transpose()?,
             test: loaded.test.as_ref().map(set).transpose()?,
-            shape,
+            shape: input_shape(loaded),
             outputs: loaded.train.targets.outputs(),
             values: matches!(loaded.train.targets, Targets::Values(_)),
         })
@@ -173,21 +169,7 @@ impl<'a> Session<'a> {
     fn search(&mut self, searcher: Box<dyn Searcher>, loaded: &Loaded, control: &Control) -> Result<bool> {
         let config = self.config;
         let Some(settings) = &config.search else { return Err(Error::internal("a search without settings")) };
-        if loaded.validation.is_none() {
-            return Err(Error::bad_input("a search compares trials on a validation part, and [data] keeps none")
-                .with_help("validation = 0.1 in [data]"));
-        }
-        if settings.goal == Goal::Maximise && matches!(loaded.train.targets, Targets::Values(_)) {
-            return Err(Error::bad_input("metric = \"accuracy\" is for classes, but the targets are values")
-                .with_help("metric = \"loss\""));
-        }
-        let common = |name: &str| COMMON.contains(&name) || KEYS.iter().any(|key| key.name == name && key.shape);
-        if let Some(name) = settings.space.names().find(|name| common(name)) {
-            return Err(Error::unsupported(format!(
-                "'{name}' in [search.space]: trials share an array, which has one"
-            ))
-            .with_help(format!("set '{name}' for all trials, or train a list of them as [members]")));
-        }
+        check_search(settings, loaded)?;
         let (search, told) = Search::open(searcher, settings, config)?;
         self.standings.extend(told.into_iter().map(|standing| (standing.member, standing)));
         let data = Data::new(self.gpu, config, loaded)?;
@@ -209,6 +191,45 @@ impl<'a> Session<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+/// Whether the networks, the data and the search of a configuration fit together: all that can be known without a device.
+///
+/// # Errors
+/// [`crate::ErrorKind::BadInput`] or [`crate::ErrorKind::Unsupported`] for what does not.
+pub fn check(config: &Config, loaded: &Loaded) -> Result<()> {
+    let (shape, outputs) = (input_shape(loaded), loaded.train.targets.outputs());
+    let fits = |hyper: &Hyper| network::model(&config.model, hyper, &shape, outputs).map(drop);
+    match &config.search {
+        Some(settings) => check_search(settings, loaded).and_then(|()| fits(&config.base)),
+        None => array_groups(config).iter().try_for_each(|places| fits(&config.members[places[0]].hyper)),
+    }
+}
+
+/// Whether a search can judge its trials, and trials can share an array.
+fn check_search(settings: &SearchConfig, loaded: &Loaded) -> Result<()> {
+    if loaded.validation.is_none() {
+        return Err(Error::bad_input("a search compares trials on a validation part, and [data] keeps none")
+            .with_help("validation = 0.1 in [data]"));
+    }
+    if settings.goal == Goal::Maximise && matches!(loaded.train.targets, Targets::Values(_)) {
+        return Err(Error::bad_input("metric = \"accuracy\" is for classes, but the targets are values")
+            .with_help("metric = \"loss\""));
+    }
+    let common = |name: &str| COMMON.contains(&name) || KEYS.iter().any(|key| key.name == name && key.shape);
+    if let Some(name) = settings.space.names().find(|name| common(name)) {
+        return Err(Error::unsupported(format!("'{name}' in [search.space]: trials share an array, which has one"))
+            .with_help(format!("set '{name}' for all trials, or train a list of them as [members]")));
+    }
+    Ok(())
+}
+
+/// Shape of a sample, channels first.
+fn input_shape(loaded: &Loaded) -> Vec<usize> {
+    match *loaded.train.sample_shape() {
+        [h, w, c] => vec![c, h, w],
+        ref other => other.to_vec(),
     }
 }
 

@@ -84,27 +84,19 @@ impl Search {
         };
         // A line that a crash cut off was not acted upon.
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        if whole.is_empty() {
+            refuse_strangers(settings.trials, config)?;
+        }
         let journal = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
         journal.set_len(whole.len() as u64).map_err(|e| Error::io(&path, e))?;
         let mut search = Self { searcher, goal: settings.goal, again: VecDeque::new(), path, journal };
         let known = identity(config);
         if whole.is_empty() {
-            search.refuse_strangers(settings.trials, config)?;
             search.write(&Entry::Search(known))?;
             return Ok((search, Vec::new()));
         }
         let told = search.replay(whole, &known).map_err(|e| e.in_file(&search.path))?;
         Ok((search, told))
-    }
-
-    /// Checkpoints without a journal are of another kind of training: trials must not go on from them.
-    fn refuse_strangers(&self, trials: usize, config: &Config) -> Result<()> {
-        match (0..trials).map(|trial| super::files::checkpoint(config, trial)).find(|file| file.is_file()) {
-            None => Ok(()),
-            Some(file) => Err(Error::bad_input("a checkpoint of another training, in the folder of a new search")
-                .in_file(&file)
-                .with_help("search in another folder, or remove this one")),
-        }
     }
 
     fn replay(&mut self, text: &str, known: &str) -> Result<Vec<Standing>> {
@@ -167,6 +159,16 @@ impl Search {
         line.push(b'\n');
         let written = self.journal.write_all(&line).and_then(|()| self.journal.sync_data());
         written.map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+/// Checkpoints without a journal are of another kind of training: trials must not go on from them.
+fn refuse_strangers(trials: usize, config: &Config) -> Result<()> {
+    match (0..trials).map(|trial| super::files::checkpoint(config, trial)).find(|file| file.is_file()) {
+        None => Ok(()),
+        Some(file) => Err(Error::bad_input("a checkpoint of another training, in the folder of a new search")
+            .in_file(&file)
+            .with_help("search in another folder, or remove this one")),
     }
 }
 
