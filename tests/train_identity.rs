@@ -182,7 +182,7 @@ impl Case {
         let learning_rate = 2e-3 * (1.0 + kind as f64);
         let (optimiser, schedule) = (self.optimisers[kind], self.schedule(kind));
         let clip = (kind == 1).then_some(0.3);
-        Member { seed: 70 + kind as u64, optimiser, learning_rate, schedule, clip, steps: None }
+        Member { seed: 70 + kind as u64, optimiser, learning_rate, schedule, clip, certify: None, steps: None }
     }
 
     fn options(&self, slots: usize) -> ArrayOptions {

@@ -119,7 +119,7 @@ impl TrainingArray {
         }
         data.check(&model.graph, options.loss)?;
         let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
-        let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
+        let plan = plan(model, (&table, &statistics), options.batch, (options.loss, Purpose::Training))?;
         let order = Order::new(samples, options.batch, options.shared_order);
         let fields: Vec<Field> = table.fields.iter().map(|field| Field::new(field.first, &field.shape)).collect();
         let norms = NormPlan::new_async(gpu, &fields).await?;
@@ -356,8 +356,9 @@ impl TrainingArray {
         data.check(&self.shared.model.graph, self.shared.options.loss)?;
         let mut scores = Vec::new();
         let evaluation = Evaluation::new(&self.shared, data)?;
-        for part in &self.parts {
-            scores.extend(part.evaluate(&self.shared, &evaluation, data, control).await?);
+        for (index, part) in self.parts.iter().enumerate() {
+            let occupants = &self.occupants[index * self.shared.plan_slots()..][..part.slots()];
+            scores.extend(part.evaluate(&self.shared, &evaluation, (data, occupants), control).await?);
         }
         Ok(scores)
     }
@@ -413,6 +414,10 @@ impl TrainingArray {
             return Err(Error::bad_input("a member with clipped gradients in an array without")
                 .with_help("set `clip` in the options"));
         }
+        if member.certify.is_some() != (self.shared.options.loss == Loss::Certified) {
+            return Err(Error::bad_input("a member with `certify` in an array of another loss, or one without in a certified array")
+                .with_help("`certify` goes with `Loss::Certified`"));
+        }
         member.check()
     }
 
@@ -428,6 +433,14 @@ impl TrainingArray {
     fn part(&self, slot: usize) -> (usize, usize) {
         let most = self.shared.plan_slots();
         (slot / most, slot % most)
+    }
+}
+
+/// The pass that a loss needs.
+fn plan(model: &Model, tables: (&Table, &Table), batch: usize, (loss, purpose): (Loss, Purpose)) -> Result<Plan> {
+    match loss {
+        Loss::Certified => Plan::certified(model, tables, batch, purpose),
+        _ => Plan::new(model, tables, batch, purpose),
     }
 }
 

@@ -4,6 +4,7 @@
 //! takes, and [`Plan::record`] writes the dispatches down. How many dispatches there are does not depend on the slots.
 
 mod backward;
+mod certified;
 mod forward;
 mod layout;
 mod moves;
@@ -50,6 +51,8 @@ pub(super) struct Frame<'a> {
     pub tables: &'a Tables,
     /// Random streams `[slots, 4]`.
     pub streams: &'a Tensor<u32>,
+    /// What the optimiser and certified training are told, `[slots, 16]`.
+    pub coefficients: &'a Tensor,
     memory: &'a [Option<Tensor>],
     indices: &'a [Tensor<u32>],
     /// Where gradients of a parameter go instead of its field, if several nodes share it.
@@ -142,6 +145,16 @@ pub(super) struct Plan {
     pub seed: Option<Place>,
     /// Steps before the gradient of the output is needed.
     forward: usize,
+    /// Radii of the outputs' intervals (certified training); the output has the samples' rows and then the centres'.
+    radii: Option<Radii>,
+}
+
+/// Where radii of outputs are, `[slots, rows, columns]`, and where their gradient is expected.
+#[derive(Debug, Clone, Copy)]
+struct Radii {
+    place: Place,
+    seed: Option<Place>,
+    rows: usize,
 }
 
 impl std::fmt::Debug for Plan {
@@ -224,7 +237,13 @@ impl Plan {
         }
         let input = lowering.input()?;
         let Lowering { places, steps, indices, .. } = lowering;
-        Ok(Self { places, steps, indices, input, output: (output, [batch * shape[0], shape[1]]), seed, forward })
+        let output = (output, [batch * shape[0], shape[1]]);
+        Ok(Self { places, steps, indices, input, output, seed, forward, radii: None })
+    }
+
+    /// Where the loss puts gradients.
+    fn seeds(&self) -> impl Iterator<Item = Place> {
+        [self.seed, self.radii.and_then(|radii| radii.seed)].into_iter().flatten()
     }
 
     /// For each place the last step that uses it.
@@ -234,7 +253,7 @@ impl Plan {
             step.reads.iter().chain(&step.writes).for_each(|place| last[place.0] = number);
         }
         // What comes and goes from outside stays.
-        for place in [Some(self.input.0), Some(self.output.0), self.seed].into_iter().flatten() {
+        for place in [self.input.0, self.output.0].into_iter().chain(self.seeds()).chain(self.radii.map(|r| r.place)) {
             last[place.0] = usize::MAX;
         }
         last
@@ -263,10 +282,8 @@ impl Plan {
         };
         give(self.input.0.0, &mut of, &mut free);
         for (number, step) in self.steps.iter().enumerate() {
-            if number == self.forward
-                && let Some(seed) = self.seed
-            {
-                give(seed.0, &mut of, &mut free);
+            if number == self.forward {
+                self.seeds().for_each(|seed| give(seed.0, &mut of, &mut free));
             }
             step.writes.iter().for_each(|place| give(place.0, &mut of, &mut free));
             let mut done: Vec<usize> = step.reads.iter().chain(&step.writes).map(|p| p.0).collect();
@@ -275,7 +292,7 @@ impl Plan {
             free.extend(done.into_iter().filter(|&place| last[place] == number).filter_map(|place| of[place]));
         }
         // A network of one layer has no step behind its output.
-        for place in [Some(self.output.0), self.seed].into_iter().flatten() {
+        for place in [self.output.0].into_iter().chain(self.seeds()) {
             give(place.0, &mut of, &mut free);
         }
         (of, sizes)
@@ -299,12 +316,12 @@ impl Plan {
         &self,
         recording: &mut Recording,
         caps: &Caps,
-        (tables, streams): (&Tables, &Tensor<u32>),
+        (tables, streams, coefficients): (&Tables, &Tensor<u32>, &Tensor),
         workspace: &Workspace,
         behind: bool,
     ) -> Result<()> {
         let (memory, indices) = (&workspace.memory, &workspace.indices);
-        let frame = Frame { caps, slots: workspace.slots, tables, streams, memory, indices, share: None };
+        let frame = Frame { caps, slots: workspace.slots, tables, streams, coefficients, memory, indices, share: None };
         let (before, after) = self.steps.split_at(self.forward);
         (if behind { after } else { before }).iter().try_for_each(|step| (step.record)(recording, &frame))
     }

@@ -12,7 +12,8 @@ use web_time::Instant;
 
 use self::network::{fingerprint, member, model, options};
 use super::checkpoint::{self, torch_name};
-use super::config::{Config, Length, Loaded};
+use super::certify::check_inputs;
+use super::config::{self, Config, Length, Loaded};
 use super::data::{Dataset, Normaliser, Targets};
 use super::events::{EventWriter, Log, LogEvent, Reason};
 use super::hyper::{Hyper, KEYS};
@@ -41,6 +42,10 @@ struct Data {
 
 impl Data {
     fn new(gpu: &Gpu, config: &Config, loaded: &Loaded) -> Result<Self> {
+        if config.train.loss == Some(config::Loss::Certified) {
+            let sets = [Some(&loaded.train), loaded.validation.as_ref(), loaded.test.as_ref()];
+            sets.into_iter().flatten().try_for_each(check_inputs)?;
+        }
         let normaliser = Normaliser::fit(config.data.normalise, &loaded.train.inputs);
         let set = |set: &Dataset| DeviceSet::from_dataset(gpu, set, &normaliser);
         let shape = match *loaded.train.sample_shape() {
@@ -76,14 +81,25 @@ pub struct Standing {
     pub loss: Option<f64>,
     /// Share of the validation part that is right; `None` for values.
     pub correct: Option<f64>,
+    /// Share of the validation part that interval bounds certify at `certify_at` (certified training; a figure of training, no proof).
+    pub certified: Option<f64>,
     /// Mean loss on the test set, once it has finished.
     pub test_loss: Option<f64>,
     /// Share of the test set that is right.
     pub test_correct: Option<f64>,
+    /// Share of the test set that interval bounds certify.
+    pub test_certified: Option<f64>,
     /// What became of it: finished, paused, stopped, diverged or cancelled.
     pub state: &'static str,
     /// Its checkpoint.
     pub checkpoint: Option<PathBuf>,
+}
+
+impl Standing {
+    /// What members are compared by: the share that is certified, if that is what was trained for, otherwise what is right.
+    pub fn share(&self) -> Option<f64> {
+        self.certified.or(self.correct)
+    }
 }
 
 /// What came of a session.
@@ -193,7 +209,7 @@ impl<'a> Session<'a> {
         let members = ranked(self.standings, self.config);
         let seconds = start.elapsed().as_secs_f64();
         let best = members.first();
-        let score = best.and_then(|s| s.correct.or(s.loss));
+        let score = best.and_then(|s| s.share().or(s.loss));
         self.log.write(&LogEvent::End { seconds, best: best.map(|s| s.member), score, stopped })?;
         let occupancy = self.steps as f64 / self.slot_steps.max(1) as f64;
         Ok(Outcome { members, steps: self.steps, occupancy, seconds, stopped })
@@ -340,8 +356,10 @@ impl<'a> Session<'a> {
                 train_loss: None,
                 loss: None,
                 correct: None,
+                certified: None,
                 test_loss: None,
                 test_correct: None,
+                test_certified: None,
                 state: "running",
                 checkpoint: None,
             });
@@ -420,6 +438,7 @@ impl<'a> Session<'a> {
                 if let Some(standing) = member.and_then(|member| self.standings.get_mut(&member)) {
                     standing.test_loss = Some(scores[*slot].loss);
                     standing.test_correct = (!values).then_some(scores[*slot].correct);
+                    standing.test_certified = scores[*slot].certified;
                 }
             }
         }
@@ -458,7 +477,7 @@ impl<'a> Session<'a> {
     fn score(&self, trial: usize) -> f64 {
         let standing = self.standings.get(&trial);
         let found = match self.config.search.as_ref().map(|search| search.goal) {
-            Some(Goal::Maximise) => standing.and_then(|s| s.correct),
+            Some(Goal::Maximise) => standing.and_then(Standing::share),
             _ => standing.and_then(|s| s.loss),
         };
         found.unwrap_or(f64::NAN)
@@ -480,10 +499,12 @@ impl<'a> Session<'a> {
         standing.train_loss = train.or(standing.train_loss);
         standing.loss = score.map(|s| s.loss).or(standing.loss);
         standing.correct = score.filter(|_| !values).map(|s| s.correct).or(standing.correct);
+        standing.certified = score.and_then(|s| s.certified).or(standing.certified);
         let mut numbers: BTreeMap<&str, f64> = BTreeMap::new();
         numbers.extend(train.map(|loss| ("train_loss", loss)));
         numbers.extend(score.map(|s| ("loss", s.loss)));
         numbers.extend(score.filter(|_| !values).map(|s| ("correct", s.correct)));
+        numbers.extend(score.and_then(|s| s.certified).map(|share| ("certified", share)));
         let epoch = step as f64 / group.epoch.max(1) as f64;
         if let Some(events) = &mut seat.events {
             for (name, value) in &numbers {
@@ -597,12 +618,12 @@ fn loaded(
 /// Hyper-parameters of which an array has one, besides shapes.
 const COMMON: [&str; 3] = ["noise", "label_smoothing", "dropout"];
 
-/// The best first: by the metric of a search, otherwise by what is right and then by loss; those that diverged last.
+/// The best first: by the metric of a search, otherwise by what is right (or certified) and then by loss; those that diverged last.
 fn ranked(standings: BTreeMap<usize, Standing>, config: &Config) -> Vec<Standing> {
     let by_loss = config.search.as_ref().is_some_and(|search| search.goal == Goal::Minimise);
     let number = |x: Option<f64>| x.filter(|x| x.is_finite()).unwrap_or(f64::INFINITY);
     let merit = |s: &Standing| {
-        let errors = if by_loss { 0.0 } else { number(s.correct.map(|c| -c)) };
+        let errors = if by_loss { 0.0 } else { number(s.share().map(|c| -c)) };
         // A search has trained its good trials furthest, and loss falls with age.
         let age = if config.search.is_some() { -(s.steps as f64) } else { 0.0 };
         [f64::from(u8::from(s.state == "diverged")), age, errors, number(s.loss.or(s.train_loss))]
