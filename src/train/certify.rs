@@ -1,5 +1,6 @@
 //! Certified training: what a member minimises when its network shall be provably right in a box around every sample.
 
+#[cfg(feature = "config")]
 use super::data::{Dataset, Inputs};
 use super::optimiser::COEFFICIENTS;
 use crate::error::{Error, Result};
@@ -76,12 +77,15 @@ impl Certify {
 ///
 /// # Errors
 /// [`crate::ErrorKind::BadInput`] naming the first sample.
+#[cfg(feature = "config")]
 pub(super) fn check_inputs(set: &Dataset) -> Result<()> {
     let Inputs::F32(inputs) = &set.inputs else { return Ok(()) };
     let Some(at) = inputs.iter().position(|x| !(0.0..=1.0).contains(x)) else { return Ok(()) };
     let sample = at / (inputs.len() / set.len().max(1)).max(1);
-    Err(Error::bad_input(format!("sample {sample} has an input outside 0..1, to which certified training cuts its boxes"))
-        .with_help("scale the inputs to 0..1, or train with another loss"))
+    Err(Error::bad_input(format!(
+        "sample {sample} has an input outside 0..1, to which certified training cuts its boxes"
+    ))
+    .with_help("scale the inputs to 0..1, or train with another loss"))
 }
 
 #[cfg(test)]
@@ -91,7 +95,8 @@ mod tests {
     #[test]
     fn boxes_grow_along_a_line() {
         let certify = Certify { radius: 0.2, start: 10, ramp: 20, kappa: 0.5, judged: None };
-        for (step, radius, share) in [(0, 0.0, 1.0), (10, 0.0, 1.0), (15, 0.05, 0.875), (30, 0.2, 0.5), (999, 0.2, 0.5)] {
+        for (step, radius, share) in [(0, 0.0, 1.0), (10, 0.0, 1.0), (15, 0.05, 0.875), (30, 0.2, 0.5), (999, 0.2, 0.5)]
+        {
             let [r, s] = certify.at(step);
             assert!((r - radius).abs() < 1e-15 && (s - share).abs() < 1e-15, "step {step}: {r}, {s}");
         }

@@ -55,7 +55,8 @@ pub fn boxes(
         return Err(misfit(&[inputs, coefficients, out.both, out.radii]));
     }
     params.stride_x = slot_stride(inputs, slots)? / 4;
-    (params.stride_out_x, params.stride_out_r) = (slot_stride(out.both, slots)? / 4, slot_stride(out.radii, slots)? / 4);
+    (params.stride_out_x, params.stride_out_r) =
+        (slot_stride(out.both, slots)? / 4, slot_stride(out.radii, slots)? / 4);
     (params.stride_c, params.column) = (slot_stride(coefficients, slots)?, word(column)?);
     let operands = [inputs, coefficients, out.both, out.radii];
     dispatch(recording, caps, &box_kernel(), &operands, (&params, grid))
@@ -69,7 +70,8 @@ pub fn relu(recording: &mut Recording, caps: &Caps, x: Bounded<'_>, out: Bounded
     let (mut params, grid) = frame(caps, x, &[out])?;
     let slots = x.both.shape()[0];
     (params.stride_x, params.stride_r) = (slot_stride(x.both, slots)? / 4, slot_stride(x.radii, slots)? / 4);
-    (params.stride_out_x, params.stride_out_r) = (slot_stride(out.both, slots)? / 4, slot_stride(out.radii, slots)? / 4);
+    (params.stride_out_x, params.stride_out_r) =
+        (slot_stride(out.both, slots)? / 4, slot_stride(out.radii, slots)? / 4);
     dispatch(recording, caps, &relu_kernel(false), &[x.both, x.radii, out.both, out.radii], (&params, grid))
 }
 
@@ -88,7 +90,8 @@ pub fn relu_gradient(
     let slots = x.both.shape()[0];
     (params.stride_x, params.stride_r) = (slot_stride(x.both, slots)? / 4, slot_stride(x.radii, slots)? / 4);
     (params.stride_g, params.stride_gr) = (slot_stride(g.both, slots)? / 4, slot_stride(g.radii, slots)? / 4);
-    (params.stride_out_x, params.stride_out_r) = (slot_stride(out.both, slots)? / 4, slot_stride(out.radii, slots)? / 4);
+    (params.stride_out_x, params.stride_out_r) =
+        (slot_stride(out.both, slots)? / 4, slot_stride(out.radii, slots)? / 4);
     let operands = [x.both, x.radii, out.both, out.radii, g.both, g.radii];
     dispatch(recording, caps, &relu_kernel(true), &operands, (&params, grid))
 }
@@ -131,13 +134,8 @@ fn frame(caps: &Caps, first: Bounded<'_>, others: &[Bounded<'_>]) -> Result<(Int
         return Err(misfit(&[first.both, first.radii]));
     }
     let (grid, threads, slot_step) = slot_grid(words / 4, slots, caps.max_workgroups)?;
-    let params = IntervalParams {
-        quads: word(words / 4)?,
-        threads,
-        slots: word(slots)?,
-        slot_step,
-        ..Default::default()
-    };
+    let params =
+        IntervalParams { quads: word(words / 4)?, threads, slots: word(slots)?, slot_step, ..Default::default() };
     Ok((params, grid))
 }
 

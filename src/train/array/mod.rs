@@ -415,8 +415,10 @@ impl TrainingArray {
                 .with_help("set `clip` in the options"));
         }
         if member.certify.is_some() != (self.shared.options.loss == Loss::Certified) {
-            return Err(Error::bad_input("a member with `certify` in an array of another loss, or one without in a certified array")
-                .with_help("`certify` goes with `Loss::Certified`"));
+            return Err(Error::bad_input(
+                "a member with `certify` in an array of another loss, or one without in a certified array",
+            )
+            .with_help("`certify` goes with `Loss::Certified`"));
         }
         member.check()
     }

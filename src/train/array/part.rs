@@ -329,7 +329,9 @@ impl Part {
         let all = results.split(&found.take(ticket), looks.len() * rounds);
         let (plain, bounded) = all.split_at(rounds);
         let score = |slot: usize| {
-            let sum = |of: &[Vec<Vec<f32>>], column: usize| of.iter().map(|round| f64::from(round[slot][column])).sum::<f64>();
+            let sum = |of: &[Vec<Vec<f32>>], column: usize| {
+                of.iter().map(|round| f64::from(round[slot][column])).sum::<f64>()
+            };
             let (correct, rows, loss) = (sum(plain, 1), sum(plain, 2), sum(plain, 3));
             let certified = plan.is_certified().then(|| sum(bounded, 1) / rows.max(1.0));
             Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), certified, rows }

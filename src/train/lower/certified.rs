@@ -124,8 +124,11 @@ fn with_twins(model: &Model) -> Result<Graph> {
         (before, twin_before) = (node.output, Some(twin_output));
     }
     if before != model.graph.output || model.graph.nodes.is_empty() {
-        return Err(Error::new(ErrorKind::Unsupported, "certified training of a network whose last node is not its output")
-            .with_help("finish the network with its last layer"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "certified training of a network whose last node is not its output",
+        )
+        .with_help("finish the network with its last layer"));
     }
     Ok(graph)
 }
@@ -334,7 +337,9 @@ impl Certified<'_> {
 
     /// Adds the gradient for the magnitudes of a weight to that of the weight.
     fn fold(&mut self, field: Field) -> Result<()> {
-        let Some(shares) = self.shares else { return Err(Error::internal("a gradient of magnitudes in an evaluation")) };
+        let Some(shares) = self.shares else {
+            return Err(Error::internal("a gradient of magnitudes in an evaluation"));
+        };
         self.lowering.step(&[shares], &[], move |recording, frame| {
             let flat = |table: &Tensor| field.shaped(table, &[field.words()]);
             let Tables { parameters, gradients, .. } = frame.tables;

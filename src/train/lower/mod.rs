@@ -19,7 +19,7 @@ use super::Model;
 use super::table::{Field, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Gpu, Recording};
-use crate::graph::{Graph, Node, Program, Task, ValueId};
+use crate::graph::{Graph, Node, Op, Program, Task, ValueId};
 use crate::tensor::Tensor;
 
 /// Memory of a pass: an array `[slots, words]`.
@@ -337,6 +337,18 @@ impl Plan {
     }
 }
 
+/// How a batch of inputs lies: images of one channel that are only flattened need no room for more channels, and then no move.
+fn input_layout(graph: &Graph) -> Layout {
+    let shape = &graph.value(graph.input).shape;
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&graph.input));
+    let flat =
+        |node: &Node| matches!(node.op, Op::Reshape) && Layout::plain(&graph.value(node.output).shape).rows() == 1;
+    match *shape.as_slice() {
+        [1, 1, h, w] if readers.all(flat) => Layout { dims: vec![h * w], image: false },
+        _ => Layout::image(shape).unwrap_or_else(|| Layout::plain(shape)),
+    }
+}
+
 /// A plan on its way.
 struct Lowering<'a> {
     graph: &'a Graph,
@@ -399,9 +411,7 @@ impl<'a> Lowering<'a> {
             steps: Vec::new(),
             indices: Vec::new(),
         };
-        let shape = &graph.value(graph.input).shape;
-        let layout = Layout::image(shape).unwrap_or_else(|| Layout::plain(shape));
-        lowering.define(graph.input, layout);
+        lowering.define(graph.input, input_layout(graph));
         Ok(lowering)
     }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use web_time::Instant;
 
 use self::network::{fingerprint, member, model, options};
-use super::checkpoint::{self, torch_name};
 use super::certify::check_inputs;
+use super::checkpoint::{self, torch_name};
 use super::config::{self, Config, Length, Loaded};
 use super::data::{Dataset, Normaliser, Targets};
 use super::events::{EventWriter, Log, LogEvent, Reason};
