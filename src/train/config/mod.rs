@@ -125,8 +125,21 @@ impl Config {
         Ok(())
     }
 
-    /// Boxes are cut to 0..1, so that is where inputs must be.
+    /// Bounds go through linear layers and ReLUs; boxes are cut to 0..1, so that is where inputs must be.
     fn check_certified(&self, root: &Section<'_>) -> Result<()> {
+        let what = match &self.model {
+            ModelConfig::Mlp { activation: Activation::Relu } | ModelConfig::Onnx { .. } => None,
+            ModelConfig::Mlp { .. } => Some("this activation".to_owned()),
+            other => Some(format!("a model of kind '{}'", other.name())),
+        };
+        let mut hypers = self.members.iter().map(|m| &m.hyper).chain([&self.base]);
+        let what = what.or_else(|| hypers.any(|h| h.number("dropout") > 0.0).then(|| "'dropout'".to_owned()));
+        if let Some(what) = what {
+            let message = format!("loss = \"certified\" has no bounds for {what}");
+            return Err(root
+                .fault(root.at("model"), message)
+                .with_help("kind = \"mlp\" with activation = \"relu\" and without dropout, or kind = \"onnx\""));
+        }
         let normalise = self.data.normalise;
         if normalise != Normalisation::Unit {
             let word = if normalise == Normalisation::None { "none" } else { "standard" };

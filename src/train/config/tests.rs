@@ -103,6 +103,16 @@ fn certified_training() {
         let (_, message) = said(&format!("{more}\n{text}"));
         assert!(message.contains("from 0 to 1") && message.contains(words), "{message}");
     }
+    for (model, words) in [
+        ("kind = \"mlp\"\nactivation = \"tanh\"", "this activation"),
+        ("kind = \"mlp\"\ndropout = 0.2", "'dropout'"),
+        ("kind = \"lenet\"", "'lenet'"),
+    ] {
+        let text = format!("[model]\n{model}\n[data]\nformat = \"images\"\n{text}");
+        let error = Config::parse(&text, Path::new("")).expect_err("no bounds");
+        assert!(error.message().contains("no bounds for") && error.message().contains(words), "{error}");
+        assert!(error.help().is_some_and(|help| help.contains("relu")));
+    }
     for example in ["robust", "standard", "lenet", "blobs"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs");
         Config::read(&folder.join(format!("{example}.toml"))).expect(example);
