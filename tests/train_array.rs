@@ -61,7 +61,8 @@ fn member(b: usize) -> Member {
         Optimiser::Adam { beta1: 0.9 - 0.01 * b as f64, beta2: 0.999, eps: 1e-8, weight_decay: 1e-4 * b as f64 };
     let schedule = if b.is_multiple_of(2) { Schedule::Constant } else { Schedule::Cosine { steps: 40, least: 1e-5 } };
     let clip = (b % 3 == 1).then_some(0.5);
-    Member { seed: 100 + b as u64, optimiser, learning_rate: 1e-3 * (1.0 + b as f64), schedule, clip, steps: None }
+    let learning_rate = 1e-3 * (1.0 + b as f64);
+    Member { seed: 100 + b as u64, optimiser, learning_rate, schedule, clip, certify: None, steps: None }
 }
 
 fn options(slots: usize) -> ArrayOptions {

@@ -8,7 +8,7 @@ mod common;
 use common::Random;
 use ndarray::{Array2, ArrayD, IxDyn};
 use wavehull::train::{
-    ArrayOptions, Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, DeviceSet, Labels, Loss, Member, Model,
+    ArrayOptions, Attention, Builder, Certify, Conv1d, Conv2d, ConvTranspose2d, DeviceSet, Labels, Loss, Member, Model,
     Optimiser, Pool, Progress, Schedule, Snapshot, State, TrainingArray,
 };
 use wavehull::{Control, ErrorKind, Gpu};
@@ -119,6 +119,19 @@ fn dense() -> Model {
     net.finish(x).expect("a model")
 }
 
+/// Layers that bounds go through.
+fn bounded() -> Model {
+    let mut net = Builder::new("bounded", &[3, 6, 5]);
+    let x = net.input();
+    let x = net.conv2d(x, Conv2d { channels: 6, padding: [1, 0], stride: [2, 1], ..Conv2d::default() });
+    let x = net.relu(x);
+    let x = net.flatten(x);
+    let x = net.linear(x, 18);
+    let x = net.relu(x);
+    let x = net.linear(x, CLASSES);
+    net.finish(x).expect("a model")
+}
+
 fn data(gpu: &Gpu, model: &Model, loss: Loss) -> DeviceSet {
     let shape = model.graph.value(model.graph.input).shape[1..].to_vec();
     let mut random = Random::new(5);
@@ -131,7 +144,7 @@ fn data(gpu: &Gpu, model: &Model, loss: Loss) -> DeviceSet {
     };
     let inputs = ArrayD::from_shape_vec(IxDyn(&[&[SAMPLES], &shape[..]].concat()), values).expect("inputs");
     let labels = match loss {
-        Loss::CrossEntropy { .. } => {
+        Loss::CrossEntropy { .. } | Loss::Certified => {
             Labels::Classes { labels: (0..SAMPLES).map(|_| random.below(CLASSES) as u32).collect(), classes: CLASSES }
         }
         _ => {
@@ -182,7 +195,11 @@ impl Case {
         let learning_rate = 2e-3 * (1.0 + kind as f64);
         let (optimiser, schedule) = (self.optimisers[kind], self.schedule(kind));
         let clip = (kind == 1).then_some(0.3);
-        Member { seed: 70 + kind as u64, optimiser, learning_rate, schedule, clip, steps: None }
+        // Boxes of another size for each kind, which grow at other times.
+        let (radius, start) = (0.03 * (1 + kind) as f64, 4 * kind as u64);
+        let certify = Certify { radius, start, ramp: 25, kappa: 0.2 * (1 + kind) as f64, judged: None };
+        let certify = (self.loss == Loss::Certified).then_some(certify);
+        Member { seed: 70 + kind as u64, optimiser, learning_rate, schedule, clip, certify, steps: None }
     }
 
     fn options(&self, slots: usize) -> ArrayOptions {
@@ -333,6 +350,12 @@ fn layers_of_vectors_are_the_same_in_company_with_every_optimiser() {
     for (index, optimisers) in [adam(), sgd(), rms_prop()].into_iter().enumerate() {
         check(test, &Case { model: dense(), optimisers, loss: Loss::MeanSquare, number: 3 + index });
     }
+}
+
+#[test]
+fn certified_members_are_the_same_in_company() {
+    let case = Case { model: bounded(), optimisers: adam(), loss: Loss::Certified, number: 7 };
+    check("certified_members_are_the_same_in_company", &case);
 }
 
 #[test]

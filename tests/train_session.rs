@@ -41,7 +41,7 @@ const BLOBS: &str = "[model]\nkind = \"mlp\"\nhidden = [8]\n[data]\nformat = \"b
 fn train(gpu: &Gpu, text: &str, folder: &Path, control: &Control) -> Result<Outcome> {
     let mut config = Config::parse(text, folder)?;
     config.train.folder = folder.join("runs");
-    let loaded = config.data.load(config.base.count("context"))?;
+    let loaded = config.load()?;
     Session::new(gpu, &config)?.run(&loaded, control)
 }
 
@@ -211,6 +211,31 @@ fn searches_that_cannot_be_are_refused() {
     }
     let blind = search("learning_rate = [0.1, 0.2]").replace("validation = 16\n", "");
     assert!(said(&blind).contains("validation part"));
+}
+
+#[test]
+fn certified_members_have_radii_of_their_own() {
+    let Some(gpu) = common::device("certified_members_have_radii_of_their_own", false) else { return };
+    let text = |members: &str| {
+        format!(
+            "[model]\nkind = \"mlp\"\nhidden = [12]\n[data]\nformat = \"images\"\nsamples = 120\nside = 6\nchannels = 1\n\
+             validation = 24\n[train]\nepochs = 12\nbatch = 16\nloss = \"certified\"\nradius_ramp = 0.4\ncertify_at = 0.02\n\
+             schedule = \"cosine\"\n[members]\nlearning_rate = 0.02\n{members}"
+        )
+    };
+    let (both, alone) = (Folder::new("certified"), Folder::new("certified-alone"));
+    let outcome = whole(gpu, &text("radius = [0.0, 0.03]\nkappa = [0.5, 0.25]\ncombine = \"zip\"\n"), &both.0);
+    let share = |member: usize| outcome.members.iter().find(|m| m.member == member).and_then(|m| m.certified);
+    assert!(share(0).is_some() && share(1).is_some());
+    assert!(outcome.members.windows(2).all(|pair| pair[0].certified >= pair[1].certified), "the best first");
+    whole(gpu, &text("radius = 0.03\nkappa = 0.25\n"), &alone.0);
+    assert!(model(&both.0, 1) == model(&alone.0, 0), "the second member, alone");
+    assert!(model(&both.0, 0) != model(&alone.0, 0));
+    let log = std::fs::read_to_string(both.at("runs/log.jsonl")).expect("a log");
+    assert!(log.contains("\"certified\":"), "{log}");
+    let blobs = format!("{BLOBS}[train]\nloss = \"certified\"\n");
+    let error = train(gpu, &blobs, &alone.0, &Control::default()).expect_err("not in 0..1");
+    assert!(error.to_string().contains("outside 0..1"), "{error}");
 }
 
 #[test]

@@ -190,8 +190,9 @@ const ROWS: usize = 32;
 /// A line a member, the best first.
 fn table(outcome: &Outcome) -> String {
     let keys = differing(&outcome.members);
-    let mut rows = vec![head(&keys)];
-    rows.extend(outcome.members.iter().take(ROWS).map(|standing| row(standing, &keys)));
+    let certified = outcome.members.iter().any(|standing| standing.certified.or(standing.test_certified).is_some());
+    let mut rows = vec![head(&keys, certified)];
+    rows.extend(outcome.members.iter().take(ROWS).map(|standing| row(standing, &keys, certified)));
     let widths: Vec<usize> =
         (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let line = |row: &Vec<String>| -> String {
@@ -225,20 +226,23 @@ fn short(value: &str) -> String {
     }
 }
 
-fn head(keys: &[&str]) -> Vec<String> {
+fn head(keys: &[&str], certified: bool) -> Vec<String> {
     let mut cells: Vec<String> = vec!["member".into(), "seed".into()];
     cells.extend(keys.iter().map(|key| (*key).to_owned()));
-    cells.extend(["steps", "train loss", "loss", "correct", "test", ""].map(str::to_owned));
+    cells.extend(["steps", "train loss", "loss", "correct", "test"].map(str::to_owned));
+    cells.extend(["certified", "on test"].into_iter().filter(|_| certified).map(str::to_owned));
+    cells.push(String::new());
     cells
 }
 
-fn row(standing: &Standing, keys: &[&str]) -> Vec<String> {
+fn row(standing: &Standing, keys: &[&str], certified: bool) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
     let mut cells = vec![standing.member.to_string(), standing.seed.to_string()];
     cells.extend(keys.iter().map(|key| standing.hyper.get(*key).map_or_else(|| "-".to_owned(), |value| short(value))));
     let share = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share));
     cells.extend([standing.steps.to_string(), number(standing.train_loss), number(standing.loss)]);
     cells.extend([share(standing.correct), share(standing.test_correct)]);
+    cells.extend([standing.certified, standing.test_certified].into_iter().filter(|_| certified).map(share));
     cells.push(standing.state.name().to_owned());
     cells
 }

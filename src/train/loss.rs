@@ -1,9 +1,13 @@
 //! Losses of every slot with their gradients, as means over the slot's rows.
-//! Kernels: `loss_count`, `loss_classes`, `loss_elements`, `loss_sum`.
+//! Kernels: `loss_count`, `loss_classes`, `loss_elements`, `loss_sum`; `loss_certified`.
 //!
 //! A loss leaves four numbers a slot in `results` `[slots, 4]`: mean loss, what is correct, what counted, sum of losses.
 //! Sums have a fixed order that depends on a slot's rows alone; a NaN stays in its slot. `results` may be a part of larger
 //! memory ([`Tensor::at`]).
+
+mod certified;
+
+pub use certified::{Intervals, Right, certified};
 
 use super::set::Targets;
 use crate::error::{Error, ErrorKind, Result};
@@ -103,6 +107,8 @@ pub enum Loss {
     MeanSquare,
     /// Binary cross-entropy of logits against probabilities.
     BinaryLogits,
+    /// Cross-entropy of a sample and of the worst case in a box around it, which is each member's own ([`super::Certify`]).
+    Certified,
 }
 
 impl Default for Loss {
@@ -114,7 +120,12 @@ impl Default for Loss {
 impl Loss {
     /// Shape of the scratch for outputs of this shape.
     pub(super) fn scratch(self, output: &[usize]) -> [usize; 3] {
-        if matches!(self, Self::CrossEntropy { .. }) { scratch_of_classes(output) } else { scratch_of_elements(output) }
+        match (self, output) {
+            (Self::CrossEntropy { .. }, _) => scratch_of_classes(output),
+            // Rows of samples and of centres come in pairs.
+            (Self::Certified, &[slots, rows, _]) => [slots, 3, rows / 2],
+            _ => scratch_of_elements(output),
+        }
     }
 
     /// Records the loss of outputs `[slots, batch, (positions,) columns]`.
@@ -127,7 +138,7 @@ impl Loss {
         out: &LossOut<'_>,
     ) -> Result<()> {
         let element = match self {
-            Self::CrossEntropy { .. } => None,
+            Self::CrossEntropy { .. } | Self::Certified => None,
             Self::MeanSquare => Some(ElementLoss::MeanSquare),
             Self::BinaryLogits => Some(ElementLoss::BinaryLogits),
         };
@@ -466,5 +477,5 @@ pub(super) fn catalogue() -> Vec<Kernel> {
     let classes = flags.flat_map(|[gradient, table]| forms.map(|form| classes_kernel(form, gradient, table)));
     let losses = [ElementLoss::MeanSquare, ElementLoss::BinaryLogits];
     let elements = losses.into_iter().flat_map(|loss| [false, true].map(|gradient| elements_kernel(loss, gradient)));
-    classes.chain(elements).chain([count_kernel(), sum_kernel()]).collect()
+    classes.chain(elements).chain(certified::catalogue()).chain([count_kernel(), sum_kernel()]).collect()
 }

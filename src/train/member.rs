@@ -1,5 +1,6 @@
 //! A member of an array: what makes it different from its neighbours.
 
+use super::certify::Certify;
 use super::optimiser::{self, Optimiser};
 use super::schedule::Schedule;
 use crate::error::Result;
@@ -17,6 +18,8 @@ pub struct Member {
     pub schedule: Schedule,
     /// Largest norm of its gradient, all parameters together; `None`: any.
     pub clip: Option<f64>,
+    /// How its network is made certifiable; needed by [`super::Loss::Certified`], and by no other loss.
+    pub certify: Option<Certify>,
     /// Steps after which it is done; `None`: when it is stopped.
     pub steps: Option<u64>,
 }
@@ -29,6 +32,7 @@ impl Default for Member {
             learning_rate: 1e-3,
             schedule: Schedule::Constant,
             clip: None,
+            certify: None,
             steps: None,
         }
     }
@@ -43,7 +47,8 @@ impl Member {
         self.optimiser.check()?;
         self.schedule.check()?;
         optimiser::check_rate(self.learning_rate)?;
-        optimiser::check_clip(self.clip)
+        optimiser::check_clip(self.clip)?;
+        self.certify.map_or(Ok(()), |certify| certify.check())
     }
 
     /// Its learning rate in the step that follows `step` finished ones.
@@ -98,6 +103,9 @@ pub struct Score {
     pub loss: f64,
     /// Share of rows that are right.
     pub correct: f64,
+    /// Share of rows that interval bounds certify ([`super::Loss::Certified`]): a figure of training in f32 without error terms, no
+    /// proof.
+    pub certified: Option<f64>,
     /// Rows that counted.
     pub rows: f64,
 }

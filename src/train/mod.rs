@@ -8,6 +8,7 @@
 mod array;
 pub mod batch;
 mod builder;
+mod certify;
 pub mod checkpoint;
 #[cfg(feature = "config")]
 pub mod config;
@@ -15,6 +16,7 @@ pub mod data;
 pub mod events;
 mod hyper;
 mod init;
+pub mod interval;
 pub mod loss;
 mod lower;
 mod member;
@@ -31,6 +33,7 @@ mod table;
 
 pub use array::{ArrayMemory, ArrayOptions, TrainingArray};
 pub use builder::{Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, Pool};
+pub use certify::Certify;
 pub use hyper::{Hyper, Key, Kind, Setting, shape_classes};
 pub use init::Init;
 pub use loss::Loss;
@@ -44,5 +47,5 @@ use crate::gpu::Kernel;
 
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [batch::catalogue(), loss::catalogue(), optimiser::tables::catalogue()].concat()
+    [batch::catalogue(), interval::catalogue(), loss::catalogue(), optimiser::tables::catalogue()].concat()
 }

@@ -261,7 +261,9 @@ impl DeviceSet {
         let outputs = output.last().copied().unwrap_or(1);
         let positions: usize = output.iter().rev().skip(1).product();
         let fits = match (&self.answers, loss) {
-            (Answers::Classes(_, classes), Loss::CrossEntropy { .. }) => *classes <= outputs && positions == 1,
+            (Answers::Classes(_, classes), Loss::CrossEntropy { .. } | Loss::Certified) => {
+                *classes <= outputs && positions == 1
+            }
             (Answers::Tokens(t, classes), Loss::CrossEntropy { .. }) => *classes <= outputs && positions == t.columns(),
             (Answers::Values(t), Loss::MeanSquare | Loss::BinaryLogits) => t.columns() == outputs && positions == 1,
             _ => false,
@@ -276,7 +278,7 @@ impl DeviceSet {
         };
         Err(Error::bad_input(format!("{what} do not fit an output of shape {output:?} and the loss {loss:?}"))
             .with_help(
-                "cross-entropy takes classes, the other losses values; the last axis of the output has the classes",
+                "cross-entropy and certified training take classes, the other losses values; the last axis of the output has the classes",
             ))
     }
 

@@ -7,6 +7,7 @@ use wavehull::graph::{Executor, Graph, Op};
 use wavehull::train::{ArrayOptions, DeviceSet, Labels, Loss, Member, Model, Optimiser, Parameter, TrainingArray};
 use wavehull::{Control, Gpu};
 
+use crate::certified::{self, CERTIFY};
 use crate::common::{self, Random};
 
 pub(crate) const CLASSES: usize = 5;
@@ -33,7 +34,14 @@ impl Case {
         let len = shape_of(&model.graph).iter().product();
         let mut random = Random::new(9);
         let words = model.graph.nodes.iter().any(|node| matches!(node.op, Op::Embedding { .. }));
-        let mut one = |_| -> f64 { if words { random.below(WORDS) as f64 } else { f64::from(random.floats(1)[0]) } };
+        let mut one = |_| -> f64 {
+            match loss {
+                _ if words => random.below(WORDS) as f64,
+                // Some at the ends of 0..1, where boxes are cut.
+                Loss::Certified => f64::from((random.floats(1)[0] * 0.6 + 0.5).clamp(0.0, 1.0)),
+                _ => f64::from(random.floats(1)[0]),
+            }
+        };
         let samples = (0..BATCH).map(|_| (0..len).map(&mut one).collect()).collect();
         let labels = (0..BATCH).map(|_| random.below(CLASSES) as u32).collect();
         let outputs = model.graph.output_len();
@@ -46,7 +54,9 @@ impl Case {
         let inputs: Vec<f32> = self.samples.iter().flatten().map(|&v| v as f32).collect();
         let inputs = ArrayD::from_shape_vec(IxDyn(&shape), inputs).expect("inputs");
         let labels = match self.loss {
-            Loss::CrossEntropy { .. } => Labels::Classes { labels: self.labels.clone(), classes: CLASSES },
+            Loss::CrossEntropy { .. } | Loss::Certified => {
+                Labels::Classes { labels: self.labels.clone(), classes: CLASSES }
+            }
             _ => Labels::Values(self.values.clone()),
         };
         let set = DeviceSet::new(gpu, &inputs, labels).expect("a set");
@@ -58,6 +68,10 @@ impl Case {
 
     /// The mean loss of the batch in f64.
     fn loss(&self, graph: &Graph) -> f64 {
+        if self.loss == Loss::Certified {
+            let losses = self.samples.iter().zip(&self.labels).map(|(x, &y)| certified::loss(graph, x, y as usize));
+            return losses.sum::<f64>() / BATCH as f64;
+        }
         let outputs = outputs(graph, &self.samples);
         let one = |(sample, y): (usize, &Vec<f64>)| {
             let targets = self.values.row(sample);
@@ -109,7 +123,8 @@ fn outputs(graph: &Graph, samples: &[Vec<f64>]) -> Vec<Vec<f64>> {
 /// What one step takes away from each parameter, at a rate of 1 without momentum: its gradient. With the graph before.
 fn gradients(gpu: &Gpu, case: &Case) -> (Graph, Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let mut array = case.array(gpu);
-    let member = Member { seed: 3, optimiser: Optimiser::sgd(), learning_rate: 1.0, ..Member::default() };
+    let certify = (case.loss == Loss::Certified).then_some(CERTIFY);
+    let member = Member { seed: 3, optimiser: Optimiser::sgd(), learning_rate: 1.0, certify, ..Member::default() };
     array.start(1, member).expect("a member");
     let before = array.export(1).expect("a graph");
     array.run(1, &Control::default(), &mut |_| {}).expect("a step");

@@ -1,6 +1,7 @@
 //! Gradients of every operator that can be trained against differences in f64.
 #![cfg(feature = "train")]
 
+mod certified;
 #[path = "../common/mod.rs"]
 mod common;
 mod differences;

@@ -10,7 +10,7 @@ use crate::common::{self, Random, U, broken};
 use crate::{assert_independent, bits, on_both};
 
 /// Values with their tolerances.
-type Expected = Vec<(f64, f64)>;
+pub(crate) type Expected = Vec<(f64, f64)>;
 
 /// A slot of a classification: its logits row by row, labels, smoothing.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ fn oracle(slot: &Slot, classes: usize) -> Outcome {
 }
 
 /// Mean, correct, counted and sum with their tolerances.
-fn sums(losses: &[(f64, f64)], correct: f64, n: f64, counted: f64) -> Expected {
+pub(crate) fn sums(losses: &[(f64, f64)], correct: f64, n: f64, counted: f64) -> Expected {
     let sum: f64 = losses.iter().map(|l| l.0).sum();
     let depth = (losses.len().div_ceil(256) + 8) as f64 * U;
     let off = losses.iter().map(|l| l.1 + depth * l.0.abs()).sum::<f64>();

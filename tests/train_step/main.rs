@@ -5,6 +5,7 @@
 #![cfg(feature = "train")]
 
 mod batches;
+mod certified;
 #[path = "../common/mod.rs"]
 mod common;
 mod losses;

@@ -95,5 +95,5 @@ pub fn member(name: &str) -> Member {
         }
         _ => panic!("no member '{name}'"),
     };
-    Member { seed: 5, optimiser, learning_rate, schedule, clip, steps: None }
+    Member { seed: 5, optimiser, learning_rate, schedule, clip, certify: None, steps: None }
 }

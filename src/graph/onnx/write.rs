@@ -107,7 +107,8 @@ fn graph_proto(graph: &Graph) -> GraphProto {
         Operands { graph, node, output: &names[node.output.0] }.add(&mut node_proto, &mut file);
         file.proto.node.push(node_proto);
     }
-    file.proto.input.push(value_info(graph, graph.input, &names[graph.input.0]));
+    let any_batch = takes_batches(graph);
+    file.proto.input.push(value_info(graph, graph.input, &names[graph.input.0], any_batch));
     let mut output = names[graph.output.0].clone();
     if !graph.nodes.iter().any(|node| node.output == graph.output) {
         // An output that is the input or a constant needs a producer of its own.
@@ -115,7 +116,7 @@ fn graph_proto(graph: &Graph) -> GraphProto {
         let source = std::mem::replace(&mut output, copy.clone());
         file.step("Identity", vec![source], copy, vec![]);
     }
-    file.proto.output.push(value_info(graph, graph.output, &output));
+    file.proto.output.push(value_info(graph, graph.output, &output, any_batch));
     file.proto
 }
 
@@ -204,6 +205,7 @@ impl Operands<'_> {
     fn add(&self, to: &mut NodeProto, file: &mut File) {
         let shape = &self.graph.value(self.node.output).shape;
         match &self.node.op {
+            Op::Reshape if is_flatten(self.graph, self.node) => to.op_type = Some("Flatten".to_owned()),
             Op::Reshape => {
                 let target = self.integers("shape", &[shape.len()], shape, file);
                 to.input.push(target);
@@ -262,9 +264,34 @@ impl Operands<'_> {
     }
 }
 
-fn value_info(graph: &Graph, id: ValueId, name: &str) -> ValueInfoProto {
-    let dim = |&size: &i64| Dimension { dim_value: Some(size), dim_param: None };
-    let shape = TensorShapeProto { dim: dims(&graph.value(id).shape).iter().map(dim).collect() };
+/// Whether a Reshape makes one row of everything behind the batch axis.
+fn is_flatten(graph: &Graph, node: &Node) -> bool {
+    let (from, to) = (&graph.value(node.inputs[0]).shape, &graph.value(node.output).shape);
+    matches!(to[..], [1, _]) && from.len() > 1 && from[0] == 1
+}
+
+/// Whether every node takes its first operand sample by sample along axis 0, so that the file can say batches of any size.
+fn takes_batches(graph: &Graph) -> bool {
+    let one = |id: ValueId| graph.value(id).shape.first() == Some(&1) && graph.value(id).constant.is_none();
+    let by_sample = |node: &Node| match node.op {
+        Op::Reshape => is_flatten(graph, node),
+        Op::Gemm { trans_a, .. } => !trans_a,
+        Op::Relu | Op::Sigmoid | Op::Tanh | Op::LeakyRelu { .. } | Op::Gelu | Op::Dropout { .. } => true,
+        Op::Conv(_) | Op::ConvTranspose { .. } | Op::MaxPool { .. } | Op::AveragePool { .. } => true,
+        Op::BatchNormalization { .. } => true,
+        _ => false,
+    };
+    let others_are_constant = |node: &Node| node.inputs[1..].iter().all(|&id| graph.value(id).constant.is_some());
+    one(graph.input)
+        && graph.nodes.iter().all(|node| by_sample(node) && one(node.inputs[0]) && others_are_constant(node))
+}
+
+fn value_info(graph: &Graph, id: ValueId, name: &str, any_batch: bool) -> ValueInfoProto {
+    let dim = |(axis, &size): (usize, &i64)| match axis {
+        0 if any_batch => Dimension { dim_value: None, dim_param: Some("N".to_owned()) },
+        _ => Dimension { dim_value: Some(size), dim_param: None },
+    };
+    let shape = TensorShapeProto { dim: dims(&graph.value(id).shape).iter().enumerate().map(dim).collect() };
     let tensor = TypeProtoTensor { elem_type: Some(DataType::FLOAT), shape: Some(shape) };
     ValueInfoProto {
         name: Some(name.to_owned()),

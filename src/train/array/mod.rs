@@ -122,7 +122,7 @@ impl TrainingArray {
         }
         data.check(&model.graph, options.loss)?;
         let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
-        let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
+        let plan = plan(model, (&table, &statistics), options.batch, (options.loss, Purpose::Training))?;
         let order = Order::new(samples, options.batch, options.shared_order);
         let fields: Vec<Field> = table.fields.iter().map(|field| Field::new(field.first, &field.shape)).collect();
         let norms = NormPlan::new_async(gpu, &fields).await?;
@@ -154,7 +154,7 @@ impl TrainingArray {
     /// [`ErrorKind::Unsupported`] naming the node of a model that cannot be trained.
     pub fn fitting(gpu: &Gpu, model: &Model, data: &DeviceSet, options: &ArrayOptions) -> Result<usize> {
         let (table, statistics) = (Table::parameters(model)?, Table::statistics(&model.graph)?);
-        let plan = Plan::new(model, (&table, &statistics), options.batch, Purpose::Training)?;
+        let plan = plan(model, (&table, &statistics), options.batch, (options.loss, Purpose::Training))?;
         let data = data.bytes();
         let sizes = Sizes { gpu, plan: &plan, table: &table, statistics: &statistics, data, options };
         Ok(sizes.room().min(options.slots))
@@ -369,8 +369,8 @@ impl TrainingArray {
         for part in &self.parts {
             let first = scores.len();
             let occupants = &self.occupants[first..first + part.slots()];
-            scores.extend(part.evaluate(&self.shared, occupants, &evaluation, data, control).await?);
-            scores.resize(first + part.slots(), Score { loss: 0.0, correct: 0.0, rows: 0.0 });
+            scores.extend(part.evaluate(&self.shared, &evaluation, (data, occupants), control).await?);
+            scores.resize(first + part.slots(), Score { loss: 0.0, correct: 0.0, certified: None, rows: 0.0 });
         }
         Ok(scores)
     }
@@ -400,6 +400,12 @@ impl TrainingArray {
             return Err(Error::bad_input("a member with clipped gradients in an array without")
                 .with_help("set `clip` in the options"));
         }
+        if member.certify.is_some() != (self.shared.options.loss == Loss::Certified) {
+            return Err(Error::bad_input(
+                "a member with `certify` in an array of another loss, or one without in a certified array",
+            )
+            .with_help("`certify` goes with `Loss::Certified`"));
+        }
         member.check()
     }
 
@@ -415,6 +421,14 @@ impl TrainingArray {
     fn part(&self, slot: usize) -> (usize, usize) {
         let most = self.shared.plan_slots();
         (slot / most, slot % most)
+    }
+}
+
+/// The pass that a loss needs.
+fn plan(model: &Model, tables: (&Table, &Table), batch: usize, (loss, purpose): (Loss, Purpose)) -> Result<Plan> {
+    match loss {
+        Loss::Certified => Plan::certified(model, tables, batch, purpose),
+        _ => Plan::new(model, tables, batch, purpose),
     }
 }
 

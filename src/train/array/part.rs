@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::gpu::{Control, Flight, Gpu, ReadTicket, Recording};
 use crate::ops::random::Stream;
 use crate::tensor::{ALIGNED, Element, Tensor};
-use crate::train::loss::{LossOut, RESULTS};
+use crate::train::certify::Certify;
+use crate::train::loss::{LossOut, RESULTS, Right};
 use crate::train::lower::{Plan, Purpose, Tables, Workspace};
 use crate::train::member::{Score, State};
 use crate::train::optimiser::COEFFICIENTS;
@@ -131,18 +132,19 @@ impl Memory {
     fn turn(&self, shared: &Shared, turn: usize, recording: &mut Recording) -> Result<()> {
         let (caps, plan, options) = (shared.gpu.caps(), &shared.plan, &shared.options);
         let (streams, ids) = (self.tape.streams.of(turn)?, self.tape.ids.of(turn)?);
+        let coefficients = self.tape.coefficients.of(turn)?;
         let inputs = plan.view(&self.workspace, plan.input.0, &[&[options.batch], &plan.input.1[..]].concat())?;
         shared.data.record(recording, caps, &options.augment, (&ids, &streams), &inputs, &self.targets)?;
-        plan.record(recording, caps, (&self.tables, &streams), &self.workspace, false)?;
+        plan.record(recording, caps, (&self.tables, &streams, &coefficients), &self.workspace, false)?;
         let (output, shape) = plan.output;
         let shape = &shared.data.output_shape(self.slots, options.batch, shape)[1..];
         let logits = plan.view(&self.workspace, output, shape)?;
         let gradient = plan.seed.map(|place| plan.view(&self.workspace, place, shape)).transpose()?;
         let results = self.tape.results.of(turn)?;
         let out = LossOut { gradient: gradient.as_ref(), scratch: &self.scratch, results: &results };
-        options.loss.record(recording, caps, &logits, &self.targets, &out)?;
-        plan.record(recording, caps, (&self.tables, &streams), &self.workspace, true)?;
-        let coefficients = self.tape.coefficients.of(turn)?;
+        let (pass, batch) = ((&self.workspace, &coefficients), (&logits, &self.targets));
+        plan.record_loss(recording, caps, options.loss, pass, batch, Right::Logits, &out)?;
+        plan.record(recording, caps, (&self.tables, &streams, &coefficients), &self.workspace, true)?;
         let [scratch, factors] = &self.norms;
         if options.clip {
             record_norms(recording, caps, &shared.norms, &self.tables.gradients, &coefficients, scratch, factors)?;
@@ -264,6 +266,9 @@ impl Part {
         tape.coefficients.write(gpu, turns, |turn, slot, row| {
             if let Some((member, step)) = at(turn, slot) {
                 row.copy_from_slice(&member.optimiser.coefficients(step, member.rate(step), member.clip));
+                if let Some(certify) = &member.certify {
+                    Certify::write(certify.at(step), row);
+                }
             }
         })?;
         tape.ids.write(gpu, turns, |turn, slot, ids| match shared.options.shared_order {
@@ -338,9 +343,8 @@ impl Part {
     pub async fn evaluate(
         &self,
         shared: &Shared,
-        occupants: &[Option<Occupant>],
         evaluation: &Evaluation,
-        data: &DeviceSet,
+        (data, occupants): (&DeviceSet, &[Option<Occupant>]),
         control: &Control,
     ) -> Result<Vec<Score>> {
         let Some(last) = occupants.iter().rposition(Option::is_some) else { return Ok(Vec::new()) };
@@ -357,8 +361,17 @@ impl Part {
                 .enumerate()
                 .for_each(|(i, id)| *id = if first + i < data.len() { (first + i) as u32 } else { u32::MAX });
         })?;
-        let results: Turns<f32> = Turns::new(gpu, rounds, slots, RESULTS).await?;
+        // Of a certified network all is looked at twice: what is right, and what is certified.
+        let looks: &[Right] = if plan.is_certified() { &[Right::Logits, Right::Bounds] } else { &[Right::Logits] };
+        let results: Turns<f32> = Turns::new(gpu, looks.len() * rounds, slots, RESULTS).await?;
         let streams = zeros_words(gpu, &[slots, STREAM]).await?;
+        let coefficients: Turns<f32> = Turns::new(gpu, 1, slots, COEFFICIENTS).await?;
+        coefficients.write(gpu, 1, |_, slot, row| {
+            if let Some(certify) = occupants[slot].as_ref().and_then(|o| o.member.certify) {
+                Certify::write(certify.judging(), row);
+            }
+        })?;
+        let coefficients = coefficients.of(0)?;
         let (output, shape) = plan.output;
         let shape = data.output_shape(slots, *batch, shape);
         let scratch = Tensor::uninit_async(gpu, &shared.options.loss.scratch(&shape)).await?;
@@ -367,18 +380,26 @@ impl Part {
         let mut recording = Recording::new();
         for round in 0..rounds {
             data.record(&mut recording, caps, &Augment::default(), (&ids.of(round)?, &streams), &inputs, &targets)?;
-            plan.record(&mut recording, caps, (&front.tables, &streams), &workspace, false)?;
+            plan.record(&mut recording, caps, (&front.tables, &streams, &coefficients), &workspace, false)?;
             let logits = plan.view(&workspace, output, &shape[1..])?;
-            let out = LossOut { gradient: None, scratch: &scratch, results: &results.of(round)? };
-            shared.options.loss.record(&mut recording, caps, &logits, &targets, &out)?;
+            for (look, right) in looks.iter().enumerate() {
+                let results = results.of(look * rounds + round)?;
+                let out = LossOut { gradient: None, scratch: &scratch, results: &results };
+                let (pass, batch) = ((&workspace, &coefficients), (&logits, &targets));
+                plan.record_loss(&mut recording, caps, shared.options.loss, pass, batch, *right, &out)?;
+            }
         }
-        let ticket = results.read(&mut recording, rounds)?;
+        let ticket = results.read(&mut recording, looks.len() * rounds)?;
         let mut found = gpu.run_async(&recording, control).await?;
-        let all = results.split(&found.take(ticket), rounds);
+        let all = results.split(&found.take(ticket), looks.len() * rounds);
+        let (plain, bounded) = all.split_at(rounds);
         let score = |slot: usize| {
-            let sum = |column: usize| all.iter().map(|round| f64::from(round[slot][column])).sum::<f64>();
-            let (correct, rows, loss) = (sum(1), sum(2), sum(3));
-            Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), rows }
+            let sum = |of: &[Vec<Vec<f32>>], column: usize| {
+                of.iter().map(|round| f64::from(round[slot][column])).sum::<f64>()
+            };
+            let (correct, rows, loss) = (sum(plain, 1), sum(plain, 2), sum(plain, 3));
+            let certified = plan.is_certified().then(|| sum(bounded, 1) / rows.max(1.0));
+            Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), certified, rows }
         };
         Ok((0..slots).map(score).collect())
     }
@@ -400,7 +421,8 @@ impl Evaluation {
         // Positions behind the end of a set cannot be left out, so batches of sequences are all full.
         let full = |batch: &usize| !data.has_tokens() || data.len().is_multiple_of(*batch);
         let batch = (1..=most).rev().find(full).unwrap_or(1);
-        let plan = Plan::new(&shared.model, (&shared.table, &shared.statistics), batch, Purpose::Evaluation)?;
+        let purpose = (shared.options.loss, Purpose::Evaluation);
+        let plan = super::plan(&shared.model, (&shared.table, &shared.statistics), batch, purpose)?;
         Ok(Self { plan, batch })
     }
 }

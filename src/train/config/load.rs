@@ -4,6 +4,7 @@ use ndarray::ArrayD;
 
 use super::{Config, Loaded, Loss, ModelConfig};
 use crate::error::{Error, Result};
+use crate::train::certify::check_inputs;
 use crate::train::data::{Dataset, Inputs, Normalisation, Targets};
 
 impl Config {
@@ -37,11 +38,15 @@ impl Config {
 
     fn check_loss(&self, loaded: &Loaded) -> Result<()> {
         let values = matches!(loaded.train.targets, Targets::Values(_));
-        let Some(loss) = self.train.loss.filter(|&loss| (loss == Loss::CrossEntropy) == values) else {
-            return Ok(());
-        };
+        if self.train.loss == Some(Loss::Certified) && !values {
+            let sets = [Some(&loaded.train), loaded.validation.as_ref(), loaded.test.as_ref()];
+            let inside = sets.into_iter().flatten().try_for_each(check_inputs);
+            return inside.map_err(|fault| self.blame(&["train.loss"], fault));
+        }
+        let of_classes = |loss| matches!(loss, Loss::CrossEntropy | Loss::Certified);
+        let Some(loss) = self.train.loss.filter(|&loss| of_classes(loss) == values) else { return Ok(()) };
         let what = match loss {
-            Loss::CrossEntropy => "this loss is for classes, but the targets are values",
+            Loss::CrossEntropy | Loss::Certified => "this loss is for classes, but the targets are values",
             Loss::Mse | Loss::Bce => "this loss is for values, but the targets are classes",
         };
         let fault = Error::bad_input(what).with_help(

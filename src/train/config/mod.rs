@@ -18,6 +18,7 @@ pub use model::{Activation, ModelConfig};
 pub use schedule::{Length, Loss, Optimiser, Schedule, TrainConfig};
 
 use self::tree::{Item, Places, Section, Value};
+use super::data::Normalisation;
 use super::hyper::{Hyper, KEYS, Key, Kind, Setting};
 use super::search::Searcher;
 use crate::error::{Error, Result};
@@ -107,6 +108,9 @@ impl Config {
 
     /// What only sections together can get wrong.
     fn check(&self, root: &Section<'_>) -> Result<()> {
+        if self.train.loss == Some(Loss::Certified) {
+            self.check_certified(root)?;
+        }
         let language = matches!(self.model, ModelConfig::Transformer);
         let text = matches!(self.data.source, Source::Text { .. });
         if language != text {
@@ -147,6 +151,34 @@ impl Config {
         }
     }
 
+    /// Bounds go through linear layers and ReLUs; boxes are cut to 0..1, so that is where inputs must be.
+    fn check_certified(&self, root: &Section<'_>) -> Result<()> {
+        let what = match &self.model {
+            ModelConfig::Mlp { activation: Activation::Relu } | ModelConfig::Onnx { .. } => None,
+            ModelConfig::Mlp { .. } => Some("this activation".to_owned()),
+            other => Some(format!("a model of kind '{}'", other.name())),
+        };
+        let mut hypers = self.members.iter().map(|m| &m.hyper).chain([&self.base]);
+        let what = what.or_else(|| hypers.any(|h| h.number("dropout") > 0.0).then(|| "'dropout'".to_owned()));
+        if let Some(what) = what {
+            let message = format!("loss = \"certified\" has no bounds for {what}");
+            return Err(root
+                .fault(root.at("model"), message)
+                .with_help("kind = \"mlp\" with activation = \"relu\" and without dropout, or kind = \"onnx\""));
+        }
+        let normalise = self.data.normalise;
+        if normalise != Normalisation::Unit {
+            let word = if normalise == Normalisation::None { "none" } else { "standard" };
+            let what = format!("loss = \"certified\" wants inputs from 0 to 1, but [data] has normalise = \"{word}\"");
+            return Err(root.fault(root.at("data"), what).with_help("normalise = \"unit\""));
+        }
+        if self.base.number("noise") > 0.0 {
+            let what = "loss = \"certified\" wants inputs from 0 to 1, but [data] adds noise to them";
+            return Err(root.fault(root.at("data"), what).with_help("leave out 'noise' of augment"));
+        }
+        Ok(())
+    }
+
     /// A searcher, if a search is configured.
     ///
     /// # Errors
@@ -160,6 +192,9 @@ impl Config {
         super::hyper::shape_classes(self.members.iter().map(|m| &m.hyper))
     }
 }
+
+/// Hyper-parameters of certified training alone.
+const CERTIFIED: [&str; 5] = ["radius", "radius_start", "radius_ramp", "kappa", "certify_at"];
 
 /// Which hyper-parameters mean something here.
 struct Scope<'a> {
@@ -175,6 +210,7 @@ impl Scope<'_> {
     /// Why a hyper-parameter means nothing to this model or training.
     fn meaningless(&self, key: &Key) -> Option<String> {
         let optimiser = self.train.optimiser;
+        let certified = self.train.loss == Some(Loss::Certified);
         let good = match key.name {
             _ if key.model => self.model.keys().contains(&key.name),
             "momentum" => matches!(optimiser, Optimiser::Sgd | Optimiser::RmsProp),
@@ -182,11 +218,15 @@ impl Scope<'_> {
             "epsilon" => optimiser != Optimiser::Sgd,
             "decay" => optimiser == Optimiser::RmsProp,
             "gamma" => matches!(self.train.schedule, Schedule::Step { .. }),
+            "label_smoothing" | "noise" => !certified,
+            name if CERTIFIED.contains(&name) => certified,
             _ => true,
         };
         let to = match key.name {
             _ if key.model => format!("a model of kind '{}'", self.model.name()),
             "gamma" => "this schedule; it is for schedule = \"step\"".to_owned(),
+            "label_smoothing" | "noise" => "loss = \"certified\"".to_owned(),
+            name if CERTIFIED.contains(&name) => "this loss; it is for loss = \"certified\"".to_owned(),
             _ => format!("the optimiser '{}'", optimiser.name()),
         };
         (!good).then(|| format!("'{}' means nothing to {to}", key.name))

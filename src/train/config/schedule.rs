@@ -68,6 +68,8 @@ pub enum Loss {
     Mse,
     /// Binary cross-entropy with logits.
     Bce,
+    /// Cross-entropy of the worst case in a box around each sample (interval bound propagation).
+    Certified,
 }
 
 /// How members are trained.
@@ -130,7 +132,12 @@ impl TrainConfig {
         if nesterov && optimiser != Optimiser::Sgd {
             return Err(section.fault(section.at("nesterov"), "'nesterov' is for the optimiser 'sgd' alone"));
         }
-        let losses = [("cross_entropy", Loss::CrossEntropy), ("mse", Loss::Mse), ("bce", Loss::Bce)];
+        let losses = [
+            ("cross_entropy", Loss::CrossEntropy),
+            ("mse", Loss::Mse),
+            ("bce", Loss::Bce),
+            ("certified", Loss::Certified),
+        ];
         let many = section.whole("slots", 1..=65_536)?.and_then(|s| usize::try_from(s).ok());
         Ok(Self {
             length,

@@ -78,6 +78,10 @@ fn what_is_wrong_is_named_with_its_line() {
         ("[members]\nbeta1 = { from = 0.1, to = 0.9 }\n", 2, "the range of 'beta1' needs 'count'"),
         ("[search]\neta = 1\n", 2, "'eta' in [search] is 1"),
         ("[train]\nseed = \n", 2, "this is no TOML"),
+        ("[members]\nradius = [0.1, 0.2]\n", 2, "'radius' means nothing to this loss; it is for loss = \"certified\""),
+        ("[train]\nloss = \"certified\"\nlabel_smoothing = 0.1\n", 3, "'label_smoothing' means nothing to loss"),
+        ("[train]\nloss = \"certified\"\nradius = 1.5\n", 3, "'radius' is 1.5, but must be a number at least 0"),
+        ("[train]\nloss = \"certifed\"\n", 2, "did you mean 'certified'?"),
     ] {
         let (at, message) = said(rest);
         assert!(message.contains(words), "{rest}: {message}");
@@ -85,6 +89,34 @@ fn what_is_wrong_is_named_with_its_line() {
     }
     let error = Config::parse("[data]\nformat = \"blobs\"\n", Path::new("")).expect_err("no model");
     assert_eq!(error.message(), "there is no section [model]");
+}
+
+#[test]
+fn certified_training() {
+    let text = "[train]\nloss = \"certified\"\nradius_ramp = 0.4\n[members]\nradius = [0.05, 0.1]\nkappa = 0.3\n";
+    let config = parse(text).expect("two radii");
+    let hyper = &config.members[1].hyper;
+    assert_eq!(["radius", "radius_ramp", "kappa", "certify_at"].map(|k| hyper.number(k)), [0.1, 0.4, 0.3, 0.0]);
+    for (more, words) in
+        [("normalise = \"standard\"", "normalise = \"standard\""), ("augment = { noise = 0.1 }", "noise")]
+    {
+        let (_, message) = said(&format!("{more}\n{text}"));
+        assert!(message.contains("from 0 to 1") && message.contains(words), "{message}");
+    }
+    for (model, words) in [
+        ("kind = \"mlp\"\nactivation = \"tanh\"", "this activation"),
+        ("kind = \"mlp\"\ndropout = 0.2", "'dropout'"),
+        ("kind = \"lenet\"", "'lenet'"),
+    ] {
+        let text = format!("[model]\n{model}\n[data]\nformat = \"images\"\n{text}");
+        let error = Config::parse(&text, Path::new("")).expect_err("no bounds");
+        assert!(error.message().contains("no bounds for") && error.message().contains(words), "{error}");
+        assert!(error.help().is_some_and(|help| help.contains("relu")));
+    }
+    for example in ["robust", "standard", "lenet", "blobs"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs");
+        Config::read(&folder.join(format!("{example}.toml"))).expect(example);
+    }
 }
 
 /// The example of the reference is read as it stands there, and the reference has every hyper-parameter.

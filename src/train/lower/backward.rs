@@ -92,7 +92,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn input_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
+    pub(super) fn input_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
         let value = node.inputs[operand];
         match &node.op {
             Op::Gemm { trans_b, .. } => self.product_input(node, *trans_b, g),
@@ -260,7 +260,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn parameter_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
+    pub(super) fn parameter_gradient(&mut self, index: usize, node: &Node, operand: usize, g: Place) -> Result<()> {
         if let Op::Conv(window) | Op::ConvTranspose { window, .. } = node.op {
             return self.conv_parameter(index, node, window, operand, g);
         }

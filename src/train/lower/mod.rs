@@ -4,6 +4,7 @@
 //! takes, and [`Plan::record`] writes the dispatches down. How many dispatches there are does not depend on the slots.
 
 mod backward;
+mod certified;
 mod forward;
 mod layout;
 mod moves;
@@ -18,7 +19,7 @@ use super::Model;
 use super::table::{Field, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Gpu, Recording};
-use crate::graph::{Graph, Node, Program, Task, ValueId};
+use crate::graph::{Graph, Node, Op, Program, Task, ValueId};
 use crate::tensor::Tensor;
 
 /// Memory of a pass: an array `[slots, words]`.
@@ -50,6 +51,8 @@ pub(super) struct Frame<'a> {
     pub tables: &'a Tables,
     /// Random streams `[slots, 4]`.
     pub streams: &'a Tensor<u32>,
+    /// What the optimiser and certified training are told, `[slots, 16]`.
+    pub coefficients: &'a Tensor,
     memory: &'a [Option<Tensor>],
     indices: &'a [Tensor<u32>],
     /// Where gradients of a parameter go instead of its field, if several nodes share it.
@@ -142,6 +145,16 @@ pub(super) struct Plan {
     pub seed: Option<Place>,
     /// Steps before the gradient of the output is needed.
     forward: usize,
+    /// Radii of the outputs' intervals (certified training); the output has the samples' rows and then the centres'.
+    radii: Option<Radii>,
+}
+
+/// Where radii of outputs are, `[slots, rows, columns]`, and where their gradient is expected.
+#[derive(Debug, Clone, Copy)]
+struct Radii {
+    place: Place,
+    seed: Option<Place>,
+    rows: usize,
 }
 
 impl std::fmt::Debug for Plan {
@@ -224,7 +237,13 @@ impl Plan {
         }
         let input = lowering.input()?;
         let Lowering { places, steps, indices, .. } = lowering;
-        Ok(Self { places, steps, indices, input, output: (output, [batch * shape[0], shape[1]]), seed, forward })
+        let output = (output, [batch * shape[0], shape[1]]);
+        Ok(Self { places, steps, indices, input, output, seed, forward, radii: None })
+    }
+
+    /// Where the loss puts gradients.
+    fn seeds(&self) -> impl Iterator<Item = Place> {
+        [self.seed, self.radii.and_then(|radii| radii.seed)].into_iter().flatten()
     }
 
     /// For each place the last step that uses it.
@@ -234,7 +253,7 @@ impl Plan {
             step.reads.iter().chain(&step.writes).for_each(|place| last[place.0] = number);
         }
         // What comes and goes from outside stays.
-        for place in [Some(self.input.0), Some(self.output.0), self.seed].into_iter().flatten() {
+        for place in [self.input.0, self.output.0].into_iter().chain(self.seeds()).chain(self.radii.map(|r| r.place)) {
             last[place.0] = usize::MAX;
         }
         last
@@ -263,10 +282,8 @@ impl Plan {
         };
         give(self.input.0.0, &mut of, &mut free);
         for (number, step) in self.steps.iter().enumerate() {
-            if number == self.forward
-                && let Some(seed) = self.seed
-            {
-                give(seed.0, &mut of, &mut free);
+            if number == self.forward {
+                self.seeds().for_each(|seed| give(seed.0, &mut of, &mut free));
             }
             step.writes.iter().for_each(|place| give(place.0, &mut of, &mut free));
             let mut done: Vec<usize> = step.reads.iter().chain(&step.writes).map(|p| p.0).collect();
@@ -275,7 +292,7 @@ impl Plan {
             free.extend(done.into_iter().filter(|&place| last[place] == number).filter_map(|place| of[place]));
         }
         // A network of one layer has no step behind its output.
-        for place in [Some(self.output.0), self.seed].into_iter().flatten() {
+        for place in [self.output.0].into_iter().chain(self.seeds()) {
             give(place.0, &mut of, &mut free);
         }
         (of, sizes)
@@ -299,12 +316,12 @@ impl Plan {
         &self,
         recording: &mut Recording,
         caps: &Caps,
-        (tables, streams): (&Tables, &Tensor<u32>),
+        (tables, streams, coefficients): (&Tables, &Tensor<u32>, &Tensor),
         workspace: &Workspace,
         behind: bool,
     ) -> Result<()> {
         let (memory, indices) = (&workspace.memory, &workspace.indices);
-        let frame = Frame { caps, slots: workspace.slots, tables, streams, memory, indices, share: None };
+        let frame = Frame { caps, slots: workspace.slots, tables, streams, coefficients, memory, indices, share: None };
         let (before, after) = self.steps.split_at(self.forward);
         (if behind { after } else { before }).iter().try_for_each(|step| (step.record)(recording, &frame))
     }
@@ -317,6 +334,18 @@ impl Plan {
         let shape = [&[workspace.slots], shape].concat();
         let tensor = workspace.memory[place.0].as_ref();
         tensor.and_then(|t| t.view(&shape)).ok_or_else(|| Error::internal(format!("no place of shape {shape:?}")))
+    }
+}
+
+/// How a batch of inputs lies: images of one channel that are only flattened need no room for more channels, and then no move.
+fn input_layout(graph: &Graph) -> Layout {
+    let shape = &graph.value(graph.input).shape;
+    let mut readers = graph.nodes.iter().filter(|node| node.inputs.contains(&graph.input));
+    let flat =
+        |node: &Node| matches!(node.op, Op::Reshape) && Layout::plain(&graph.value(node.output).shape).rows() == 1;
+    match *shape.as_slice() {
+        [1, 1, h, w] if readers.all(flat) => Layout { dims: vec![h * w], image: false },
+        _ => Layout::image(shape).unwrap_or_else(|| Layout::plain(shape)),
     }
 }
 
@@ -382,9 +411,7 @@ impl<'a> Lowering<'a> {
             steps: Vec::new(),
             indices: Vec::new(),
         };
-        let shape = &graph.value(graph.input).shape;
-        let layout = Layout::image(shape).unwrap_or_else(|| Layout::plain(shape));
-        lowering.define(graph.input, layout);
+        lowering.define(graph.input, input_layout(graph));
         Ok(lowering)
     }
 

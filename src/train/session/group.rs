@@ -269,6 +269,7 @@ impl<'s, 'a> Group<'s, 'a> {
             if let Some(standing) = self.standing(slot) {
                 standing.test_loss = Some(scores[slot].loss);
                 standing.test_correct = classes.then_some(scores[slot].correct);
+                standing.test_certified = scores[slot].certified;
             }
         }
         Ok(())
@@ -286,6 +287,7 @@ impl<'s, 'a> Group<'s, 'a> {
         numbers.extend(train.map(|loss| ("train_loss", loss)));
         numbers.extend(score.map(|s| ("loss", s.loss)));
         numbers.extend(correct.map(|correct| ("correct", correct)));
+        numbers.extend(score.and_then(|s| s.certified).map(|share| ("certified", share)));
         for (name, value) in &numbers {
             seat.events.scalar(events::now(), step, name, *value as f32)?;
         }
@@ -296,6 +298,7 @@ impl<'s, 'a> Group<'s, 'a> {
             standing.train_loss = train.or(standing.train_loss);
             standing.loss = score.map(|s| s.loss).or(standing.loss);
             standing.correct = correct.or(standing.correct);
+            standing.certified = score.and_then(|s| s.certified).or(standing.certified);
             if state == State::Diverged {
                 standing.state = Reason::Diverged;
             }

@@ -43,10 +43,14 @@ pub struct Standing {
     pub loss: Option<f64>,
     /// Share of the validation part that is right; `None` for values.
     pub correct: Option<f64>,
+    /// Share of the validation part that interval bounds certify at `certify_at` (certified training; a figure of training, no proof).
+    pub certified: Option<f64>,
     /// Mean loss on the test set, once it has finished.
     pub test_loss: Option<f64>,
     /// Share of the test set that is right.
     pub test_correct: Option<f64>,
+    /// Share of the test set that interval bounds certify.
+    pub test_certified: Option<f64>,
     /// Why it left its slot; [`Reason::Cancelled`] as long as it has not.
     pub state: Reason,
     /// Its checkpoint.
@@ -64,11 +68,18 @@ impl Standing {
             train_loss: None,
             loss: None,
             correct: None,
+            certified: None,
             test_loss: None,
             test_correct: None,
+            test_certified: None,
             state: Reason::Cancelled,
             checkpoint: None,
         }
+    }
+
+    /// What members are compared by: the share that is certified, if that is what was trained for, otherwise what is right.
+    pub fn share(&self) -> Option<f64> {
+        self.certified.or(self.correct)
     }
 }
 
@@ -159,7 +170,7 @@ impl<'a> Session<'a> {
         let members = ranked(self.standings, self.config);
         let seconds = start.elapsed().as_secs_f64();
         let best = members.first();
-        let score = best.and_then(|s| s.correct.or(s.loss));
+        let score = best.and_then(|s| s.share().or(s.loss));
         self.log.write(&LogEvent::End { seconds, best: best.map(|s| s.member), score, stopped })?;
         let occupancy = self.steps as f64 / self.slot_steps.max(1) as f64;
         Ok(Outcome { members, steps: self.steps, occupancy, seconds, stopped })
@@ -253,13 +264,13 @@ fn array_groups(config: &Config) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, places)| places).collect()
 }
 
-/// The best first: of a search those that were trained furthest, then by its metric; otherwise by what is right and then by loss. Those that
+/// The best first: of a search those that were trained furthest, then by its metric; otherwise by what is right (or certified) and then by loss. Those that
 /// diverged come last.
 fn ranked(standings: BTreeMap<usize, Standing>, config: &Config) -> Vec<Standing> {
     let by_loss = config.search.as_ref().is_some_and(|search| search.goal == Goal::Minimise);
     let number = |x: Option<f64>| x.filter(|x| x.is_finite()).unwrap_or(f64::INFINITY);
     let merit = |s: &Standing| {
-        let errors = if by_loss { 0.0 } else { number(s.correct.map(|c| -c)) };
+        let errors = if by_loss { 0.0 } else { number(s.share().map(|c| -c)) };
         // A search has trained its good trials furthest, and loss falls with age.
         let age = if config.search.is_some() { -(s.steps as f64) } else { 0.0 };
         [f64::from(u8::from(s.state == Reason::Diverged)), age, errors, number(s.loss.or(s.train_loss))]

@@ -6,7 +6,7 @@ use crate::graph::onnx;
 use crate::train::config::{self, Config, ModelConfig};
 use crate::train::hyper::Hyper;
 use crate::train::search::Assignment;
-use crate::train::{ArrayOptions, Augment, Builder, Loss, Member, Model, Optimiser, Schedule, models};
+use crate::train::{ArrayOptions, Augment, Builder, Certify, Loss, Member, Model, Optimiser, Schedule, models};
 
 /// The network of a configuration, for samples of this shape.
 pub(super) fn model(config: &ModelConfig, hyper: &Hyper, shape: &[usize], outputs: usize) -> Result<Model> {
@@ -64,6 +64,7 @@ pub(super) fn options(
     let loss = match (config.train.loss, values) {
         (Some(config::Loss::Mse), _) | (None, true) => Loss::MeanSquare,
         (Some(config::Loss::Bce), _) => Loss::BinaryLogits,
+        (Some(config::Loss::Certified), _) => Loss::Certified,
         _ => Loss::CrossEntropy { smoothing: hyper.number("label_smoothing") as f32 },
     };
     let asked = config.train.slots.unwrap_or(if config.search.is_some() { members.min(16) } else { members });
@@ -118,10 +119,23 @@ pub(super) fn member(config: &Config, assignment: &Assignment, total: u64) -> Re
         learning_rate: hyper.number("learning_rate"),
         schedule,
         clip,
+        certify: (config.train.loss == Some(config::Loss::Certified)).then(|| certify(hyper, total)),
         steps: None,
     };
     member.check()?;
     Ok(member)
+}
+
+/// How a member that trains for `total` steps grows its boxes.
+fn certify(hyper: &Hyper, total: u64) -> Certify {
+    let steps = |name: &str| (hyper.number(name) * total as f64).round() as u64;
+    Certify {
+        radius: hyper.number("radius"),
+        start: steps("radius_start"),
+        ramp: steps("radius_ramp"),
+        kappa: hyper.number("kappa"),
+        judged: Some(hyper.number("certify_at")).filter(|&radius| radius > 0.0),
+    }
 }
 
 /// Tells models and optimisers apart whose members cannot be exchanged.

@@ -185,7 +185,7 @@ pub(super) fn left(decision: Decision, standing: &Standing) -> std::result::Resu
 
 /// What a search is told of a trial.
 fn score(standing: &Standing, goal: Goal) -> f64 {
-    let found = if goal == Goal::Maximise { standing.correct } else { standing.loss };
+    let found = if goal == Goal::Maximise { standing.share() } else { standing.loss };
     found.filter(|_| standing.state != Reason::Diverged).unwrap_or(f64::NAN)
 }
 

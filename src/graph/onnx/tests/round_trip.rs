@@ -35,6 +35,25 @@ fn written_networks_read_back_the_same() {
     assert_eq!(write(&read).unwrap().len(), written.len());
 }
 
+/// A network of layers that go sample by sample says so: its batch axis is `N`, and no shape of one sample stands in it.
+#[test]
+fn batches_of_any_size_are_written_where_they_can_be() {
+    let mut random = Random::new(12);
+    for any in [true, false] {
+        let mut sketch = Sketch::new(&[1, 2, 3]);
+        let input = sketch.graph.input;
+        let flat = sketch.reshape(input, if any { &[1, 6] } else { &[2, 3] });
+        let (w, c) = (sketch.random(&[4, if any { 6 } else { 3 }], &mut random), sketch.random(&[4], &mut random));
+        let hidden = sketch.node(gemm(false, true), &[flat, w, c]);
+        sketch.node(Op::Relu, &[hidden]);
+        let written = write(&sketch.graph).unwrap();
+        let holds = |word: &[u8]| written.windows(word.len()).any(|part| part == word);
+        assert_eq!((holds(b"Flatten"), holds(b"\x12\x01N")), (any, any));
+        let point = random.numbers(6);
+        assert_eq!(parse(&written).unwrap().eval_f64(&point).unwrap(), sketch.graph.eval_f64(&point).unwrap());
+    }
+}
+
 #[test]
 fn the_network_that_is_damaged_below_is_sound() {
     let graph = parse(&bytes(pictures())).unwrap();
