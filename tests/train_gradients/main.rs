@@ -36,7 +36,10 @@ fn convolutions_have_the_gradients_of_differences() {
         image("padded", Conv2d { padding: [1, 2], ..conv(3, [3, 3]) }),
         image("strided", Conv2d { stride: [2, 3], padding: [1, 0], ..conv(5, [3, 2]) }),
         image("dilated", Conv2d { dilation: [2, 3], padding: [2, 1], bias: false, ..conv(6, [2, 3]) }),
-        image("depthwise", Conv2d { groups: 4, padding: [1, 1], stride: [2, 1], ..conv(4, [3, 3]) }),
+        // Some taps of a phase fit by their dilation alone.
+        image("strided and dilated", Conv2d { stride: [2, 3], dilation: [3, 2], padding: [1, 1], ..conv(5, [2, 3]) }),
+        // Windows reach over every border.
+        image("depthwise", Conv2d { groups: 4, padding: [2, 1], stride: [2, 2], ..conv(4, [3, 3]) }),
     ];
     let up = ConvTranspose2d { channels: 3, stride: [2, 1], padding: [1, 2], ..ConvTranspose2d::default() };
     cases.push(around("transposed", &[3, 4, 5], |net, x| net.conv_transpose2d(x, up)));
