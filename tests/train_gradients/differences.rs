@@ -36,7 +36,14 @@ impl Case {
         let len = shape_of(&model.graph).iter().product();
         let mut random = Random::new(9);
         let words = model.graph.nodes.iter().any(|node| matches!(node.op, Op::Embedding { .. }));
-        let mut one = |_| -> f64 { if words { random.below(WORDS) as f64 } else { f64::from(random.floats(1)[0]) } };
+        let mut last = 0;
+        let mut one = |_| -> f64 {
+            // Every other word is the one before it.
+            if words && random.coin() {
+                last = random.below(WORDS);
+            }
+            if words { last as f64 } else { f64::from(random.floats(1)[0]) }
+        };
         let samples = (0..BATCH).map(|_| (0..len).map(&mut one).collect()).collect();
         let labels = (0..BATCH).map(|_| random.below(CLASSES) as u32).collect();
         let outputs = model.graph.output_len();
