@@ -198,7 +198,7 @@ fn super_array(gpu: &Gpu, model: &Model) -> TrainingArray {
 #[test]
 fn sub_arrays_change_nothing() {
     let Some(gpu) = common::device("sub_arrays_change_nothing", true) else { return };
-    let model = dense();
+    let model = convolutional();
     let whole = array(gpu, &model, 5);
     let memory = whole.memory();
     // Room for the tables of all, and for passes of two at once.
@@ -208,6 +208,7 @@ fn sub_arrays_change_nothing() {
     options.memory_budget = Some(budget.max(1 << 20));
     let small = Gpu::open(&options).expect("a device");
     let mut cut = array(&small, &model, 5);
+    assert!(cut.memory().slots_at_once < 5, "{:?} is not cut", cut.memory());
     (0..5).for_each(|b| cut.start(b, member(b)).expect("a member"));
     train(&mut cut, 8);
     for b in 0..5 {

@@ -90,6 +90,23 @@ fn rows_agree_with_f64() {
     });
 }
 
+#[test]
+fn rows_of_a_result_may_lie_further_apart_than_those_of_the_operand() {
+    on_both("rows_of_a_result_may_lie_further_apart_than_those_of_the_operand", |gpu| {
+        for [rows, n] in [[5, 7], [70, 66]] {
+            let xs = numbers(rows, n);
+            let (x, table) = (common::tensor(gpu, &[rows, n], &xs), common::poisoned(gpu, &[rows, 192]));
+            let out = table.field(64, &[n]).expect("a field");
+            let mut recording = Recording::new();
+            softmax::record(&mut recording, gpu.caps(), &x, Some(&out), None).unwrap();
+            for rowwise in [true, false] {
+                let got = common::run(gpu, &in_form(&recording, rowwise), &out, false);
+                common::compare(&got, &expected(&xs, n).0).unwrap_or_else(|why| panic!("{rows} x {n}: {why}"));
+            }
+        }
+    });
+}
+
 /// The same recording with rows in one form of lib/rows.
 fn in_form(recording: &Recording, rowwise: bool) -> Recording {
     common::changed(recording, |kernel, _| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayD, IxDyn};
 use wavehull::graph::{Executor, Graph, Op};
+use wavehull::ops::random::{self, Stream, purpose};
 use wavehull::train::{ArrayOptions, DeviceSet, Labels, Loss, Member, Model, Optimiser, Parameter, TrainingArray};
 use wavehull::{Control, Gpu};
 
@@ -15,6 +16,8 @@ const BATCH: usize = 6;
 pub(crate) const WORDS: usize = 9;
 /// Elements of each parameter that are looked at.
 const ELEMENTS: usize = 8;
+/// Of the member that is trained.
+const SEED: u64 = 3;
 
 /// A network and a batch of samples.
 pub(crate) struct Case {
@@ -34,9 +37,14 @@ impl Case {
         let len = shape_of(&model.graph).iter().product();
         let mut random = Random::new(9);
         let words = model.graph.nodes.iter().any(|node| matches!(node.op, Op::Embedding { .. }));
+        let mut last = 0;
         let mut one = |_| -> f64 {
+            // Every other word is the one before it.
+            if words && random.coin() {
+                last = random.below(WORDS);
+            }
             match loss {
-                _ if words => random.below(WORDS) as f64,
+                _ if words => last as f64,
                 // Some at the ends of 0..1, where boxes are cut.
                 Loss::Certified => f64::from((random.floats(1)[0] * 0.6 + 0.5).clamp(0.0, 1.0)),
                 _ => f64::from(random.floats(1)[0]),
@@ -72,7 +80,7 @@ impl Case {
             let losses = self.samples.iter().zip(&self.labels).map(|(x, &y)| certified::loss(graph, x, y as usize));
             return losses.sum::<f64>() / BATCH as f64;
         }
-        let outputs = outputs(graph, &self.samples);
+        let outputs = outputs(graph, 0, &self.samples);
         let one = |(sample, y): (usize, &Vec<f64>)| {
             let targets = self.values.row(sample);
             let pairs = || y.iter().zip(targets).map(|(&y, &t)| (y, f64::from(t)));
@@ -91,16 +99,28 @@ impl Case {
     }
 }
 
-/// What a network makes of a batch in training: batch normalisations see the batch's own mean and variance.
-fn outputs(graph: &Graph, samples: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let at = graph.nodes.iter().position(|node| matches!(node.op, Op::BatchNormalization { .. }));
-    let Some(at) = at else {
-        return samples.iter().map(|x| graph.eval_f64(x).expect("an evaluation")).collect();
+/// What the nodes from `first` on make of a batch in the first step: batch normalisations see the batch's own mean and
+/// variance, and the stream of the member drops elements.
+fn outputs(graph: &Graph, first: usize, samples: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let apart = |op: &Op| matches!(op, Op::BatchNormalization { .. } | Op::Dropout { .. });
+    let Some(at) = graph.nodes[first..].iter().position(|node| apart(&node.op)).map(|at| first + at) else {
+        let rest = Graph { nodes: graph.nodes[first..].to_vec(), ..graph.clone() };
+        return samples.iter().map(|x| rest.eval_f64(x).expect("an evaluation")).collect();
     };
     let node = &graph.nodes[at];
-    let Op::BatchNormalization { epsilon } = node.op else { unreachable!() };
-    let before = Graph { nodes: graph.nodes[..at].to_vec(), output: node.inputs[0], ..graph.clone() };
+    let before = Graph { nodes: graph.nodes[first..at].to_vec(), output: node.inputs[0], ..graph.clone() };
     let mut x: Vec<Vec<f64>> = samples.iter().map(|x| before.eval_f64(x).expect("an evaluation")).collect();
+    let shape = &graph.value(node.inputs[0]).shape;
+    match node.op {
+        Op::BatchNormalization { epsilon } => normalised(graph, at, f64::from(epsilon), &mut x),
+        Op::Dropout { rate } => dropped(shape.last().copied().unwrap_or(1), at, rate, &mut x),
+        _ => unreachable!(),
+    }
+    outputs(&Graph { input: node.output, ..graph.clone() }, at + 1, &x)
+}
+
+fn normalised(graph: &Graph, at: usize, epsilon: f64, x: &mut [Vec<f64>]) {
+    let node = &graph.nodes[at];
     let channels = graph.value(node.inputs[0]).shape[1];
     let each = x[0].len() / channels;
     let number = |operand: usize, c: usize| {
@@ -112,19 +132,31 @@ fn outputs(graph: &Graph, samples: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let all: Vec<f64> = x.iter().flat_map(of).collect();
         let mean = all.iter().sum::<f64>() / all.len() as f64;
         let variance = all.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / all.len() as f64;
-        let factor = number(1, c) / (variance + f64::from(epsilon)).sqrt();
+        let factor = number(1, c) / (variance + epsilon).sqrt();
         let shift = number(2, c);
         x.iter_mut().flat_map(|x| &mut x[c * each..][..each]).for_each(|v| *v = (*v - mean) * factor + shift);
     }
-    let behind = Graph { nodes: graph.nodes[at + 1..].to_vec(), input: node.output, ..graph.clone() };
-    outputs(&behind, &x)
+}
+
+/// Layers draw by their number, elements by their place in the batch's memory, where rows start at multiples of four; the
+/// member's order says which sample stands where.
+fn dropped(columns: usize, layer: usize, rate: f32, x: &mut [Vec<f64>]) {
+    let stream = Stream::new(SEED);
+    for (row, &sample) in stream.permutation(x.len(), 0, purpose::SHUFFLE).iter().enumerate() {
+        let rows = x[sample as usize].len() / columns;
+        for (i, v) in x[sample as usize].iter_mut().enumerate() {
+            let place = (row * rows + i / columns) * columns.next_multiple_of(4) + i % columns;
+            let word = stream.word(place, layer as u32, 0, purpose::DROPOUT);
+            *v *= if random::uniform(word) >= rate { 1.0 / (1.0 - f64::from(rate)) } else { 0.0 };
+        }
+    }
 }
 
 /// What one step takes away from each parameter, at a rate of 1 without momentum: its gradient. With the graph before.
 fn gradients(gpu: &Gpu, case: &Case) -> (Graph, Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let mut array = case.array(gpu);
     let certify = (case.loss == Loss::Certified).then_some(CERTIFY);
-    let member = Member { seed: 3, optimiser: Optimiser::sgd(), learning_rate: 1.0, certify, ..Member::default() };
+    let member = Member { seed: SEED, optimiser: Optimiser::sgd(), learning_rate: 1.0, certify, ..Member::default() };
     array.start(1, member).expect("a member");
     let before = array.export(1).expect("a graph");
     array.run(1, &Control::default(), &mut |_| {}).expect("a step");

@@ -37,7 +37,10 @@ fn convolutions_have_the_gradients_of_differences() {
         image("padded", Conv2d { padding: [1, 2], ..conv(3, [3, 3]) }),
         image("strided", Conv2d { stride: [2, 3], padding: [1, 0], ..conv(5, [3, 2]) }),
         image("dilated", Conv2d { dilation: [2, 3], padding: [2, 1], bias: false, ..conv(6, [2, 3]) }),
-        image("depthwise", Conv2d { groups: 4, padding: [1, 1], stride: [2, 1], ..conv(4, [3, 3]) }),
+        // Some taps of a phase fit by their dilation alone.
+        image("strided and dilated", Conv2d { stride: [2, 3], dilation: [3, 2], padding: [1, 1], ..conv(5, [2, 3]) }),
+        // Windows reach over every border.
+        image("depthwise", Conv2d { groups: 4, padding: [2, 1], stride: [2, 2], ..conv(4, [3, 3]) }),
     ];
     let up = ConvTranspose2d { channels: 3, stride: [2, 1], padding: [1, 2], ..ConvTranspose2d::default() };
     cases.push(around("transposed", &[3, 4, 5], |net, x| net.conv_transpose2d(x, up)));
@@ -99,6 +102,10 @@ fn activations_and_pools_have_the_gradients_of_differences() {
     let pool = Pool { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
     let cases = vec![
         around("relu behind a product", &[9], |net, x| net.relu(x)),
+        around("relu between two products", &[9], |net, x| {
+            let x = net.relu(x);
+            net.linear(x, 7)
+        }),
         around("relu behind a convolution, in front of another", &[3, 5, 4], |net, x| {
             let x = net.relu(x);
             net.conv2d(x, Conv2d { channels: 3, ..Conv2d::default() })
@@ -128,6 +135,26 @@ fn activations_and_pools_have_the_gradients_of_differences() {
         }),
     ];
     check("activations_and_pools_have_the_gradients_of_differences", cases);
+}
+
+/// Masks are those that the host draws, forward and backward.
+#[test]
+fn what_is_dropped_has_the_gradients_of_differences() {
+    let cases = vec![
+        around("dropout", &[9], |net, x| net.dropout(x, 0.4)),
+        around("dropout of rows", &[3, 5], |net, x| {
+            let x = net.tanh(x);
+            let x = net.dropout(x, 0.3);
+            let x = net.linear(x, 6);
+            net.dropout(x, 0.5)
+        }),
+        around("dropout beside batch norm", &[9], |net, x| {
+            let x = net.dropout(x, 0.2);
+            let x = net.batch_norm(x);
+            net.dropout(x, 0.3)
+        }),
+    ];
+    check("what_is_dropped_has_the_gradients_of_differences", cases);
 }
 
 #[test]

@@ -49,3 +49,34 @@ impl Order {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Order;
+
+    /// The samples of some steps, batches of three.
+    fn seen(order: &Order, seed: u64, steps: std::ops::Range<u64>) -> Vec<u32> {
+        let of_step = |step| {
+            let mut ids = [0; 3];
+            order.write(seed, step, &mut ids);
+            ids
+        };
+        steps.flat_map(of_step).collect()
+    }
+
+    #[test]
+    fn every_epoch_holds_everything_once_in_an_order_of_its_own() {
+        let order = Order::new(12, 3, None);
+        let epochs = [0..4, 4..8, 8..12].map(|steps| seen(&order, 7, steps));
+        for epoch in &epochs {
+            let mut sorted = epoch.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..12).collect::<Vec<u32>>());
+        }
+        assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2] && epochs[0] != epochs[2], "{epochs:?}");
+        // Whatever was asked for before, and across the end of an epoch.
+        assert_eq!(seen(&order, 7, 2..6), [&epochs[0][6..], &epochs[1][..6]].concat());
+        assert_ne!(seen(&order, 8, 0..4), epochs[0]);
+        assert_eq!(seen(&Order::new(12, 3, Some(7)), 8, 0..4), epochs[0]);
+    }
+}
