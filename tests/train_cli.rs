@@ -225,7 +225,7 @@ fn one_by_one_is_the_same_as_all_at_once() {
         "correct",
         "finished",
         "40 steps of all members",
-        "100 % of the slots",
+        "100 % of the steps",
         "the best network: runs/member-0",
     ] {
         assert!(table.stdout.contains(word), "no '{word}' in {}", table.stdout);
