@@ -8,6 +8,7 @@ use super::oracle::{Random, wrong};
 use super::{Context, Done, Measured, SEED, Spec};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu};
+use crate::graph::{Node, Op};
 use crate::train::{ArrayOptions, DeviceSet, Labels, Member, Model, Optimiser, Snapshot, TrainingArray, models};
 
 const GROUP: &str = "train";
@@ -98,15 +99,35 @@ fn measure(context: &Context<'_>, net: Trained, slots: usize) -> Result<Done> {
     // Host work between submissions is part of a step: the wall's clock counts.
     let timing = Timing { seconds: timing.wall, device_clock: false, first: None, ..timing }.per(steps as f64);
     let memory = array.memory();
+    let rate = products(&model) * (slots * BATCH) as f64 / timing.seconds;
     let note = format!(
-        "{slots} members of {} parameters, batch {BATCH}, Adam; {} KiB a member",
+        "{slots} members of {} parameters, batch {BATCH}, Adam; {} KiB a member; {:.1} GFLOP/s in products",
         model.parameter_count(),
-        (memory.tables + memory.pass) >> 10
+        (memory.tables + memory.pass) >> 10,
+        rate * 1e-9
     );
     let mut measured = Measured::new((slots * BATCH) as f64, "samples", timing).note(note);
     measured.kernels = kernels;
     measured.kernels.iter_mut().for_each(|kernel| kernel.seconds /= steps as f64);
     measured.done()
+}
+
+/// Floating-point operations that a sample takes in products with weights: forward, for the weights' gradients, and, behind the first of
+/// them, for the inputs' gradients.
+fn products(model: &Model) -> f64 {
+    let graph = &model.graph;
+    let terms = |node: &Node| {
+        let weight = &graph.value(*node.inputs.get(1)?).shape;
+        let inner: usize = match node.op {
+            Op::Gemm { trans_b, .. } => weight[usize::from(trans_b)],
+            Op::MatMul => weight[weight.len() - 2],
+            Op::Conv(_) => weight[1..].iter().product(),
+            _ => return None,
+        };
+        Some((graph.value(node.output).shape.iter().product::<usize>() * inner) as f64)
+    };
+    let all: Vec<f64> = graph.nodes.iter().filter_map(terms).collect();
+    2.0 * (3.0 * all.iter().sum::<f64>() - all.first().unwrap_or(&0.0))
 }
 
 /// Learning rates of `slots` members, from 1e-4 to 1e-2.
