@@ -25,6 +25,7 @@ import gzip
 import math
 import os
 import re
+import struct
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -581,10 +582,25 @@ def verified_table(title, cases, intersect):
         print(f"| {name} | {len(boxes)} | " + " | ".join(cells) + " |", flush=True)
 
 
+def read_idx(path):
+    """An IDX file of unsigned bytes (magic 2051: N x 28 x 28 images, 2049: N labels), gzipped."""
+    raw = gzip.decompress(path.read_bytes())
+    magic, count = struct.unpack(">II", raw[:8])
+    if magic == 2051:
+        rows, columns = struct.unpack(">II", raw[8:16])
+        return np.frombuffer(raw, np.uint8, offset=16).reshape(count, rows, columns)
+    if magic == 2049:
+        return np.frombuffer(raw, np.uint8, offset=8)
+    raise SystemExit(f"{path}: magic {magic} is neither IDX images (2051) nor IDX labels (2049)")
+
+def load(folder, part):
+    """Pixels N x 28 x 28 in [0, 1] as f32 and labels N."""
+    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz").astype(np.float32) / np.float32(255)
+    return images, read_idx(folder / f"{part}-labels-idx1-ubyte.gz").astype(np.int64)
+
+
 def own_cases(data, count):
     """The networks of `data/` on the first test digits, at two radii each."""
-    from train_mnist import load  # the script beside this one
-
     images, labels = load(data / "mnist10k", "test")
     for name, radii in (("standard", (0.01, 0.02)), ("robust", (0.05, 0.1))):
         net = read_onnx(data / f"mnist-{name}.onnx", (784,))

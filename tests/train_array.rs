@@ -105,6 +105,38 @@ fn same(model: &Model, found: &Snapshot, wanted: &Snapshot, what: &str) {
 }
 
 #[test]
+fn every_value_counts_once() {
+    let Some(gpu) = common::device("every_value_counts_once", true) else { return };
+    let model = dense();
+    let mut random = Random::new(8);
+    let mut set = |samples: usize| {
+        let inputs = ArrayD::from_shape_vec(IxDyn(&[samples, 7]), random.floats(samples * 7)).expect("inputs");
+        let values = ndarray::Array2::from_shape_vec((samples, CLASSES), random.floats(samples * CLASSES));
+        (inputs, values.expect("values"))
+    };
+    let device = |(inputs, values): &(ArrayD<f32>, ndarray::Array2<f32>)| {
+        DeviceSet::new(gpu, inputs, Labels::Values(values.clone())).expect("a set")
+    };
+    let (train_set, judged) = (set(32), set(29));
+    let options = |batch| ArrayOptions { slots: 3, batch, loss: Loss::MeanSquare, ..ArrayOptions::default() };
+    let score = |batch: usize| {
+        let mut array = TrainingArray::new(gpu, &model, device(&train_set), options(batch)).expect("an array");
+        array.start(1, Member::default()).expect("a member");
+        let scores = array.evaluate(&device(&judged), &Control::default()).expect("scores");
+        assert_eq!(
+            scores.iter().map(|s| s.rows > 0.0).collect::<Vec<_>>(),
+            [false, true, false],
+            "the others are empty"
+        );
+        scores[1]
+    };
+    // 29 at once; 16 and 13; 8, 8, 8 and 5.
+    let [whole, halves, parts] = [29, 16, 8].map(score);
+    assert!(whole.rows == halves.rows && whole.rows == parts.rows, "{whole:?} {halves:?} {parts:?}");
+    assert!((whole.loss - halves.loss).abs() < 1e-6 && (whole.loss - parts.loss).abs() < 1e-6, "{halves:?} {parts:?}");
+}
+
+#[test]
 fn slots_behind_the_last_member_are_not_computed() {
     let Some(gpu) = common::device("slots_behind_the_last_member_are_not_computed", true) else { return };
     for model in [dense(), convolutional()] {

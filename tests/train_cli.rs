@@ -85,7 +85,7 @@ fn slips_in_the_configuration_are_named_with_their_place() {
         (
             changed("validation = 16", "augment = { shift = 2 }"),
             "c.toml:8:1: ",
-            &["shift, flip and crop are for images", "[4]"],
+            &["shift, flip, crop and noise are for images", "[4]"],
         ),
         (changed("kind = \"mlp\"\nhidden = [8]", "kind = \"lenet\""), "c.toml: ", &["samples of shape [4]", "28 x 28"]),
         (

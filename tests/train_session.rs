@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wavehull::gpu::{Progress, ProgressSink};
+use wavehull::train::checkpoint::read_parameters;
 use wavehull::train::config::Config;
 use wavehull::train::events::Reason;
 use wavehull::train::session::{Outcome, Session, Standing};
@@ -102,6 +103,25 @@ fn slots_and_stops_change_no_bit() {
     assert!(again.members.iter().all(|m| m.state == Reason::Finished && m.loss.is_some()));
     let log = std::fs::read_to_string(many.at("runs/log.jsonl")).expect("a log");
     assert!(log.contains("\"resumed\":false") && log.contains("\"resumed\":true"), "{log}");
+}
+
+#[test]
+fn steps_of_a_schedule_are_counted_as_the_training_is() {
+    let Some(gpu) = common::device("steps_of_a_schedule", false) else { return };
+    let text = |train: &str| {
+        format!("{BLOBS}[train]\noptimiser = \"sgd\"\nbatch = 8\n{train}[members]\nlearning_rate = 0.1\n")
+    };
+    let (short, long) = (Folder::new("short"), Folder::new("long"));
+    whole(&gpu, &text("epochs = 2\n"), &short.0);
+    // From the third epoch on next to nothing is learned.
+    whole(&gpu, &text("epochs = 4\nschedule = \"step\"\nevery = 2\ngamma = 1e-7\n"), &long.0);
+    let parameters = |folder: &Folder| {
+        let file = folder.at("runs/member-0000/model.safetensors");
+        read_parameters(&file).expect("parameters").into_values().flat_map(|a| a.into_iter()).collect::<Vec<f32>>()
+    };
+    let (short, long) = (parameters(&short), parameters(&long));
+    assert!(short.iter().zip(&long).all(|(a, b)| (a - b).abs() < 1e-5), "{short:?}\n{long:?}");
+    assert!(short != long);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl<'a> Feed<'a> {
     fn write(&self, config: &Config) -> Result<()> {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::internal("a description cannot be written as JSON").with_source(e))?;
-        replace(&config.train.folder.join("inputs.json"), (text + "\n").as_bytes())
+        replace(&config.train.folder.join(FEED), (text + "\n").as_bytes())
     }
 }
 
@@ -121,10 +121,15 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         ErrorKind::BadInput | ErrorKind::Unsupported => with_next_step(config.in_file(error)),
         _ => error,
     };
+    let feed = Feed::new(&config, &loaded);
+    // In front of the networks that it is about; but what another training wrote stays until this one has run.
+    if !config.train.folder.join(FEED).exists() {
+        feed.write(&config)?;
+    }
     let outcome = Session::new(&gpu, &config).and_then(|session| session.run(&loaded, &bar.control()));
     bar.finish();
     let outcome = outcome.map_err(placed)?;
-    Feed::new(&config, &loaded).write(&config)?;
+    feed.write(&config)?;
     if args.json {
         let document = Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), outcome: &outcome };
         global.print_json(&document)?;
@@ -183,6 +188,9 @@ fn plan(config: &Config, loaded: &Loaded) -> String {
     lines.push("the configuration and its data are in order; nothing was trained or written".to_owned());
     lines.join("\n")
 }
+
+/// The file that says what to feed networks.
+const FEED: &str = "inputs.json";
 
 /// Rows of a table that somebody reads.
 const ROWS: usize = 32;

@@ -93,8 +93,9 @@ impl Flight {
         let before = locked(&self.gpu.0.landed).replace(now);
         let seconds = (now - before.map_or(submitted, |before| before.max(submitted))).as_secs_f64();
         if work > 1e7 && seconds > 0.0 {
-            let seen = work / seconds;
-            // Half old, half new: one odd submission must not make the next cut wild.
+            // Half old, half new, and not much faster at once: a host that comes late sees submissions end in no time, and one odd
+            // submission must not make the next cut wild.
+            let seen = (work / seconds).min(4.0 * self.gpu.rate());
             let rate = 0.5 * self.gpu.rate() + 0.5 * seen;
             self.gpu.0.rate.store(rate.to_bits(), Ordering::Relaxed);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,13 @@ pub fn now() -> f64 {
 
 /// Writes scalars of one run as TensorBoard reads them: records framed as TFRecord, each an `Event` of Protocol Buffers. A run that is
 /// resumed gets another file in the same folder; TensorBoard joins them.
+///
+/// The file is open only while it is written to: there may be more runs than files that a system keeps open.
 #[derive(Debug)]
 pub struct EventWriter {
     path: PathBuf,
-    file: BufWriter<File>,
+    /// What was not written yet.
+    waiting: Vec<u8>,
 }
 
 impl EventWriter {
@@ -33,20 +36,21 @@ impl EventWriter {
         std::fs::create_dir_all(run).map_err(|e| Error::io(run, e))?;
         let time = now();
         // TensorBoard reads files of a run in the order of their names.
-        let (path, file) = (0..1000)
+        let path = (0..1000)
             .find_map(|number| {
                 let path = run.join(format!("events.out.tfevents.{:010}.wavehull.{number:03}", time as u64));
                 match OpenOptions::new().write(true).create_new(true).open(&path) {
                     Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => None,
-                    other => Some(other.map(|file| (path.clone(), file)).map_err(|e| Error::io(&path, e))),
+                    other => Some(other.map(|_| path.clone()).map_err(|e| Error::io(&path, e))),
                 }
             })
             .unwrap_or_else(|| Err(Error::internal("a thousand event files of one second")))?;
-        let mut writer = Self { path, file: BufWriter::new(file) };
+        let mut writer = Self { path, waiting: Vec::new() };
         let mut event = Vec::new();
         double_field(&mut event, 1, time);
         bytes_field(&mut event, 3, b"brain.Event:2");
-        writer.record(&event)?;
+        writer.record(&event);
+        writer.flush()?;
         Ok(writer)
     }
 
@@ -55,11 +59,8 @@ impl EventWriter {
         &self.path
     }
 
-    /// Adds one number: `time` in seconds since 1970 ([`now`]), `tag` like `loss/train`.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Io`].
-    pub fn scalar(&mut self, time: f64, step: u64, tag: &str, value: f32) -> Result<()> {
+    /// Adds one number: `time` in seconds since 1970 ([`now`]), `tag` like `loss/train`. It is written by the next flush.
+    pub fn scalar(&mut self, time: f64, step: u64, tag: &str, value: f32) {
         let mut entry = Vec::new();
         bytes_field(&mut entry, 1, tag.as_bytes());
         entry.push(2 << 3 | 5);
@@ -71,7 +72,7 @@ impl EventWriter {
         event.push(2 << 3);
         varint(&mut event, step);
         bytes_field(&mut event, 5, &summary);
-        self.record(&event)
+        self.record(&event);
     }
 
     /// Hands all that was written to the system, so that a TensorBoard that is open sees it.
@@ -79,14 +80,17 @@ impl EventWriter {
     /// # Errors
     /// [`crate::ErrorKind::Io`].
     pub fn flush(&mut self) -> Result<()> {
-        self.file.flush().map_err(|e| Error::io(&self.path, e))
+        let append = || OpenOptions::new().append(true).open(&self.path)?.write_all(&self.waiting);
+        append().map_err(|e| Error::io(&self.path, e))?;
+        self.waiting.clear();
+        Ok(())
     }
 
     /// Length, its checksum, data, its checksum.
-    fn record(&mut self, data: &[u8]) -> Result<()> {
+    fn record(&mut self, data: &[u8]) {
         let length = (data.len() as u64).to_le_bytes();
         let parts: [&[u8]; 4] = [&length, &masked(&length).to_le_bytes(), data, &masked(data).to_le_bytes()];
-        parts.iter().try_for_each(|part| self.file.write_all(part)).map_err(|e| Error::io(&self.path, e))
+        self.waiting.extend(parts.concat());
     }
 }
 

@@ -109,3 +109,16 @@ pub struct Score {
     /// Rows that counted.
     pub rows: f64,
 }
+
+impl Score {
+    /// The score on this set and another together.
+    pub(super) fn and(self, other: Self) -> Self {
+        let rows = self.rows + other.rows;
+        let mean = |a: f64, b: f64| (a * self.rows + b * other.rows) / rows.max(1.0);
+        let certified = match (self.certified, other.certified) {
+            (Some(a), Some(b)) => Some(mean(a, b)),
+            (a, b) => a.or(b),
+        };
+        Self { loss: mean(self.loss, other.loss), correct: mean(self.correct, other.correct), certified, rows }
+    }
+}

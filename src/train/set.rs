@@ -245,6 +245,11 @@ impl DeviceSet {
         matches!(self.answers, Answers::Tokens(..))
     }
 
+    /// Whether samples that are none may fill a batch up: as labels they count for nothing, as values and positions they would.
+    pub(super) fn can_be_ragged(&self) -> bool {
+        matches!(self.answers, Answers::Classes(..))
+    }
+
     /// The shape in which a loss compares outputs of `[batch * positions, columns]` with these answers.
     pub(super) fn output_shape(&self, slots: usize, batch: usize, [rows, columns]: [usize; 2]) -> Vec<usize> {
         if self.has_tokens() { vec![slots, batch, rows / batch, columns] } else { vec![slots, rows, columns] }

@@ -27,6 +27,7 @@ impl TrainingArray {
         mut times: Option<&mut KernelTimes>,
     ) -> Result<()> {
         self.check_ages()?;
+        self.check_whole()?;
         let most = if times.is_some() { 1 } else { IN_FLIGHT };
         let mut flying: VecDeque<Block> = VecDeque::new();
         let mut left = steps;
@@ -37,7 +38,16 @@ impl TrainingArray {
                     break;
                 }
                 let turns = left.min(self.shared.options.turns as u64) as usize;
-                flying.push_back(self.submit(turns, ahead, times.is_some()).await?);
+                match self.submit(turns, ahead, times.is_some()).await {
+                    Ok(block) => flying.push_back(block),
+                    Err(error) => {
+                        // What was submitted before has run, and members are as old as that.
+                        for block in flying {
+                            self.land(block, None).await?;
+                        }
+                        return Err(error);
+                    }
+                }
                 left -= turns as u64;
             }
             let Some(block) = flying.pop_front() else { break };
@@ -55,15 +65,29 @@ impl TrainingArray {
         self.occupants.iter().flatten().any(|o| o.state == State::Running && wants(o))
     }
 
-    async fn submit(&self, turns: usize, ahead: u64, profile: bool) -> Result<Block> {
+    /// An error in the middle of a block leaves tables that are older than their members, and nothing can be done with those.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        if self.torn {
+            return Err(Error::bad_input("an array of which an earlier error left half of a step")
+                .with_help("make another array and restore its members from their snapshots"));
+        }
+        Ok(())
+    }
+
+    async fn submit(&mut self, turns: usize, ahead: u64, profile: bool) -> Result<Block> {
         let most = self.shared.plan_slots();
         let mut parts = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
             let first = index * most;
             let occupants = &self.occupants[first..first + part.slots()];
             if occupants.iter().flatten().any(|o| o.state == State::Running) {
-                let (flight, ticket) = part.submit(&self.shared, occupants, (turns, ahead), profile).await?;
-                parts.push((index, flight, ticket));
+                match part.submit(&self.shared, occupants, (turns, ahead), profile).await {
+                    Ok((flight, ticket)) => parts.push((index, flight, ticket)),
+                    Err(error) => {
+                        self.torn = !parts.is_empty();
+                        return Err(error);
+                    }
+                }
             }
         }
         Ok(Block { turns, parts })
@@ -73,7 +97,9 @@ impl TrainingArray {
     async fn land(&mut self, block: Block, mut times: Option<&mut KernelTimes>) -> Result<Vec<Progress>> {
         let mut found = Vec::with_capacity(block.parts.len());
         for (index, flight, ticket) in block.parts {
-            let (results, mut seconds) = self.parts[index].land(flight, ticket, block.turns).await?;
+            let landed = self.parts[index].land(flight, ticket, block.turns).await;
+            self.torn |= landed.is_err();
+            let (results, mut seconds) = landed?;
             if let Some(times) = &mut times {
                 times.append(&mut seconds);
             }

@@ -39,7 +39,8 @@ pub struct ArrayOptions {
     pub augment: Augment,
     /// All members see the same samples in the same order, drawn from this seed; `None`: each draws its own.
     pub shared_order: Option<u64>,
-    /// Steps that are submitted together: results come in so many at once, and it changes nothing else.
+    /// Steps that are submitted together: results come in so many at once. Nothing that a member learns depends on it; one whose loss
+    /// is no number is found when its results come in, a block or two later, and its tables may have gone on until then.
     pub turns: usize,
 }
 
@@ -89,6 +90,8 @@ pub struct TrainingArray {
     shared: Shared,
     parts: Vec<Part>,
     occupants: Vec<Option<Occupant>>,
+    /// Whether an error left part of the tables older than the members in them.
+    torn: bool,
 }
 
 /// Device memory of an array in bytes.
@@ -139,7 +142,7 @@ impl TrainingArray {
             let count = most.min(slots - first);
             parts.push(Part::new(&shared, count, workspace.front(count)?).await?);
         }
-        Ok(Self { shared, parts, occupants: vec![None; slots] })
+        Ok(Self { shared, parts, occupants: vec![None; slots], torn: false })
     }
 
     /// Blocking twin of [`TrainingArray::new_async`].
@@ -273,6 +276,7 @@ impl TrainingArray {
     /// # Errors
     /// [`ErrorKind::BadInput`] if nobody is there; device errors.
     pub async fn snapshot_async(&self, slot: usize) -> Result<Snapshot> {
+        self.check_whole()?;
         let occupant = self.occupant(slot)?.clone();
         let (part, place) = self.part(slot);
         let tables = self.parts[part].read(&self.shared, place).await?;
@@ -365,12 +369,17 @@ impl TrainingArray {
     pub async fn evaluate_async(&self, data: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
         data.check(&self.shared.model.graph, self.shared.options.loss)?;
         let mut scores = Vec::new();
-        let evaluation = Evaluation::new(&self.shared, data)?;
+        let evaluations = Evaluation::all(&self.shared, data)?;
         for part in &self.parts {
             let first = scores.len();
+            scores.resize(first + part.slots(), Score::default());
             let occupants = &self.occupants[first..first + part.slots()];
-            scores.extend(part.evaluate(&self.shared, &evaluation, (data, occupants), control).await?);
-            scores.resize(first + part.slots(), Score { loss: 0.0, correct: 0.0, certified: None, rows: 0.0 });
+            for evaluation in &evaluations {
+                let found = part.evaluate(&self.shared, evaluation, (data, occupants), control).await?;
+                for (score, found) in scores[first..].iter_mut().zip(found) {
+                    *score = score.and(found);
+                }
+            }
         }
         Ok(scores)
     }

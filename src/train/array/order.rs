@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::ops::random::{Stream, purpose};
 
+/// Most indices that are kept: 256 MiB.
+const KEPT: usize = 1 << 26;
+
 /// A shuffled epoch.
 type Epoch = Arc<Vec<u32>>;
 
@@ -38,8 +41,8 @@ impl Order {
     fn epoch(&self, seed: u64, epoch: u64) -> Epoch {
         let mut epochs = self.epochs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A member needs one epoch at a time; what others still use is made again if need be.
-        if epochs.len() > 4096 {
-            epochs.retain(|&(_, kept), _| kept >= epoch);
+        if epochs.len() * self.samples > KEPT {
+            epochs.clear();
         }
         let draw = || Arc::new(Stream::new(seed).permutation(self.samples, epoch as u32, purpose::SHUFFLE));
         let found = epochs.entry((seed, epoch)).or_insert_with(draw).clone();

@@ -1,6 +1,7 @@
 //! Device memory of some slots of an array, and what runs on it: blocks of training steps, and evaluations.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Occupant, Shared};
@@ -18,6 +19,9 @@ use crate::train::set::{Augment, DeviceSet, Targets};
 
 /// Device seconds of each dispatch with its kernel's name.
 pub(super) type KernelTimes = Vec<(&'static str, f64)>;
+
+/// What came of a turn, slot by slot.
+pub(super) type Slots = Vec<Vec<f32>>;
 
 /// Words of a random stream.
 pub(super) const STREAM: usize = 4;
@@ -126,6 +130,16 @@ impl Memory {
             },
             slots,
         })
+    }
+
+    /// The tables of a range of slots.
+    fn tables_of(&self, range: &Range<usize>) -> Result<Tables> {
+        let of = |t: &Tensor| {
+            let rows = t.at(range.start * t.row_stride(), &[range.len(), t.columns()]);
+            rows.ok_or_else(|| crate::Error::internal("slots that are not there"))
+        };
+        let Tables { parameters, gradients, statistics } = &self.tables;
+        Ok(Tables { parameters: of(parameters)?, gradients: of(gradients)?, statistics: of(statistics)? })
     }
 
     /// One step of all slots: batch, forward, loss, gradients, update.
@@ -240,12 +254,7 @@ impl Part {
     }
 
     /// The results of each turn and slot, and the times of dispatches if they were asked for.
-    pub async fn land(
-        &self,
-        flight: Flight,
-        ticket: ReadTicket,
-        turns: usize,
-    ) -> Result<(Vec<Vec<Vec<f32>>>, KernelTimes)> {
+    pub async fn land(&self, flight: Flight, ticket: ReadTicket, turns: usize) -> Result<(Vec<Slots>, KernelTimes)> {
         let mut output = flight.finish_async().await?;
         Ok((self.memory.tape.results.split(&output.take(ticket), turns), output.kernel_times))
     }
@@ -339,7 +348,7 @@ impl Part {
         Ok(())
     }
 
-    /// Scores of the slots on a set; those of slots behind the last member are left out.
+    /// Scores of the slots on some samples; slots without a member have scores of nothing.
     pub async fn evaluate(
         &self,
         shared: &Shared,
@@ -347,31 +356,34 @@ impl Part {
         (data, occupants): (&DeviceSet, &[Option<Occupant>]),
         control: &Control,
     ) -> Result<Vec<Score>> {
-        let Some(last) = occupants.iter().rposition(Option::is_some) else { return Ok(Vec::new()) };
-        let (slots, Evaluation { plan, batch }) = (last + 1, evaluation);
-        let front = self.memory.front(shared, slots)?;
-        let (gpu, caps) = (&shared.gpu, shared.gpu.caps());
+        let needed = occupants.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let mut scores = Vec::new();
+        for first in (0..needed).step_by(evaluation.slots) {
+            let range = first..needed.min(first + evaluation.slots);
+            scores.extend(self.look(shared, evaluation, (data, &occupants[range.clone()]), (range, control)).await?);
+        }
+        let nothing = scores.iter_mut().zip(occupants).filter(|(_, occupant)| occupant.is_none());
+        nothing.for_each(|(score, _)| *score = Score::default());
+        Ok(scores)
+    }
+
+    /// Scores of a range of slots.
+    async fn look(
+        &self,
+        shared: &Shared,
+        evaluation: &Evaluation,
+        (data, occupants): (&DeviceSet, &[Option<Occupant>]),
+        (range, control): (Range<usize>, &Control),
+    ) -> Result<Vec<Score>> {
+        let (slots, rounds, Evaluation { plan, batch, .. }) = (range.len(), evaluation.rounds(), evaluation);
+        let (gpu, caps, tables) = (&shared.gpu, shared.gpu.caps(), self.memory.tables_of(&range)?);
         let workspace = Workspace::new(plan, gpu, slots).await?;
-        let rounds = data.len().div_ceil(*batch);
-        let ids: Turns<u32> = Turns::new(gpu, rounds, 1, *batch).await?;
-        // Behind the end of the set nothing counts.
-        ids.write(gpu, rounds, |round, _, ids| {
-            let first = round * batch;
-            ids.iter_mut()
-                .enumerate()
-                .for_each(|(i, id)| *id = if first + i < data.len() { (first + i) as u32 } else { u32::MAX });
-        })?;
+        let ids = evaluation.ids(gpu).await?;
         // Of a certified network all is looked at twice: what is right, and what is certified.
         let looks: &[Right] = if plan.is_certified() { &[Right::Logits, Right::Bounds] } else { &[Right::Logits] };
         let results: Turns<f32> = Turns::new(gpu, looks.len() * rounds, slots, RESULTS).await?;
         let streams = zeros_words(gpu, &[slots, STREAM]).await?;
-        let coefficients: Turns<f32> = Turns::new(gpu, 1, slots, COEFFICIENTS).await?;
-        coefficients.write(gpu, 1, |_, slot, row| {
-            if let Some(certify) = occupants[slot].as_ref().and_then(|o| o.member.certify) {
-                Certify::write(certify.judging(), row);
-            }
-        })?;
-        let coefficients = coefficients.of(0)?;
+        let coefficients = judging(gpu, occupants).await?.of(0)?;
         let (output, shape) = plan.output;
         let shape = data.output_shape(slots, *batch, shape);
         let scratch = Tensor::uninit_async(gpu, &shared.options.loss.scratch(&shape)).await?;
@@ -380,7 +392,7 @@ impl Part {
         let mut recording = Recording::new();
         for round in 0..rounds {
             data.record(&mut recording, caps, &Augment::default(), (&ids.of(round)?, &streams), &inputs, &targets)?;
-            plan.record(&mut recording, caps, (&front.tables, &streams, &coefficients), &workspace, false)?;
+            plan.record(&mut recording, caps, (&tables, &streams, &coefficients), &workspace, false)?;
             let logits = plan.view(&workspace, output, &shape[1..])?;
             for (look, right) in looks.iter().enumerate() {
                 let results = results.of(look * rounds + round)?;
@@ -392,38 +404,77 @@ impl Part {
         let ticket = results.read(&mut recording, looks.len() * rounds)?;
         let mut found = gpu.run_async(&recording, control).await?;
         let all = results.split(&found.take(ticket), looks.len() * rounds);
-        let (plain, bounded) = all.split_at(rounds);
-        let score = |slot: usize| {
-            let sum = |of: &[Vec<Vec<f32>>], column: usize| {
-                of.iter().map(|round| f64::from(round[slot][column])).sum::<f64>()
-            };
-            let (correct, rows, loss) = (sum(plain, 1), sum(plain, 2), sum(plain, 3));
-            let certified = plan.is_certified().then(|| sum(bounded, 1) / rows.max(1.0));
-            Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), certified, rows }
-        };
-        Ok((0..slots).map(score).collect())
+        Ok((0..slots).map(|slot| score(all.split_at(rounds), slot, plan.is_certified())).collect())
     }
 }
 
-/// A forward pass for evaluations.
+/// The score of a slot, from the results of rounds that looked at logits and of rounds that looked at bounds.
+fn score((plain, bounded): (&[Slots], &[Slots]), slot: usize, certified: bool) -> Score {
+    let sum = |of: &[Slots], column: usize| of.iter().map(|round| f64::from(round[slot][column])).sum::<f64>();
+    let (correct, rows, loss) = (sum(plain, 1), sum(plain, 2), sum(plain, 3));
+    let certified = certified.then(|| sum(bounded, 1) / rows.max(1.0));
+    Score { loss: loss / rows.max(1.0), correct: correct / rows.max(1.0), certified, rows }
+}
+
+/// Coefficients of an evaluation: where boxes are judged.
+async fn judging(gpu: &Gpu, occupants: &[Option<Occupant>]) -> Result<Turns<f32>> {
+    let coefficients: Turns<f32> = Turns::new(gpu, 1, occupants.len(), COEFFICIENTS).await?;
+    coefficients.write(gpu, 1, |_, slot, row| {
+        if let Some(certify) = occupants[slot].as_ref().and_then(|o| o.member.certify) {
+            Certify::write(certify.judging(), row);
+        }
+    })?;
+    Ok(coefficients)
+}
+
+/// A forward pass over some samples of a set.
 #[derive(Debug)]
 pub(super) struct Evaluation {
     plan: Plan,
     batch: usize,
+    samples: Range<usize>,
+    /// Slots at once, at most.
+    slots: usize,
 }
 
 impl Evaluation {
-    /// Samples evaluated at once, at most.
+    /// Samples evaluated at once, at most, and no more than in training, for which there is memory.
     const BATCH: usize = 256;
 
-    pub fn new(shared: &Shared, data: &DeviceSet) -> Result<Self> {
-        let most = data.len().min(Self::BATCH.min(shared.options.batch.max(32)));
-        // Positions behind the end of a set cannot be left out, so batches of sequences are all full.
-        let full = |batch: &usize| !data.has_tokens() || data.len().is_multiple_of(*batch);
-        let batch = (1..=most).rev().find(full).unwrap_or(1);
+    /// The passes over a set: one, or one over full batches and one over the rest.
+    pub fn all(shared: &Shared, data: &DeviceSet) -> Result<Vec<Self>> {
+        let (len, batch) = (data.len(), data.len().min(Self::BATCH).min(shared.options.batch));
+        let full = if data.can_be_ragged() { len } else { len / batch * batch };
+        let mut all = vec![Self::new(shared, batch, 0..full)?];
+        if full < len {
+            all.push(Self::new(shared, len - full, full..len)?);
+        }
+        Ok(all)
+    }
+
+    fn new(shared: &Shared, batch: usize, samples: Range<usize>) -> Result<Self> {
         let purpose = (shared.options.loss, Purpose::Evaluation);
         let plan = super::plan(&shared.model, (&shared.table, &shared.statistics), batch, purpose)?;
-        Ok(Self { plan, batch })
+        // A tenth of the budget: what the array left of it has room for that.
+        let (bytes, largest) = (plan.words().max(1) as u64 * 4, plan.largest().max(1) as u64 * 4);
+        let most = (shared.gpu.memory().budget / 10 / bytes).min(shared.gpu.caps().max_binding / largest);
+        Ok(Self { plan, batch, samples, slots: usize::try_from(most).unwrap_or(usize::MAX).max(1) })
+    }
+
+    fn rounds(&self) -> usize {
+        self.samples.len().div_ceil(self.batch)
+    }
+
+    /// Which samples each round looks at; places behind the last do not count.
+    async fn ids(&self, gpu: &Gpu) -> Result<Turns<u32>> {
+        let ids: Turns<u32> = Turns::new(gpu, self.rounds(), 1, self.batch).await?;
+        ids.write(gpu, self.rounds(), |round, _, ids| {
+            for (i, id) in ids.iter_mut().enumerate() {
+                let sample = self.samples.start + round * self.batch + i;
+                *id = if self.samples.contains(&sample) { sample as u32 } else { u32::MAX };
+            }
+        })?;
+        Ok(ids)
     }
 }
 

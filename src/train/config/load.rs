@@ -57,12 +57,14 @@ impl Config {
 
     fn check_augment(&self, loaded: &Loaded) -> Result<()> {
         let (augment, shape) = (self.data.augment, loaded.train.sample_shape());
-        if shape.len() == 3 || (augment.shift == 0 && !augment.flip && augment.crop == 0) {
+        let noise = self.members.iter().map(|m| &m.hyper).chain([&self.base]).any(|h| h.number("noise") > 0.0);
+        if shape.len() == 3 || (augment.shift == 0 && !augment.flip && augment.crop == 0 && !noise) {
             return Ok(());
         }
-        let what = format!("shift, flip and crop are for images, but a sample has shape {shape:?}");
-        let fault = Error::bad_input(what).with_help("leave them out; noise works for all numbers");
-        Err(self.blame(&["data.augment"], fault))
+        let what = format!("shift, flip, crop and noise are for images, but a sample has shape {shape:?}");
+        let fault =
+            Error::bad_input(what).with_help("leave them out, or give images: [samples, rows, columns, channels]");
+        Err(self.blame(&["data.augment", "members.noise", "train.noise"], fault))
     }
 
     /// Point clouds lie in files as `[points, 3]`, and PointNet takes `[3, points]`.

@@ -188,7 +188,7 @@ impl SearchConfig {
             ("random", SearchMethod::Random),
         ];
         let (Length::Epochs(most) | Length::Steps(most)) = scope.train.length;
-        let some = 1..=i64::MAX as u64;
+        let some = 1..=super::schedule::MOST;
         let ladder = Ladder {
             least: section.whole("min_resource", some.clone())?.unwrap_or(1),
             most: section.whole("max_resource", some)?.unwrap_or(most),

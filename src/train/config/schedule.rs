@@ -113,8 +113,10 @@ pub(super) const KNOWN: &[&str] = &[
     "folder",
 ];
 
-const ANY: std::ops::RangeInclusive<u64> = 0..=i64::MAX as u64;
-const SOME: std::ops::RangeInclusive<u64> = 1..=i64::MAX as u64;
+const ANY: std::ops::RangeInclusive<u64> = 0..=MOST;
+const SOME: std::ops::RangeInclusive<u64> = 1..=MOST;
+/// Most steps or epochs: random streams count steps in 32 bits.
+pub(super) const MOST: u64 = 1 << 31;
 
 impl TrainConfig {
     /// Reads all keys but the hyper-parameters, whose meaning depends on these.
@@ -145,7 +147,7 @@ impl TrainConfig {
             nesterov,
             schedule: schedule(&section)?,
             loss: section.word("loss", &losses)?,
-            seed: section.whole("seed", ANY)?.unwrap_or(0),
+            seed: section.whole("seed", 0..=i64::MAX as u64)?.unwrap_or(0),
             slots: many,
             evaluate_every: section.whole("evaluate_every", ANY)?.unwrap_or(match length {
                 Length::Epochs(_) => 1,

@@ -98,7 +98,7 @@ fn scalars_come_back() {
     let mut writer = EventWriter::create(&run).expect("a file");
     let path = writer.path().to_owned();
     for (step, value) in [(0, 2.5), (300, -0.125), (1 << 40, f32::NAN)] {
-        writer.scalar(1234.5, step, "loss/train", value).expect("written");
+        writer.scalar(1234.5, step, "loss/train", value);
     }
     writer.flush().expect("written");
     assert!(path.file_name().is_some_and(|n| n.to_string_lossy().contains("tfevents")));

@@ -46,12 +46,20 @@ impl Asha {
         if self.early == Early::Stop {
             return None;
         }
-        (0..self.trials.top()).rev().find_map(|k| {
+        let top = self.trials.top();
+        let ready = |k: usize, share: usize| {
             let rung = &self.trials.rungs[k];
-            let best = &rung.results[..rung.results.len() / self.eta];
+            let best = &rung.results[..share];
             let ready = best.iter().find(|(score, trial)| score.is_finite() && !rung.promoted.contains(trial));
             ready.map(|&(_, trial)| (trial, k))
-        })
+        };
+        let promoted = (0..top).rev().find_map(|k| ready(k, self.trials.rungs[k].results.len() / self.eta));
+        // Fewer trials than `eta` to the number of rungs: in the end the best of all goes on alone, so that one is trained to its end.
+        let ended = self.trials.running.is_empty() && self.trials.started == self.trials.limit;
+        let nobody = || self.trials.rungs[top].results.is_empty();
+        let furthest = || (0..top).rev().find(|&k| !self.trials.rungs[k].results.is_empty());
+        let rescued = || furthest().and_then(|k| ready(k, self.trials.rungs[k].results.len()));
+        promoted.or_else(|| (ended && nobody()).then(rescued).flatten())
     }
 
     fn after(&mut self, trial: usize, rung: usize) -> Decision {

@@ -46,12 +46,16 @@ pub(super) fn load(file: &Path, member: Member, assignment: &Assignment, course:
     let saved = checkpoint::Snapshot::load(file)?;
     let known = &saved.state;
     if known.fingerprint != course.fingerprint || known.seed != member.seed || known.hyper != assignment.hyper {
-        let what = "a checkpoint of another model, optimiser, seed or other hyper-parameters";
+        let what = "a checkpoint of another model, loss, optimiser, schedule, data, seed or other hyper-parameters";
         return Err(Error::bad_input(what)
             .in_file(file)
             .with_help("train into another folder, or remove the checkpoint"));
     }
     let step = known.step;
+    if step > course.total {
+        let what = format!("a checkpoint after {step} steps, but members train for {} now", course.total);
+        return Err(Error::bad_input(what).in_file(file).with_help("train as long as before, or into another folder"));
+    }
     let state = if step >= course.total { State::Finished } else { State::Running };
     let tables = saved.tables.into_values().map(|table| table.iter().copied().collect()).collect();
     Ok(Snapshot { member, state, step, tables })

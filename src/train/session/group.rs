@@ -16,7 +16,7 @@ use crate::train::model::Model;
 use crate::train::search::Assignment;
 use crate::train::{DeviceSet, Score, Snapshot, State, TrainingArray};
 
-/// A crash takes at most so much work with it.
+/// A crash takes about so much work with it, more where saving takes long.
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(60);
 /// Checkpoints take at most one second in so many.
 const CHECKPOINT_SHARE: u32 = 20;
@@ -33,14 +33,14 @@ pub(super) struct Course {
     pub total: u64,
     pub fingerprint: String,
     /// Steps of what the configuration counts, epochs or steps.
-    unit: u64,
+    pub unit: u64,
     evaluate: u64,
     save: u64,
     values: bool,
 }
 
 impl Course {
-    fn new(config: &Config, hyper: &Hyper, model: &Model, data: &Data) -> Self {
+    fn new(config: &Config, hyper: &Hyper, model: &Model, data: &Data, digest: u64) -> Self {
         let batch = hyper.count("batch").min(data.train.len());
         let epoch = (data.train.len() / batch.max(1)) as u64;
         let unit = if matches!(config.train.length, Length::Epochs(_)) { epoch } else { 1 };
@@ -49,7 +49,7 @@ impl Course {
             (None, Length::Epochs(n) | Length::Steps(n)) => n * unit,
         };
         let (evaluate, save) = (config.train.evaluate_every * unit, config.train.checkpoint_every * unit);
-        let fingerprint = fingerprint(model, config.train.optimiser);
+        let fingerprint = fingerprint(config, model, digest);
         Self { batch, epoch, total, fingerprint, unit, evaluate, save, values: data.values }
     }
 }
@@ -83,7 +83,7 @@ impl<'s, 'a> Group<'s, 'a> {
     pub fn new(session: &'s mut Session<'a>, hyper: &Hyper, work: Work, data: Data, members: usize) -> Result<Self> {
         let config = session.config;
         let model = model(&config.model, hyper, &data.shape, data.outputs)?;
-        let course = Course::new(config, hyper, &model, &data);
+        let course = Course::new(config, hyper, &model, &data, session.digest);
         let mut options = options(config, hyper, &course, data.values, members)?;
         if config.train.slots.is_none() {
             // As many as fit; if not even one does, the array says so.
@@ -96,7 +96,7 @@ impl<'s, 'a> Group<'s, 'a> {
         for assignment in work.waiting() {
             let file = files::checkpoint(config, assignment.trial);
             if file.is_file() {
-                files::load(&file, member(config, assignment, course.total)?, assignment, &course)?;
+                files::load(&file, member(config, assignment, &course)?, assignment, &course)?;
                 resumed = true;
             }
         }
@@ -120,12 +120,10 @@ impl<'s, 'a> Group<'s, 'a> {
         loop {
             self.refill()?;
             let Some(steps) = self.steps_to_next_stop() else { return Ok(false) };
-            match self.advance(steps, control).and_then(|()| self.judge(control)) {
-                Err(error) if error.kind() == ErrorKind::Cancelled => {
-                    self.leave()?;
-                    return Ok(true);
-                }
-                other => other?,
+            if let Err(error) = self.advance(steps, control).and_then(|()| self.judge(control)) {
+                // Whatever it is, members that can still be read are saved.
+                let left = if error.kind() == ErrorKind::DeviceLost { Ok(()) } else { self.leave() };
+                return if error.kind() == ErrorKind::Cancelled { left.map(|()| true) } else { Err(error) };
             }
         }
     }
@@ -135,7 +133,7 @@ impl<'s, 'a> Group<'s, 'a> {
         let free: Vec<usize> = (0..self.seats.len()).filter(|&slot| self.seats[slot].is_none()).collect();
         let config = self.session.config;
         for (assignment, slot) in self.work.ask(free.len())?.into_iter().zip(free) {
-            let member = member(config, &assignment, self.course.total)?;
+            let member = member(config, &assignment, &self.course)?;
             let file = files::checkpoint(config, assignment.trial);
             if file.is_file() {
                 let snapshot = files::load(&file, member, &assignment, &self.course)?;
@@ -252,7 +250,11 @@ impl<'s, 'a> Group<'s, 'a> {
             return Ok(());
         }
         let scores = self.valid.as_ref().map(|valid| self.array.evaluate(valid, control)).transpose()?;
-        slots.iter().try_for_each(|&slot| self.note(slot, scores.as_ref().map(|scores| scores[slot])))
+        slots.iter().try_for_each(|&slot| {
+            // What a member did after it had diverged is nothing to judge it by.
+            let judged = scores.as_ref().filter(|_| self.state(slot).0 != State::Diverged);
+            self.note(slot, judged.map(|scores| scores[slot]))
+        })
     }
 
     /// Tries those that have finished on the test set.
@@ -289,7 +291,7 @@ impl<'s, 'a> Group<'s, 'a> {
         numbers.extend(correct.map(|correct| ("correct", correct)));
         numbers.extend(score.and_then(|s| s.certified).map(|share| ("certified", share)));
         for (name, value) in &numbers {
-            seat.events.scalar(events::now(), step, name, *value as f32)?;
+            seat.events.scalar(events::now(), step, name, *value as f32);
         }
         seat.events.flush()?;
         let member = seat.assignment.trial;
@@ -342,22 +344,25 @@ impl<'s, 'a> Group<'s, 'a> {
 
     /// Everybody leaves, to come back in another session.
     fn leave(&mut self) -> Result<()> {
-        let slots = 0..self.seats.len();
-        slots.filter(|&slot| self.seats[slot].is_some()).collect::<Vec<_>>().into_iter().try_for_each(|slot| {
-            let diverged = self.state(slot).0 == State::Diverged;
-            self.farewell(slot, if diverged { Reason::Diverged } else { Reason::Cancelled })
-        })
+        let mut all = Ok(());
+        for slot in 0..self.seats.len() {
+            if self.seats[slot].is_some() {
+                let diverged = self.state(slot).0 == State::Diverged;
+                all = all.and(self.farewell(slot, if diverged { Reason::Diverged } else { Reason::Cancelled }));
+            }
+        }
+        all
     }
 
     fn save_all(&mut self) -> Result<()> {
-        let start = Instant::now();
+        let (start, mut all) = (Instant::now(), Ok(()));
         for slot in 0..self.seats.len() {
             if self.seats[slot].is_some() && self.state(slot).0 == State::Running {
-                self.save(slot)?;
+                all = all.and(self.save(slot));
             }
         }
         self.saved = (Instant::now(), BETWEEN_CHECKPOINTS.max(start.elapsed() * CHECKPOINT_SHARE));
-        Ok(())
+        all
     }
 
     fn save(&mut self, slot: usize) -> Result<()> {

@@ -104,6 +104,8 @@ pub struct Session<'a> {
     config: &'a Config,
     log: Log,
     standings: BTreeMap<usize, Standing>,
+    /// Tells data apart.
+    digest: u64,
     steps: u64,
     slot_steps: u64,
 }
@@ -153,16 +155,18 @@ impl<'a> Session<'a> {
     /// [`crate::ErrorKind::Io`].
     pub fn new(gpu: &'a Gpu, config: &'a Config) -> Result<Self> {
         let log = Log::open(&config.train.folder.join("log.jsonl"))?;
-        Ok(Self { gpu, config, log, standings: BTreeMap::new(), steps: 0, slot_steps: 0 })
+        Ok(Self { gpu, config, log, standings: BTreeMap::new(), digest: 0, steps: 0, slot_steps: 0 })
     }
 
     /// Trains everybody. A cancelled control ends it after a block of steps, with checkpoints from which the next session goes on.
     ///
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] or [`crate::ErrorKind::Unsupported`] for models and data that do not fit, memory and device errors,
-    /// [`crate::ErrorKind::Io`]. Whatever it is, checkpoints are at most a minute old.
+    /// [`crate::ErrorKind::Io`]. Whatever it is, members that can still be read are saved first, and of others the
+    /// checkpoints are about a minute old.
     pub fn run(mut self, loaded: &Loaded, control: &Control) -> Result<Outcome> {
         let start = Instant::now();
+        self.digest = network::digest(self.config, loaded);
         let stopped = match self.config.searcher()? {
             Some(searcher) => self.search(searcher, loaded, control)?,
             None => self.members(loaded, control)?,
@@ -181,7 +185,7 @@ impl<'a> Session<'a> {
         let config = self.config;
         let Some(settings) = &config.search else { return Err(Error::internal("a search without settings")) };
         check_search(settings, loaded)?;
-        let (search, told) = Search::open(searcher, settings, config)?;
+        let (search, told) = Search::open(searcher, settings, config, self.digest)?;
         self.standings.extend(told.into_iter().map(|standing| (standing.member, standing)));
         let data = Data::new(self.gpu, config, loaded)?;
         Group::new(self, &config.base, Work::Search(search), data, settings.trials)?.run(control)

@@ -3,7 +3,8 @@
 use super::group::Course;
 use crate::error::{Error, Result};
 use crate::graph::onnx;
-use crate::train::config::{self, Config, ModelConfig};
+use crate::train::config::{self, Config, Loaded, ModelConfig};
+use crate::train::data::{Inputs, Targets};
 use crate::train::hyper::Hyper;
 use crate::train::search::Assignment;
 use crate::train::{ArrayOptions, Augment, Builder, Certify, Loss, Member, Model, Optimiser, Schedule, models};
@@ -100,13 +101,15 @@ fn optimiser(config: &Config, hyper: &Hyper) -> Optimiser {
     }
 }
 
-/// A member that trains for `total` steps at most.
-pub(super) fn member(config: &Config, assignment: &Assignment, total: u64) -> Result<Member> {
-    let hyper = &assignment.hyper;
+/// A member of a group.
+pub(super) fn member(config: &Config, assignment: &Assignment, course: &Course) -> Result<Member> {
+    let (hyper, total) = (&assignment.hyper, course.total);
     let warm = (hyper.number("warmup") * total as f64).round() as u64;
     let rest = total.saturating_sub(warm).max(1);
     let schedule = match config.train.schedule {
-        config::Schedule::Step { every } => Schedule::Step { every, factor: hyper.number("gamma") },
+        config::Schedule::Step { every } => {
+            Schedule::Step { every: every * course.unit, factor: hyper.number("gamma") }
+        }
         config::Schedule::Cosine => Schedule::Cosine { steps: rest, least: 0.0 },
         config::Schedule::OneCycle => Schedule::OneCycle { steps: rest },
         _ => Schedule::Constant,
@@ -138,17 +141,41 @@ fn certify(hyper: &Hyper, total: u64) -> Certify {
     }
 }
 
-/// Tells models and optimisers apart whose members cannot be exchanged.
-pub(super) fn fingerprint(model: &Model, optimiser: config::Optimiser) -> String {
+/// Tells trainings apart whose members cannot be exchanged. How long they are is not part of it: a longer one goes on from a shorter one.
+pub(super) fn fingerprint(config: &Config, model: &Model, data: u64) -> String {
+    let train = &config.train;
     let nodes: Vec<String> =
         model.graph.nodes.iter().map(|n| format!("{}{:?}", n.op.name(), model.graph.value(n.output).shape)).collect();
     format!(
-        "{} {} parameters {:016x} {}",
+        "{} {} parameters {:016x} {} {:016x}",
         model.graph.name,
         model.parameter_count(),
         hash(&nodes.concat()),
-        optimiser.name()
+        train.optimiser.name(),
+        hash(&format!("{:?} {:?} {} {data}", train.loss, train.schedule, train.nesterov))
     )
+}
+
+/// Tells data apart, and what is made of them: by their shapes and some of their numbers.
+pub(super) fn digest(config: &Config, loaded: &Loaded) -> u64 {
+    const LOOKED_AT: usize = 1 << 16;
+    fn some<T: std::fmt::Debug>(list: impl ExactSizeIterator<Item = T>) -> String {
+        let step = (list.len() / LOOKED_AT).max(1);
+        format!("{:?}", list.step_by(step).collect::<Vec<T>>())
+    }
+    let set = &loaded.train;
+    let inputs = match &set.inputs {
+        Inputs::F32(a) => some(a.iter().map(|x| x.to_bits())),
+        Inputs::U8(a) => some(a.iter()),
+        Inputs::Tokens(a) => some(a.iter()),
+    };
+    let targets = match &set.targets {
+        Targets::Classes { labels, .. } => some(labels.iter()),
+        Targets::Values(a) => some(a.iter().map(|x| x.to_bits())),
+        Targets::Tokens { tokens, .. } => some(tokens.iter()),
+    };
+    let settings = (config.data.normalise, &config.data.augment, set.sample_shape(), set.len());
+    hash(&format!("{settings:?} {inputs} {targets}"))
 }
 
 /// FNV-1a, 64 bits: it only has to tell apart what a user mixes up.

@@ -1,8 +1,8 @@
 //! Who is trained next: a queue of members, or a search with a journal from which it goes on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -48,12 +48,15 @@ impl Work {
 }
 
 /// A search that writes down what it is asked and told. A searcher is a function of that, so reading it back brings the search to where it
-/// was; a trial's checkpoint is never ahead of the journal, and from wherever it is, the trial comes to the same.
+/// was. A trial's checkpoint is never ahead of the journal, and from wherever it is, the trial has the same bits at every step. (After a crash
+/// trials may be of other ages relative to each other, and then be told in another order.)
 pub(super) struct Search {
     searcher: Box<dyn Searcher>,
     goal: Goal,
     /// Trials that were in slots when the session before this one ended.
     again: VecDeque<Assignment>,
+    /// Those of them of which the search knows all.
+    settled: BTreeSet<usize>,
     path: PathBuf,
     journal: File,
 }
@@ -76,30 +79,38 @@ impl Search {
         searcher: Box<dyn Searcher>,
         settings: &SearchConfig,
         config: &Config,
+        data: u64,
     ) -> Result<(Self, Vec<Standing>)> {
         let path = config.train.folder.join("search.jsonl");
         let text = match std::fs::read_to_string(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             other => other.map_err(|e| Error::io(&path, e))?,
         };
-        // A line that a crash cut off was not acted upon.
+        // A line that a crash cut off was not acted upon, and a search that asked for nobody has not begun.
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let whole = if whole.lines().count() < 2 { "" } else { whole };
         if whole.is_empty() {
             refuse_strangers(settings.trials, config)?;
         }
-        let journal = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
-        journal.set_len(whole.len() as u64).map_err(|e| Error::io(&path, e))?;
-        let mut search = Self { searcher, goal: settings.goal, again: VecDeque::new(), path, journal };
-        let known = identity(config);
+        let open = || {
+            let mut journal = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            journal.set_len(whole.len() as u64)?;
+            journal.seek(SeekFrom::End(0))?;
+            Ok(journal)
+        };
+        let journal = open().map_err(|e| Error::io(&path, e))?;
+        let mut search =
+            Self { searcher, goal: settings.goal, again: VecDeque::new(), settled: BTreeSet::new(), path, journal };
+        let known = identity(config, data);
         if whole.is_empty() {
             search.write(&Entry::Search(known))?;
             return Ok((search, Vec::new()));
         }
-        let told = search.replay(whole, &known).map_err(|e| e.in_file(&search.path))?;
+        let told = search.replay(whole, &known, config).map_err(|e| e.in_file(&search.path))?;
         Ok((search, told))
     }
 
-    fn replay(&mut self, text: &str, known: &str) -> Result<Vec<Standing>> {
+    fn replay(&mut self, text: &str, known: &str, config: &Config) -> Result<Vec<Standing>> {
         let mut running: BTreeMap<usize, Assignment> = BTreeMap::new();
         let mut told: BTreeMap<usize, Standing> = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
@@ -119,7 +130,13 @@ impl Search {
                     match left(decision, &standing) {
                         Ok(reason) => {
                             standing.state = reason;
-                            running.remove(&trial);
+                            let assignment = running.remove(&trial);
+                            // Told, but a crash came before its network was written: it ends again, for itself.
+                            let network = super::files::folder(config, trial).join("model.onnx");
+                            if reason == Reason::Finished && !network.is_file() {
+                                self.settled.insert(trial);
+                                self.again.extend(assignment);
+                            }
                         }
                         Err(until) => {
                             running.entry(trial).and_modify(|assignment| assignment.until = until);
@@ -133,7 +150,7 @@ impl Search {
                 }
             }
         }
-        self.again = running.into_values().collect();
+        self.again.extend(running.into_values());
         Ok(told.into_values().collect())
     }
 
@@ -149,6 +166,9 @@ impl Search {
     }
 
     fn tell(&mut self, standing: &Standing) -> Result<Decision> {
+        if self.settled.remove(&standing.member) {
+            return Ok(Decision::Finish);
+        }
         self.write(&Entry::Tell(Box::new(standing.clone())))?;
         self.searcher.tell(standing.member, score(standing, self.goal))
     }
@@ -189,11 +209,11 @@ fn score(standing: &Standing, goal: Goal) -> f64 {
     found.filter(|_| standing.state != Reason::Diverged).unwrap_or(f64::NAN)
 }
 
-/// Tells searches apart whose journals cannot be exchanged: by all that trials and decisions depend on but the data.
-fn identity(config: &Config) -> String {
+/// Tells searches apart whose journals cannot be exchanged: by all that trials and decisions depend on.
+fn identity(config: &Config, data: u64) -> String {
     let train = &config.train;
     let settings = format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {} {data}",
         config.search,
         config.base,
         config.model,
