@@ -112,9 +112,9 @@ fn steps_of_a_schedule_are_counted_as_the_training_is() {
         format!("{BLOBS}[train]\noptimiser = \"sgd\"\nbatch = 8\n{train}[members]\nlearning_rate = 0.1\n")
     };
     let (short, long) = (Folder::new("short"), Folder::new("long"));
-    whole(&gpu, &text("epochs = 2\n"), &short.0);
+    whole(gpu, &text("epochs = 2\n"), &short.0);
     // From the third epoch on next to nothing is learned.
-    whole(&gpu, &text("epochs = 4\nschedule = \"step\"\nevery = 2\ngamma = 1e-7\n"), &long.0);
+    whole(gpu, &text("epochs = 4\nschedule = \"step\"\nevery = 2\ngamma = 1e-7\n"), &long.0);
     let parameters = |folder: &Folder| {
         let file = folder.at("runs/member-0000/model.safetensors");
         read_parameters(&file).expect("parameters").into_values().flat_map(|a| a.into_iter()).collect::<Vec<f32>>()

@@ -18,6 +18,8 @@ const BATCH: usize = 64;
 const SAMPLES: usize = 1024;
 /// Steps of a run, at least.
 const STEPS: u64 = 16;
+/// Seconds of a block of steps that are over so soon that several are run.
+const SHORT: f64 = 0.3;
 /// Steps after which a member is compared with itself alone.
 const CHECKED: u64 = 3;
 
@@ -84,8 +86,12 @@ fn measure(context: &Context<'_>, net: Trained, slots: usize) -> Result<Done> {
     let last = slots - 1;
     same(&array.snapshot(last)?, &alone(gpu, net, &model, last, control)?)?;
     let quick = context.quick();
-    let steps = if quick { 2 } else { STEPS };
+    let (mut steps, start) = (if quick { 2 } else { STEPS }, Instant::now());
     array.run(steps, control, &mut |_| {})?;
+    if !quick && start.elapsed().as_secs_f64() < SHORT {
+        // Several blocks, which overlap as they do in a training.
+        steps *= 8;
+    }
     let (timing, kernels) = context.meter.time_profiled(gpu, 0.0, |profile| {
         let start = Instant::now();
         let mut dispatches = Vec::new();

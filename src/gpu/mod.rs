@@ -178,7 +178,7 @@ impl Gpu {
     }
 
     /// The first failure that the device reported outside any scope, as an error; every run starts and ends with it.
-    fn check_alive(&self) -> Result<()> {
+    pub(crate) fn check_alive(&self) -> Result<()> {
         if locked(&self.0.failure).is_some() {
             self.listen();
         }

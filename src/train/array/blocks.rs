@@ -67,6 +67,7 @@ impl TrainingArray {
 
     /// An error in the middle of a block leaves tables that are older than their members, and nothing can be done with those.
     pub(super) fn check_whole(&self) -> Result<()> {
+        self.shared.gpu.check_alive()?;
         if self.torn {
             return Err(Error::bad_input("an array of which an earlier error left half of a step")
                 .with_help("make another array and restore its members from their snapshots"));

@@ -67,7 +67,7 @@ fn what_is_wrong_is_named_with_its_line() {
         ("featurs = 3\n", 1, "unknown key 'featurs' in [data]: did you mean 'features'?"),
         ("validation = 1.5\n", 1, "'validation' in [data] is 1.5, but must be a share below 1"),
         ("augment = { flop = true }\n", 1, "unknown key 'flop' in [data] augment: did you mean 'flip'?"),
-        ("[train]\nepochs = 0\n", 2, "'epochs' in [train] is 0, but must be a whole number of at least 1"),
+        ("[train]\nepochs = 0\n", 2, "'epochs' in [train] is 0, but must be a whole number from 1 to 2147483648"),
         ("[train]\nepochs = 1\nsteps = 1\n", 3, "[train] has both 'epochs' and 'steps'"),
         ("[train]\noptimiser = \"adma\"\n", 2, "'optimiser' in [train] cannot be 'adma': did you mean 'adam'?"),
         ("[train]\nmomentum = 0.9\n", 2, "'momentum' means nothing to the optimiser 'adam'"),

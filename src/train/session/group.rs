@@ -249,12 +249,18 @@ impl<'s, 'a> Group<'s, 'a> {
         if slots.is_empty() {
             return Ok(());
         }
-        let scores = self.valid.as_ref().map(|valid| self.array.evaluate(valid, control)).transpose()?;
+        let scores = self.valid.as_ref().map(|valid| self.scores(valid, control)).transpose()?;
         slots.iter().try_for_each(|&slot| {
             // What a member did after it had diverged is nothing to judge it by.
             let judged = scores.as_ref().filter(|_| self.state(slot).0 != State::Diverged);
             self.note(slot, judged.map(|scores| scores[slot]))
         })
+    }
+
+    fn scores(&self, set: &DeviceSet, control: &Control) -> Result<Vec<Score>> {
+        let members = self.seats.iter().flatten().count() as u64;
+        control.report("evaluating", members, members, "members");
+        self.array.evaluate(set, &Control { cancel: control.cancel.clone(), progress: None })
     }
 
     /// Tries those that have finished on the test set.
@@ -265,7 +271,7 @@ impl<'s, 'a> Group<'s, 'a> {
         };
         let finished: Vec<usize> = ending.iter().filter(finished).copied().collect();
         let (Some(test), false) = (&self.test, finished.is_empty()) else { return Ok(()) };
-        let scores = self.array.evaluate(test, control)?;
+        let scores = self.scores(test, control)?;
         for slot in finished {
             let classes = !self.course.values;
             if let Some(standing) = self.standing(slot) {
