@@ -164,6 +164,24 @@ fn slots_behind_the_last_member_are_not_computed() {
 }
 
 #[test]
+fn blocks_that_overlap_are_steps_one_by_one() {
+    let Some(gpu) = common::device("blocks_that_overlap_are_steps_one_by_one", true) else { return };
+    for model in [dense(), convolutional()] {
+        let [mut at_once, mut one_by_one] = [array(gpu, &model, 2), array(gpu, &model, 2)];
+        for array in [&mut at_once, &mut one_by_one] {
+            (0..2).for_each(|b| array.start(b, member(b)).expect("a member"));
+        }
+        // Blocks of seven steps, two on their way at a time.
+        train(&mut at_once, 30);
+        (0..30).for_each(|_| drop(train(&mut one_by_one, 1)));
+        for slot in 0..2 {
+            let [found, wanted] = [&at_once, &one_by_one].map(|array| array.snapshot(slot).expect("a snapshot"));
+            same(&model, &found, &wanted, &format!("slot {slot}"));
+        }
+    }
+}
+
+#[test]
 fn a_member_in_company_is_the_member_alone() {
     let Some(gpu) = common::device("a_member_in_company_is_the_member_alone", true) else { return };
     for model in [dense(), convolutional()] {
