@@ -31,6 +31,7 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod error;
+mod fnv;
 pub mod gpu;
 pub mod graph;
 pub mod ops;

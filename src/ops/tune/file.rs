@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fnv::fnv1a;
 use crate::gpu::Caps;
 
 /// Version of the file's form.
@@ -26,11 +27,7 @@ fn key(caps: &Caps) -> [(&'static str, &str); 5] {
 pub(super) fn path(folder: &Path, caps: &Caps) -> PathBuf {
     // A name, not a key: what is inside decides. Should two devices share a name, they rewrite each other's file.
     let text = [caps.name.as_str(), &caps.backend, &caps.driver].join("\n");
-    // FNV-1a: the standard library's hash may change between versions.
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    folder.join(format!("tuning-{hash:016x}.json"))
+    folder.join(format!("tuning-{:016x}.json", fnv1a(&text)))
 }
 
 /// The choices of a file; none if there is no such file, or if it is not this device's.

@@ -1,6 +1,7 @@
 //! What a search may choose from.
 
 use crate::error::{Error, Result};
+use crate::fnv::fnv1a;
 use crate::train::hyper::{Hyper, Key, Kind, Setting};
 use crate::train::random::Random;
 
@@ -80,12 +81,7 @@ impl Space {
     pub fn sample(&self, seed: u64, trial: u64) -> Hyper {
         let mut hyper = Hyper::new();
         for (key, domain) in &self.0 {
-            // FNV-1a of the name.
-            let name = key
-                .name
-                .bytes()
-                .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-            let mut random = Random::of(Random::of(seed, trial).bits(), name);
+            let mut random = Random::of(Random::of(seed, trial).bits(), fnv1a(key.name));
             let setting = domain.draw(key, &mut random);
             // Domains lie within the ranges of their keys, and rounding to a whole number does not leave a range of whole ends.
             debug_assert!(key.check(&setting).is_ok(), "{}: {setting:?}", key.name);

@@ -2,6 +2,7 @@
 
 use super::group::Course;
 use crate::error::{Error, Result};
+use crate::fnv::fnv1a;
 use crate::graph::onnx;
 use crate::train::config::{self, Config, Loaded, ModelConfig};
 use crate::train::data::{Inputs, Targets};
@@ -150,9 +151,9 @@ pub(super) fn fingerprint(config: &Config, model: &Model, data: u64) -> String {
         "{} {} parameters {:016x} {} {:016x}",
         model.graph.name,
         model.parameter_count(),
-        hash(&nodes.concat()),
+        fnv1a(&nodes.concat()),
         train.optimiser.name(),
-        hash(&format!("{:?} {:?} {} {data}", train.loss, train.schedule, train.nesterov))
+        fnv1a(&format!("{:?} {:?} {} {data}", train.loss, train.schedule, train.nesterov))
     )
 }
 
@@ -175,10 +176,5 @@ pub(super) fn digest(config: &Config, loaded: &Loaded) -> u64 {
         Targets::Tokens { tokens, .. } => some(tokens.iter()),
     };
     let settings = (config.data.normalise, &config.data.augment, set.sample_shape(), set.len());
-    hash(&format!("{settings:?} {inputs} {targets}"))
-}
-
-/// FNV-1a, 64 bits: it only has to tell apart what a user mixes up.
-pub(super) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(&format!("{settings:?} {inputs} {targets}"))
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Standing;
-use super::network::hash;
 use crate::error::{Error, Result};
+use crate::fnv::fnv1a;
 use crate::train::config::{Config, SearchConfig};
 use crate::train::events::Reason;
 use crate::train::search::{Assignment, Decision, Goal, Searcher};
@@ -224,5 +224,5 @@ fn identity(config: &Config, data: u64) -> String {
         train.nesterov,
         train.seed
     );
-    format!("{:016x}", hash(&settings))
+    format!("{:016x}", fnv1a(&settings))
 }
