@@ -35,6 +35,8 @@ mod fnv;
 pub mod gpu;
 pub mod graph;
 pub mod ops;
+#[cfg(feature = "pack")]
+pub mod pack;
 pub mod tensor;
 #[cfg(feature = "train")]
 pub mod train;
