@@ -8,6 +8,7 @@ mod devices;
 mod doctor;
 mod fault;
 mod list;
+mod pack;
 mod progress;
 mod render;
 mod train;
@@ -49,7 +50,7 @@ Exit codes:
   5    a list with a verdict that contradicts the published one (verify --instances)
   130  stopped with Ctrl-C; what was known by then was printed";
 
-/// Proves properties of neural networks, and trains arrays of them, on any Vulkan, Metal or DX12 GPU.
+/// Trains, proves and packs neural networks on any Vulkan, Metal or DX12 GPU.
 #[derive(Debug, Parser)]
 #[command(name = "wavehull", version, after_help = EXIT_CODES)]
 #[command(disable_help_subcommand = true)]
@@ -78,6 +79,8 @@ enum Command {
     Verify(verify::Args),
     /// Train an array of models at once, or search for the best of many
     Train(train::Args),
+    /// What lossless compression does to an accelerator's memory; compressed files of tensors
+    Pack(pack::Args),
     /// Re-check a proof on the CPU, without a GPU
     Check(check::Args),
     /// List the adapters of this machine
@@ -153,6 +156,7 @@ fn run(command: Option<Command>, global: &Global) -> Result<ExitCode> {
         Some(Command::Demo(args)) => demo::run(&args, global),
         Some(Command::Verify(args)) => verify::run(&args, global),
         Some(Command::Train(args)) => train::run(&args, global),
+        Some(Command::Pack(args)) => pack::run(&args, global),
         Some(Command::Check(args)) => check::run(&args, global),
         Some(Command::Devices(args)) => devices::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
@@ -166,6 +170,7 @@ impl Command {
             Self::Demo(args) => args.json,
             Self::Verify(args) => args.json,
             Self::Train(args) => args.json,
+            Self::Pack(args) => args.wants_json(),
             Self::Check(args) => args.json,
             Self::Devices(args) => args.json,
             Self::Doctor(args) => args.json,

@@ -76,7 +76,12 @@ impl Table {
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.line(cells.into());
+    }
+
+    /// Adds a row of as many cells as there happen to be columns.
+    pub fn line(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
     }
 
     /// Its lines, the headings in bold.

@@ -9,7 +9,9 @@
 
 mod layer;
 pub mod machine;
+pub mod report;
 mod scheme;
+pub mod study;
 mod values;
 
 pub use layer::{Layer, Shape, Workload};

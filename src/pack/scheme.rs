@@ -93,4 +93,16 @@ impl Size {
     pub fn total(&self) -> u64 {
         self.values + self.metadata + self.padding + self.pointers + self.tables
     }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            metadata: self.metadata + other.metadata,
+            padding: self.padding + other.padding,
+            pointers: self.pointers + other.pointers,
+            tables: self.tables + other.tables,
+        }
+    }
 }

@@ -206,6 +206,14 @@ impl Values {
         self.shape[..self.shape.len() - 1].iter().product()
     }
 
+    /// How many values are zero; a negative zero is none.
+    pub fn zeros(&self) -> u64 {
+        match &self.codes {
+            Codes::Bytes(bytes) => bytes.iter().filter(|&&byte| byte == 0).count() as u64,
+            Codes::Halves(halves) => halves.iter().filter(|&&half| half == 0).count() as u64,
+        }
+    }
+
     /// Size uncompressed, in bits.
     pub fn bits(&self) -> u64 {
         self.len() as u64 * u64::from(self.element.bits())

@@ -96,3 +96,5 @@ pub struct Idle {
     /// Exchange of halos.
     pub halos: u64,
 }
+#[derive(Debug)]
+pub struct Machine;

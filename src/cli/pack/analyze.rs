@@ -1,0 +1,159 @@
+//! `wavehull pack analyze`: every scheme on every tensor, and what machines make of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use wavehull::pack::report::{costs_csv, footprints_csv, study_page};
+use wavehull::pack::study::{MachineStudy, Role, Study, study};
+use wavehull::pack::{Element, Scheme, Workload};
+use wavehull::{Result, VERSION};
+
+use super::super::device::{DeviceArgs, DeviceReport};
+use super::super::progress::Bar;
+use super::super::render::{Table, counted};
+use super::super::{Global, SCHEMA};
+use super::model::{ModelArgs, StorageArgs};
+use super::{joules, json_text, machines, schemes, size, write_report};
+
+/// Arguments of `wavehull pack analyze`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+docs/pack.md explains schemes, storages and machines.
+
+Examples:
+  wavehull pack analyze data/lenet-pruned.onnx --inputs data/mnist10k/test-images-idx3-ubyte.gz
+  wavehull pack analyze data/lenet-pruned.onnx --inputs data/mnist10k/test-images-idx3-ubyte.gz --machine examples/machines/tpu.toml --out report
+  wavehull pack analyze network.tflite --scheme fixed8:zero --scheme fixed16 --scheme entropy")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
+    /// A scheme, several times for several: none, zvc, rle4, ss16, fixed16:zero,same, scnn4w, ebpc, huffman, entropy [default: the usual ones]
+    #[arg(long = "scheme", value_name = "SCHEME")]
+    schemes: Vec<Scheme>,
+    /// A machine to run the layers on, several times for several (examples/machines)
+    #[arg(long = "machine", value_name = "FILE.toml")]
+    machines: Vec<PathBuf>,
+    /// Write report.html, study.json, footprints.csv and costs.csv into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the study as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// What `--json` prints, and `study.json` holds.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: u32,
+    version: &'static str,
+    device: DeviceReport,
+    #[serde(flatten)]
+    study: &'a Study,
+}
+
+/// Analyzes a network.
+///
+/// # Errors
+/// Errors of the files with their place; device errors.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
+    let machines = machines(&args.machines)?;
+    let gpu = args.device.open(global)?;
+    let workload = args.model.read(&gpu, args.storage.weights, args.storage.activations, global)?;
+    let schemes = schemes(&args.schemes, Scheme::standard(element(&workload)));
+    let bar = Bar::phases(global);
+    let study = study(&gpu, &workload, &schemes, &machines, &bar.control());
+    bar.finish();
+    let study = study?;
+    let document = Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), study: &study };
+    if let Some(folder) = &args.out {
+        let layers: Vec<&str> = workload.layers.iter().map(|layer| layer.name.as_str()).collect();
+        let files = [
+            ("report.html", study_page(&study)?),
+            ("study.json", json_text(&document)?),
+            ("footprints.csv", footprints_csv(&study)?),
+            ("costs.csv", costs_csv(&study, &layers)?),
+        ];
+        write_report(folder, &files, global)?;
+    }
+    if args.json {
+        global.print_json(&document)?;
+    } else {
+        global.print(text(&study, &workload, global));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The element that decides which schemes are usual: that of the first tensor.
+pub(super) fn element(workload: &Workload) -> Element {
+    let layers = workload.layers.iter().flat_map(|layer| layer.weights.iter().chain(&layer.inputs));
+    layers.chain(&workload.loose).next().map_or(Element::I8, |values| values.element())
+}
+
+fn text(study: &Study, workload: &Workload, global: &Global) -> String {
+    let mut parts = vec![format!(
+        "{}: {}, {} of activations\n",
+        study.network,
+        counted(workload.layers.len(), "layer"),
+        counted(study.samples, "input")
+    )];
+    parts.push(footprints(study).render(global.out));
+    for machine in &study.machines {
+        parts.push(format!("\non {}, one input:\n{}", machine.machine, costs(machine).render(global.out)));
+    }
+    parts.push(String::new());
+    parts.extend(study.remarks.iter().cloned());
+    parts.join("\n")
+}
+
+/// A line a scheme: shares of uncompressed, and of them metadata.
+fn footprints(study: &Study) -> Table {
+    let [weights, maps] = [Role::Weights, Role::Input].map(|role| study.total(role));
+    let loose = study.total(Role::Loose);
+    let (first, name) = if weights.bits > 0 { (weights, "weights") } else { (loose, "tensors") };
+    let mut table = Table::new(&["", name, "of it metadata", "activations", "of it metadata"]);
+    let facts = |f: &dyn Fn(&wavehull::pack::study::Total) -> String| {
+        [f(&first), String::new(), if maps.bits > 0 { f(&maps) } else { "-".into() }, String::new()]
+    };
+    for (name, [a, b, c, d]) in [
+        ("values", facts(&|total| total.values.to_string())),
+        ("zero", facts(&|total| format!("{:.1} %", 100.0 * total.zero_share()))),
+        ("uncompressed", facts(&|total| size(total.bits as f64))),
+    ] {
+        table.row([name.to_owned(), a, b, c, d]);
+    }
+    for (i, scheme) in study.schemes.iter().enumerate() {
+        let cells = |total: &wavehull::pack::study::Total| {
+            let stored = total.sizes[i];
+            let beside = stored.total() - stored.values;
+            let metadata = format!("{:.1} %", 100.0 * beside as f64 / stored.total().max(1) as f64);
+            if total.bits > 0 { [format!("{:.3}", total.share(i)), metadata] } else { ["-".into(), "-".into()] }
+        };
+        let [share, metadata] = cells(&first);
+        let [map_share, map_metadata] = cells(&maps);
+        table.row([scheme.clone(), share, metadata, map_share, map_metadata]);
+    }
+    table
+}
+
+/// A line a scheme: what one input costs.
+fn costs(machine: &MachineStudy) -> Table {
+    let mut table = Table::new(&["", "DRAM", "buffers", "cycles", "of them stalls", "multipliers busy", "energy"]);
+    for cost in &machine.schemes {
+        let total = &cost.total;
+        let stalls = 100.0 * total.stall_cycles as f64 / total.cycles().max(1) as f64;
+        table.row([
+            cost.scheme.clone(),
+            size(total.dram_reads.total() + total.dram_writes.total()),
+            size(total.buffer_reads.total() + total.buffer_writes.total()),
+            total.cycles().to_string(),
+            format!("{stalls:.1} %"),
+            format!("{:.1} %", 100.0 * total.utilisation),
+            joules(total.energy.total()),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,107 @@
+//! `wavehull pack`: what compression does to the memory of an accelerator, and compressed files of tensors.
+
+mod analyze;
+mod files;
+mod model;
+mod simulate;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use wavehull::pack::Scheme;
+use wavehull::{Error, Result};
+
+use super::{Global, write_file};
+
+/// Arguments of `wavehull pack`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Footprint of a network's tensors under every scheme, and what machines make of it
+    Analyze(analyze::Args),
+    /// Cycles, traffic and energy of each layer on one machine, or SCALE-Sim's reports
+    Simulate(simulate::Args),
+    /// Storages, schemes and machines crossed, and which combinations nothing else beats
+    Sweep(sweep::Args),
+    /// Compress arrays into one checked file, without loss
+    Encode(files::EncodeArgs),
+    /// Bring the arrays of a compressed file back, or check it
+    Decode(files::DecodeArgs),
+}
+
+impl Args {
+    /// Whether errors are printed as JSON too.
+    pub fn wants_json(&self) -> bool {
+        match &self.task {
+            Task::Analyze(args) => args.json,
+            Task::Simulate(args) => args.json,
+            Task::Sweep(args) => args.json,
+            Task::Encode(args) => args.json,
+            Task::Decode(args) => args.json,
+        }
+    }
+}
+
+/// Runs what was asked for.
+///
+/// # Errors
+/// Bad files with their place; device errors.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
+    match &args.task {
+        Task::Analyze(args) => analyze::run(args, global),
+        Task::Simulate(args) => simulate::run(args, global),
+        Task::Sweep(args) => sweep::run(args, global),
+        Task::Encode(args) => files::encode(args, global),
+        Task::Decode(args) => files::decode(args, global),
+    }
+}
+
+/// The schemes that were named, or those of a report by default.
+fn schemes(named: &[Scheme], default: Vec<Scheme>) -> Vec<Scheme> {
+    if named.is_empty() { default } else { named.to_vec() }
+}
+
+/// Writes files of a report into a folder, which is made, and says so.
+fn write_report(folder: &Path, files: &[(&str, String)], global: &Global) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    for (name, text) in files {
+        write_file(&folder.join(name), text)?;
+    }
+    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    global.say(format!("written to {}: {}", folder.display(), names.join(", ")));
+    Ok(())
+}
+
+/// A report as JSON text.
+fn json_text(document: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(document)
+        .map_err(|e| Error::internal("a report cannot be written as JSON").with_source(e))?;
+    Ok(text + "\n")
+}
+
+/// Several machine files.
+fn machines(files: &[PathBuf]) -> Result<Vec<wavehull::pack::machine::Machine>> {
+    files.iter().map(|file| wavehull::pack::machine::Machine::read(file)).collect()
+}
+
+/// An energy of so many pJ in the unit that fits.
+fn joules(pj: f64) -> String {
+    let (scale, unit) = match pj {
+        e if e >= 1e9 => (1e9, "mJ"),
+        e if e >= 1e6 => (1e6, "uJ"),
+        e if e >= 1e3 => (1e3, "nJ"),
+        _ => (1.0, "pJ"),
+    };
+    format!("{} {unit}", super::render::digits(pj / scale))
+}
+
+/// Bits as bytes in the unit that fits.
+fn size(bits: f64) -> String {
+    super::render::bytes((bits / 8.0).ceil() as u64)
+}

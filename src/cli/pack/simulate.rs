@@ -1,0 +1,142 @@
+//! `wavehull pack simulate`: a network's layers on one machine, or SCALE-Sim's model of them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use wavehull::pack::machine::scalesim;
+use wavehull::pack::machine::{Cost, Machine};
+use wavehull::pack::report::costs_csv;
+use wavehull::pack::study::{SchemeCost, Study, study};
+use wavehull::pack::{Scheme, Workload};
+use wavehull::{Error, Result, VERSION};
+
+use super::super::device::{DeviceArgs, DeviceReport};
+use super::super::progress::Bar;
+use super::super::render::Table;
+use super::super::{Global, SCHEMA};
+use super::model::{ModelArgs, StorageArgs};
+use super::{joules, json_text, size, write_report};
+
+/// Arguments of `wavehull pack simulate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With a SCALE-Sim configuration the result is SCALE-Sim 3.0.0's, cell by cell, quirks included; with a machine of ours values count. docs/machines.md \
+has both models.
+
+Examples:
+  wavehull pack simulate examples/machines/resnet50.csv --machine examples/machines/scalesim-128.cfg --out reports
+  wavehull pack simulate network.onnx --inputs digits.npy --machine examples/machines/scnn.toml --scheme scnn4w")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
+    /// A machine of ours (.toml), or a SCALE-Sim configuration (.cfg)
+    #[arg(long, value_name = "FILE")]
+    machine: PathBuf,
+    /// How tensors lie in its memory
+    #[arg(long, value_name = "SCHEME", default_value = "none")]
+    scheme: Scheme,
+    /// Write the reports into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// What `--json` prints of a machine of ours, and `costs.json` holds.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    schema: u32,
+    version: &'static str,
+    device: DeviceReport,
+    network: &'a str,
+    machine: &'a str,
+    scheme: &'a str,
+    layers: Vec<Row<'a>>,
+    total: &'a Cost,
+}
+
+#[derive(serde::Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    macs: u64,
+    #[serde(flatten)]
+    cost: &'a Cost,
+}
+
+/// Simulates.
+///
+/// # Errors
+/// Errors of the files with their place; device errors.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
+    match args.machine.extension().is_some_and(|extension| extension == "cfg") {
+        true => like_scalesim(args, global),
+        false => on_machine(args, global),
+    }
+}
+
+fn on_machine(args: &Args, global: &Global) -> Result<ExitCode> {
+    let machine = Machine::read(&args.machine)?;
+    if args.scheme == Scheme::Entropy {
+        return Err(Error::bad_input("the entropy is a bound, no way to store a tensor").with_help("take --scheme huffman"));
+    }
+    let gpu = args.device.open(global)?;
+    let workload = args.model.read(&gpu, args.storage.weights, args.storage.activations, global)?;
+    let bar = Bar::phases(global);
+    let study = study(&gpu, &workload, &[args.scheme], &[machine], &bar.control());
+    bar.finish();
+    let study = study?;
+    let cost = &study.machines[0].schemes[0];
+    let layers = workload.layers.iter().zip(&cost.layers);
+    let document = Document {
+        schema: SCHEMA,
+        version: VERSION,
+        device: gpu.caps().into(),
+        network: &study.network,
+        machine: &study.machines[0].machine,
+        scheme: &cost.scheme,
+        layers: layers.map(|(layer, cost)| Row { name: &layer.name, macs: layer.shape.macs(), cost }).collect(),
+        total: &cost.total,
+    };
+    if let Some(folder) = &args.out {
+        write_costs(folder, &study, &workload, json_text(&document)?, global)?;
+    }
+    if args.json {
+        global.print_json(&document)?;
+    } else {
+        let head = format!("{} on {}, {}, one input:", study.network, study.machines[0].machine, cost.scheme);
+        global.print(format!("{head}\n{}", table(&workload, cost).render(global.out)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_costs(folder: &Path, study: &Study, workload: &Workload, json: String, global: &Global) -> Result<()> {
+    let names: Vec<&str> = workload.layers.iter().map(|layer| layer.name.as_str()).collect();
+    write_report(folder, &[("costs.json", json), ("costs.csv", costs_csv(study, &names)?)], global)
+}
+
+/// A line a layer, and the sum.
+fn table(workload: &Workload, cost: &SchemeCost) -> Table {
+    let mut table = Table::new(&["layer", "MACs", "cycles", "stalls", "multipliers busy", "buffers", "DRAM", "energy"]);
+    let mut row = |name: &str, macs: u64, cost: &Cost| {
+        table.row([
+            name.to_owned(),
+            macs.to_string(),
+            cost.cycles().to_string(),
+            cost.stall_cycles.to_string(),
+            format!("{:.1} %", 100.0 * cost.utilisation),
+            size(cost.buffer_reads.total() + cost.buffer_writes.total()),
+            size(cost.dram_reads.total() + cost.dram_writes.total()),
+            joules(cost.energy.total()),
+        ]);
+    };
+    for (layer, cost) in workload.layers.iter().zip(&cost.layers) {
+        row(&layer.name, layer.shape.macs(), cost);
+    }
+    row("total", workload.layers.iter().map(|layer| layer.shape.macs()).sum(), &cost.total);
+    table
+}
