@@ -241,6 +241,39 @@ fn members_come_and_go_in_mid_run() {
     same(&model, &other.snapshot(3).expect("a snapshot"), &alone(gpu, &model, 0, 20).0, "resumed in another slot");
 }
 
+#[test]
+fn parameters_can_be_edited_where_they_are() {
+    let Some(gpu) = common::device("parameters_can_be_edited_where_they_are", false) else { return };
+    let model = dense();
+    let mut array = array(gpu, &model, 2);
+    array.start(0, member(0)).expect("a member");
+    array.start(1, member(1)).expect("another");
+    train(&mut array, 3);
+    let (before, other) = (array.snapshot(0).expect("a snapshot"), array.snapshot(1).expect("a snapshot"));
+    let mut names = Vec::new();
+    array.edit(0, &mut |name, _| names.push(name.to_owned())).expect("seen");
+    same(&model, &array.snapshot(0).expect("a snapshot"), &before, "looking changes nothing");
+    let expected: Vec<&str> = model.parameters.iter().map(|parameter| model.name(parameter)).collect();
+    assert_eq!(names, expected);
+    let first = names[0].clone();
+    array
+        .edit(0, &mut |name, tensor| {
+            if name == first {
+                tensor.fill(0.0)
+            }
+        })
+        .expect("changed");
+    let network = array.export(0).expect("a network");
+    for parameter in &model.parameters {
+        let value = network.value(parameter.value);
+        let zero = value.constant.as_ref().expect("a constant").iter().all(|&w| w == 0.0);
+        assert_eq!(zero, value.name == first, "{}", value.name);
+    }
+    same(&model, &array.snapshot(1).expect("a snapshot"), &other, "the neighbour");
+    let reshaped = array.edit(0, &mut |_, tensor| *tensor = ndarray::ArrayD::zeros(vec![1]));
+    assert_eq!(reshaped.err().map(|e| e.kind()), Some(ErrorKind::BadInput));
+}
+
 fn super_array(gpu: &Gpu, model: &Model) -> TrainingArray {
     array(gpu, model, 5)
 }

@@ -7,6 +7,8 @@ mod part;
 
 use std::sync::Arc;
 
+use ndarray::ArrayD;
+
 use self::memory::Sizes;
 use self::order::Order;
 use self::part::{Evaluation, Part};
@@ -304,6 +306,40 @@ impl TrainingArray {
             .with_help("it was saved from another model or optimiser"));
         }
         self.put(slot, snapshot)
+    }
+
+    /// Changes the parameters of a slot's member where they are: `edit` sees each tensor with its name, in the order of the model's
+    /// parameters. Pruning, clipping and surgery of networks in training; the optimiser's states stay as they are.
+    ///
+    /// # Errors
+    /// Those of [`TrainingArray::snapshot_async`] and [`TrainingArray::restore`].
+    pub async fn edit_async(
+        &mut self,
+        slot: usize,
+        edit: &mut (dyn FnMut(&str, &mut ArrayD<f32>) + Send),
+    ) -> Result<()> {
+        let mut snapshot = self.snapshot_async(slot).await?;
+        let table = &self.shared.table;
+        for parameter in &self.shared.model.parameters {
+            let read = snapshot.tables.first().and_then(|row| table.read(row, parameter.value));
+            if let (Some(mut tensor), Some(row)) = (read, snapshot.tables.first_mut()) {
+                let shape = tensor.shape().to_vec();
+                edit(self.shared.model.name(parameter), &mut tensor);
+                if tensor.shape() != shape {
+                    let what = format!("an edit gave a parameter of shape {shape:?} the shape {:?}", tensor.shape());
+                    return Err(Error::bad_input(what).with_help("change elements, not shapes"));
+                }
+                let elements: Vec<f32> = tensor.iter().copied().collect();
+                table.write(row, parameter.value, &elements);
+            }
+        }
+        self.restore(slot, &snapshot)
+    }
+
+    /// Blocking twin of [`TrainingArray::edit_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn edit(&mut self, slot: usize, edit: &mut (dyn FnMut(&str, &mut ArrayD<f32>) + Send)) -> Result<()> {
+        pollster::block_on(self.edit_async(slot, edit))
     }
 
     /// The network of a slot's member: the model's graph with its trained constants and statistics.
