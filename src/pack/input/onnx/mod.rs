@@ -1,0 +1,70 @@
+//! ONNX networks: in `f32`, in fp16 and bf16, and quantised (QDQ, QLinear and Integer operators).
+//!
+//! Of a quantised file, weights are stored values bit for bit: `(code - zero point)` modulo the container, unsigned (`u8`) where the zero
+//! point is the smallest code; 4 bits are always two's complement. Activations are those of the network of the `f32` numbers that
+//! weights stand for, cut to the range of each QuantizeLinear but not rounded there, and stored with the file's scales and zero points
+//! where it has them: a value may lie a step beside what integer arithmetic gives.
+//!
+//! Networks with operators that are not read give their weights alone, laid out as the nodes that read them say.
+
+mod constants;
+mod rewrite;
+mod tensor;
+mod weights;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use self::rewrite::Plain;
+use super::{Codes, ReadOptions, assemble, workload_async};
+use crate::error::{ErrorKind, Result};
+use crate::gpu::Control;
+use crate::graph::onnx;
+use crate::pack::layer::Workload;
+
+pub(super) async fn read(path: &Path, options: &ReadOptions, control: &Control) -> Result<Workload> {
+    let (model, name) = onnx::model(&onnx::bytes(path)?)?;
+    let mut plain = rewrite::plain(model)?;
+    let graph = match onnx::graph(&plain.model, name.clone()) {
+        Ok(graph) => graph,
+        Err(why) if why.kind() == ErrorKind::Unsupported && options.samples.is_none() => {
+            let note = format!("weights alone, the network is not read: {}", why.message());
+            let loose = weights::alone(&plain, options)?;
+            return Ok(Workload { name, loose, notes: vec![note], ..Workload::default() });
+        }
+        Err(why) if why.kind() == ErrorKind::Unsupported => {
+            let help =
+                "leave the samples out to have the weights alone, or give activations as an NPZ file of arrays a/NAME";
+            return Err(match why.help() {
+                Some(more) => {
+                    let help = format!("{help}; {more}");
+                    why.with_help(help)
+                }
+                None => why.with_help(help),
+            });
+        }
+        Err(why) => return Err(why),
+    };
+    if plain.made.is_empty() && !plain.quantised {
+        return workload_async(&graph, options, control).await;
+    }
+    let codes = codes(&mut plain, name)?;
+    let mut workload = assemble(&graph, Some(&codes), options, control).await?;
+    if plain.quantised {
+        let note = "weights are stored as the file has them; activations are those of the f32 network that it stands for, cut where it \
+                    quantises and rounded once";
+        workload.notes.push(note.to_owned());
+    }
+    Ok(workload)
+}
+
+/// What constants hold in a file, found by reading it again with stored values in the place of numbers.
+fn codes(plain: &mut Plain, name: String) -> Result<Codes> {
+    let kinds = plain.kinds();
+    plain.show_codes();
+    let graph = onnx::graph(&plain.model, name)?;
+    let stored = |value: &crate::graph::Value| Some((value.name.clone(), value.constant.clone()?));
+    let constants: HashMap<_, _> =
+        graph.values.iter().filter(|value| kinds.contains_key(&value.name)).filter_map(stored).collect();
+    Ok(Codes { constants, kinds, affines: std::mem::take(&mut plain.affines) })
+}

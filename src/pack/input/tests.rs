@@ -1,0 +1,1 @@
+//! Layers of networks that are built here, and arrays.
