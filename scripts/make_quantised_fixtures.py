@@ -5,8 +5,8 @@
 
 Each NAME.onnx has a NAME.npz for `wavehull::pack::input`, whose arrays were made here with numpy and onnxruntime alone:
 `w/LAYER` are the stored weights (code less zero point modulo 256, unsigned if the zero point is the smallest code; depthwise
-as one filter of all channels), `a/LAYER.input`, `a/LAYER.output` the stored maps of SAMPLE.npy. What integer operators compute
-is rounded everywhere; a network of f32 that rounds once may differ by a step or two.
+as one filter of all channels), `a/LAYER.input`, `a/LAYER.output` the stored maps of sample.npy. Sums of f32 beside a tie may
+fall on its other side: maps computed otherwise may differ by a step here and there.
 
 Needs onnx, onnxruntime and numpy.
 """

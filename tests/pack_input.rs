@@ -5,12 +5,12 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array, Array4, ArrayD, array};
+use ndarray::{Array, Array4, array};
 use ndarray_npy::{WritableElement, WriteNpyExt};
 use wavehull::pack::input::{ReadOptions, read, samples};
 use wavehull::pack::quantise::Storage;
 use wavehull::pack::{Element, Granularity, Kind, Values, Workload};
-use wavehull::{Control, ErrorKind, Result};
+use wavehull::{Control, ErrorKind, Gpu, Result};
 
 fn root(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
@@ -20,8 +20,9 @@ fn fixture(file: &str) -> PathBuf {
     root("tests/fixtures/quantised").join(file)
 }
 
-fn weights(path: &Path) -> Result<Workload> {
-    read(path, &ReadOptions::default(), &Control::default())
+/// What a file holds, where no device is needed for it; the test is skipped without one all the same.
+fn weights(gpu: &Gpu, path: &Path) -> Result<Workload> {
+    read(gpu, path, &ReadOptions::default(), &Control::default())
 }
 
 fn storage(text: &str) -> Storage {
@@ -58,16 +59,17 @@ impl Drop for Scratch {
 const QUANTISED: [&str; 6] = ["qdq_channel", "qdq_tensor", "qlinear", "dynamic", "hand_made", "half"];
 
 /// The arrays that numpy and onnxruntime made for a fixture.
-fn expected(name: &str, kind: Kind) -> Vec<Values> {
-    let arrays = weights(&fixture(&format!("{name}.npz"))).expect("arrays").loose;
+fn expected(gpu: &Gpu, name: &str, kind: Kind) -> Vec<Values> {
+    let arrays = weights(gpu, &fixture(&format!("{name}.npz"))).expect("arrays").loose;
     arrays.into_iter().filter(|values| values.kind() == kind).collect()
 }
 
 #[test]
 fn quantised_files_keep_their_weights_bit_for_bit() {
+    let Some(gpu) = common::device("quantised_files_keep_their_weights_bit_for_bit", false) else { return };
     for name in QUANTISED {
-        let workload = weights(&fixture(&format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let expected = expected(name, Kind::Weights);
+        let workload = weights(gpu, &fixture(&format!("{name}.onnx"))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let expected = expected(gpu, name, Kind::Weights);
         assert_eq!(workload.layers.len(), expected.len(), "{name}: {:?}", workload.notes);
         for want in expected {
             let called = |layer: &&wavehull::pack::Layer| layer.name.trim_end_matches("_quant") == want.name();
@@ -90,14 +92,13 @@ fn quantised_files_keep_their_weights_bit_for_bit() {
 }
 
 #[test]
-fn activations_are_those_of_onnxruntime_within_a_step_or_two() {
-    let Some(gpu) = common::device("activations_are_those_of_onnxruntime_within_a_step_or_two", false) else { return };
-    let given = samples(&fixture("sample.npy"), 9).expect("a sample");
-    assert_eq!(given.shape(), [1, 3, 8, 9]);
-    let options = ReadOptions { samples: Some(given), gpu: Some(gpu.clone()), ..ReadOptions::default() };
+fn activations_are_those_of_onnxruntime_within_a_step() {
+    let Some(gpu) = common::device("activations_are_those_of_onnxruntime_within_a_step", false) else { return };
+    assert_eq!(samples(&fixture("sample.npy"), 9).expect("a sample").shape(), [1, 3, 8, 9]);
+    let options = ReadOptions { inputs: Some(fixture("sample.npy")), ..ReadOptions::default() };
     for name in ["qdq_channel", "qdq_tensor", "qlinear"] {
-        let workload = read(&fixture(&format!("{name}.onnx")), &options, &Control::default()).expect(name);
-        let expected = expected(name, Kind::Activations);
+        let workload = read(gpu, &fixture(&format!("{name}.onnx")), &options, &Control::default()).expect(name);
+        let expected = expected(gpu, name, Kind::Activations);
         let (mut compared, mut differ) = (0, 0);
         for want in &expected {
             let (layer, what) = want.name().rsplit_once('.').expect("layer.what");
@@ -109,16 +110,17 @@ fn activations_are_those_of_onnxruntime_within_a_step_or_two() {
             for (a, b) in integers(have).into_iter().zip(integers(want)) {
                 // Modulo 256, as they are stored.
                 let steps = (a - b).rem_euclid(256).min((b - a).rem_euclid(256));
-                assert!(steps <= 3, "{name}, {}: {a} where onnxruntime has {b}", want.name());
+                assert!(steps <= 1, "{name}, {}: {a} where onnxruntime has {b}", want.name());
                 compared += 1;
                 differ += usize::from(steps > 0);
             }
         }
         assert_eq!(expected.len(), 8, "{name}");
-        assert!(differ * 20 < compared, "{name}: {differ} of {compared} differ");
+        // A sum of f32 beside a tie may fall on its other side.
+        assert!(differ * 100 < compared, "{name}: {differ} of {compared} differ");
     }
     // Scales that only a run knows: calibrated.
-    let workload = read(&fixture("dynamic.onnx"), &options, &Control::default()).expect("dynamic");
+    let workload = read(gpu, &fixture("dynamic.onnx"), &options, &Control::default()).expect("dynamic");
     assert_eq!(workload.layers[1].inputs[0].element(), Element::U8);
     assert_eq!(workload.layers[1].inputs[0].shape(), [8, 9, 6]);
     let largest = integers(&workload.layers[1].inputs[0]).into_iter().max();
@@ -127,9 +129,10 @@ fn activations_are_those_of_onnxruntime_within_a_step_or_two() {
 
 #[test]
 fn a_float_network_is_quantised_as_asked() {
+    let Some(gpu) = common::device("a_float_network_is_quantised_as_asked", false) else { return };
     let of = |text: &str| {
         let options = ReadOptions { weights: storage(text), ..ReadOptions::default() };
-        read(&fixture("float.onnx"), &options, &Control::default()).expect("a network")
+        read(gpu, &fixture("float.onnx"), &options, &Control::default()).expect("a network")
     };
     let workload = of("i8/channel");
     assert_eq!(workload.name, "float");
@@ -139,7 +142,7 @@ fn a_float_network_is_quantised_as_asked() {
     assert_eq!(shapes, [first, depthwise, ("product", [1, 1, 24], 1), ("last", [1, 1, 10], 1)]);
     assert_eq!(workload.layers[1].shape.padding, [0, 1, 1, 0]);
     // onnxruntime's per-channel weights are symmetric, too, and its scales differ by at most a rounding.
-    for (layer, want) in workload.layers.iter().zip(expected("qdq_channel", Kind::Weights)) {
+    for (layer, want) in workload.layers.iter().zip(expected(gpu, "qdq_channel", Kind::Weights)) {
         let have = layer.weights.as_ref().expect("weights");
         assert_eq!((have.shape(), have.granularity()), (want.shape(), Granularity::Channel));
         let far = integers(have).into_iter().zip(integers(&want)).filter(|(a, b)| (a - b).abs() > 1).count();
@@ -154,11 +157,12 @@ fn a_float_network_is_quantised_as_asked() {
 #[test]
 fn digits_become_the_bytes_that_they_were() {
     let Some(gpu) = common::device("digits_become_the_bytes_that_they_were", false) else { return };
-    let images = samples(&root("data/mnist10k/test-images-idx3-ubyte.gz"), 70).expect("digits");
+    let file = root("data/mnist10k/test-images-idx3-ubyte.gz");
+    let images = samples(&file, 70).expect("digits");
     assert_eq!(images.shape(), [70, 28, 28]);
     let pixels: Vec<i32> = images.iter().map(|x| (x * 255.0).round() as i32).collect();
-    let options = ReadOptions { samples: Some(images), gpu: Some(gpu.clone()), ..ReadOptions::default() };
-    let workload = read(&root("data/mnist-standard.onnx"), &options, &Control::default()).expect("a network");
+    let options = ReadOptions { inputs: Some(file), samples: 70, ..ReadOptions::default() };
+    let workload = read(gpu, &root("data/mnist-standard.onnx"), &options, &Control::default()).expect("a network");
     assert_eq!(workload.layers.len(), 4);
     let first = &workload.layers[0];
     assert_eq!((first.shape.macs(), first.inputs.len(), first.outputs.len()), (784 * 128, 70, 70));
@@ -173,7 +177,7 @@ fn digits_become_the_bytes_that_they_were() {
     // A percentile cuts large values off; 16 bits are symmetric.
     let other = |text: &str| {
         let options = ReadOptions { activations: storage(text), ..options.clone() };
-        read(&root("data/mnist-standard.onnx"), &options, &Control::default()).expect("a network").layers.remove(1)
+        read(gpu, &root("data/mnist-standard.onnx"), &options, &Control::default()).expect("a network").layers.remove(1)
     };
     let zeros = |layer: &wavehull::pack::Layer| {
         layer.inputs.iter().map(|m| integers(m).iter().filter(|&&v| v == 0).count()).sum::<usize>()
@@ -203,6 +207,7 @@ fn npz(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
 
 #[test]
 fn arrays_are_tensors_by_name_or_by_axes() {
+    let Some(gpu) = common::device("arrays_are_tensors_by_name_or_by_axes", false) else { return };
     let s = Scratch::new("arrays");
     let four = Array4::from_shape_fn((2, 3, 1, 4), |(a, b, _, d)| (a * 12 + b * 4 + d) as u8);
     let file = s.file(
@@ -217,7 +222,7 @@ fn arrays_are_tensors_by_name_or_by_axes() {
             ("number", npy(&ndarray::arr0(1.0_f32))),
         ]),
     );
-    let workload = weights(&file).expect("arrays");
+    let workload = weights(gpu, &file).expect("arrays");
     let found: Vec<_> = workload.loose.iter().map(|v| (v.name(), v.kind(), v.element(), v.shape().to_vec())).collect();
     let (w, a) = (Kind::Weights, Kind::Activations);
     let want = [
@@ -234,13 +239,13 @@ fn arrays_are_tensors_by_name_or_by_axes() {
     assert_eq!(integers(&workload.loose[5]), [0, 100, 255]);
     assert_eq!(integers(&workload.loose[6]), [127, -64, 0]);
     assert!(workload.notes.len() == 1 && workload.notes[0].contains("'number'"), "{:?}", workload.notes);
-    let one = weights(&s.file("alone.npy", npy(&array![[1_u8, 2]]))).expect("an array");
+    let one = weights(gpu, &s.file("alone.npy", npy(&array![[1_u8, 2]]))).expect("an array");
     assert_eq!((one.name.as_str(), one.loose[0].name()), ("alone", "alone"));
-    let error = weights(&s.file("wide.npz", npz(&[("ids", npy(&array![1_i64]))]))).expect_err("no values");
+    let error = weights(gpu, &s.file("wide.npz", npz(&[("ids", npy(&array![1_i64]))]))).expect_err("no values");
     assert!(error.to_string().contains("wide.npz") && error.to_string().contains("'ids'"), "{error}");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let error =
-        weights(&s.file("nan.npz", npz(&[("w/bad", npy(&array![[1.0_f32, f32::NAN]]))]))).expect_err("no number");
+        weights(gpu, &s.file("nan.npz", npz(&[("w/bad", npy(&array![[1.0_f32, f32::NAN]]))]))).expect_err("no number");
     assert!(error.to_string().contains("nan.npz: tensor 'bad' holds NaN at value 1"), "{error}");
 }
 
@@ -253,6 +258,7 @@ fn tensors(list: &[(&str, safetensors::Dtype, Vec<usize>, Vec<u8>)]) -> Vec<u8> 
 
 #[test]
 fn safetensors_are_weights_in_torchs_layout() {
+    let Some(gpu) = common::device("safetensors_are_weights_in_torchs_layout", false) else { return };
     use safetensors::Dtype;
     let s = Scratch::new("safetensors");
     let floats = |n: usize| (0..n).flat_map(|i| (i as f32 - 3.0).to_le_bytes()).collect::<Vec<u8>>();
@@ -265,7 +271,7 @@ fn safetensors_are_weights_in_torchs_layout() {
         ("ids", Dtype::I64, vec![1], vec![0; 8]),
         ("none", Dtype::F32, vec![0, 4], vec![]),
     ]);
-    let workload = weights(&s.file("net.safetensors", &bytes)).expect("tensors");
+    let workload = weights(gpu, &s.file("net.safetensors", &bytes)).expect("tensors");
     let of = |name: &str| workload.loose.iter().find(|v| v.name() == name).expect("a tensor");
     assert_eq!(of("conv").shape(), [2, 1, 2, 3]);
     assert_eq!(integers(of("conv")), [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
@@ -276,42 +282,41 @@ fn safetensors_are_weights_in_torchs_layout() {
     assert_eq!(of("half").halves(), Some(&[0x3c00, 1][..]));
     assert_eq!(workload.notes.len(), 2, "{:?}", workload.notes);
     for length in [0, 4, 9, 40, bytes.len() - 1] {
-        let error = weights(&s.file("cut.safetensors", &bytes[..length])).expect_err("cut off");
+        let error = weights(gpu, &s.file("cut.safetensors", &bytes[..length])).expect_err("cut off");
         assert!(error.to_string().contains("cut.safetensors") && error.kind() != ErrorKind::Internal, "{error}");
     }
     let mut huge = u64::from(u32::MAX).to_le_bytes().to_vec();
     huge.extend(b"{}");
-    assert!(weights(&s.file("huge.safetensors", huge)).is_err());
+    assert!(weights(gpu, &s.file("huge.safetensors", huge)).is_err());
 }
 
 #[test]
 fn what_cannot_be_read_says_why() {
+    let Some(gpu) = common::device("what_cannot_be_read_says_why", false) else { return };
     let s = Scratch::new("faults");
-    let error = weights(&s.file("notes.txt", "hello")).expect_err("no kind of file");
+    let error = weights(gpu, &s.file("notes.txt", "hello")).expect_err("no kind of file");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("notes.txt") && error.help().is_some(), "{error}");
-    assert_eq!(weights(&s.0.join("none.onnx")).expect_err("no file").kind(), ErrorKind::Io);
-    assert!(weights(&s.file("empty.npy", "")).expect_err("empty").to_string().contains("empty"));
-    let sample: ArrayD<f32> = samples(&fixture("sample.npy"), 1).expect("a sample");
-    let options = ReadOptions { samples: Some(sample), ..ReadOptions::default() };
-    let error = read(&fixture("float.onnx"), &options, &Control::default()).expect_err("no device");
-    assert!(error.to_string().contains("no device") && error.help().is_some(), "{error}");
+    assert_eq!(weights(gpu, &s.0.join("none.onnx")).expect_err("no file").kind(), ErrorKind::Io);
+    assert!(weights(gpu, &s.file("empty.npy", "")).expect_err("empty").to_string().contains("empty"));
     let file = s.file("odd.npy", npy(&array![true]));
     assert_eq!(samples(&file, 1).expect_err("no numbers").kind(), ErrorKind::Unsupported);
     assert!(samples(&s.file("text", "hello"), 1).is_err());
-    let Some(gpu) = common::device("what_cannot_be_read_says_why", false) else { return };
-    for (wrong, said) in
-        [(ArrayD::zeros(vec![2, 5]), "takes [1, 3, 8, 9]"), (ArrayD::from_elem(vec![1, 216], f32::NAN), "NaN")]
-    {
-        let options = ReadOptions { samples: Some(wrong), gpu: Some(gpu.clone()), ..ReadOptions::default() };
-        let error = read(&fixture("float.onnx"), &options, &Control::default()).expect_err("must be refused");
-        assert!(error.to_string().contains("float.onnx") && error.to_string().contains(said), "{error}");
+    let wrong = [
+        (npy(&Array::<f32, _>::zeros((2, 5))), "takes [1, 3, 8, 9]"),
+        (npy(&Array::from_elem((1, 216), f32::NAN)), "NaN"),
+    ];
+    for (wrong, said) in wrong {
+        let options = ReadOptions { inputs: Some(s.file("wrong.npy", wrong)), ..ReadOptions::default() };
+        let error = read(gpu, &fixture("float.onnx"), &options, &Control::default()).expect_err("must be refused");
+        assert!(error.to_string().contains("wrong.npy") && error.to_string().contains(said), "{error}");
     }
 }
 
 /// Quantised files cut off or with flipped bits: an error or a workload, never a panic.
 #[test]
 fn damaged_networks_do_not_panic() {
+    let Some(gpu) = common::device("damaged_networks_do_not_panic", false) else { return };
     let s = Scratch::new("damage");
     let mut random = common::Random::new(3);
     for name in ["qdq_channel", "hand_made", "dynamic", "qlinear"] {
@@ -323,7 +328,7 @@ fn damaged_networks_do_not_panic() {
                 damaged[at] ^= 1 << random.below(8);
             }
             damaged.truncate(if random.coin() { damaged.len() } else { random.below(damaged.len()) });
-            let _ = weights(&s.file("damaged.onnx", damaged));
+            let _ = weights(gpu, &s.file("damaged.onnx", damaged));
         }
     }
 }

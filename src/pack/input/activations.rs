@@ -117,7 +117,8 @@ fn batch(graph: &Graph, taps: &[ValueId]) -> usize {
     (BATCH_BYTES / 4 / elements.max(1)).clamp(1, 256)
 }
 
-fn check(graph: &Graph, samples: &ArrayView2<'_, f32>) -> Result<()> {
+/// Refuses samples that the network does not take.
+pub(super) fn check(graph: &Graph, samples: &ArrayView2<'_, f32>) -> Result<()> {
     let (count, length) = samples.dim();
     let shape = &graph.value(graph.input).shape;
     if count == 0 || length != graph.input_len() {

@@ -7,7 +7,8 @@
 //! in the order in which that layer reads it.
 //!
 //! **Activations** are those of samples that are given, run on a device in `f32`, and stored as [`Storage`] says; the same samples
-//! calibrate. Of a quantised file, [`onnx`](read) keeps weights bit for bit and runs the network of the `f32` numbers that they stand for.
+//! calibrate. Of a quantised ONNX file, weights are kept bit for bit, and the network runs in `f32`, rounded where the file
+//! quantises: a value may lie a step beside what integer arithmetic gives.
 
 mod activations;
 mod arrays;
@@ -22,13 +23,13 @@ mod tests;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::ArrayD;
 
 use self::activations::Maps;
-use self::layers::WeightForm;
+use self::layers::{Found, WeightForm};
 use super::layer::{Layer, Workload};
 use super::quantise::{self, Affine, Storage};
 use super::values::{Element, Granularity, Kind, Values};
@@ -45,10 +46,10 @@ pub struct ReadOptions {
     pub weights: Storage,
     /// How activations are stored, where the file does not say.
     pub activations: Storage,
-    /// What to run a network on, `[samples, ..]`; without, there are no activations. [`samples`] reads it from a file.
-    pub samples: Option<ArrayD<f32>>,
-    /// What to run it with; samples need one.
-    pub gpu: Option<Gpu>,
+    /// What a network is run on: a file that [`samples`] reads. Without, there are no activations.
+    pub inputs: Option<PathBuf>,
+    /// How many samples of it are taken, from the first on.
+    pub samples: usize,
 }
 
 impl Default for ReadOptions {
@@ -57,8 +58,8 @@ impl Default for ReadOptions {
         Self {
             weights: Storage::per_channel(Element::I8),
             activations: Storage::per_tensor(Element::U8),
-            samples: None,
-            gpu: None,
+            inputs: None,
+            samples: 16,
         }
     }
 }
@@ -73,22 +74,23 @@ enum Format {
 
 /// Blocking twin of [`read_async`].
 #[cfg(not(target_arch = "wasm32"))]
-pub fn read(path: &Path, options: &ReadOptions, control: &Control) -> Result<Workload> {
-    pollster::block_on(read_async(path, options, control))
+pub fn read(gpu: &Gpu, path: &Path, options: &ReadOptions, control: &Control) -> Result<Workload> {
+    pollster::block_on(read_async(gpu, path, options, control))
 }
 
-/// Reads a file of any format, which its first bytes tell.
+/// Reads a file of any format, which its first bytes tell. Only networks with inputs are run on the device.
 ///
 /// # Errors
 /// `Io`, `BadInput` and `Unsupported`, all naming the file and most of them the tensor or node; errors of the device.
-pub async fn read_async(path: &Path, options: &ReadOptions, control: &Control) -> Result<Workload> {
+pub async fn read_async(gpu: &Gpu, path: &Path, options: &ReadOptions, control: &Control) -> Result<Workload> {
     let mut workload = match format(path)? {
-        Format::Onnx => onnx::read(path, options, control).await,
+        Format::Onnx => onnx::read(gpu, path, options, control).await,
         Format::Npy => arrays::npy(path, options),
         Format::Npz => arrays::npz(path, options),
         Format::Safetensors => safetensors::read(path, options),
     }
-    .map_err(|e| e.in_file(path))?;
+    // Errors of the inputs have their own file.
+    .map_err(|e| if e.place().is_some() { e } else { e.in_file(path) })?;
     workload.name = stem(path);
     Ok(workload)
 }
@@ -118,18 +120,35 @@ fn format(path: &Path) -> Result<Format> {
 
 /// Blocking twin of [`workload_async`].
 #[cfg(not(target_arch = "wasm32"))]
-pub fn workload(graph: &Graph, options: &ReadOptions, control: &Control) -> Result<Workload> {
-    pollster::block_on(workload_async(graph, options, control))
+pub fn workload(
+    gpu: &Gpu,
+    graph: &Graph,
+    samples: Option<&ArrayD<f32>>,
+    weights: &Storage,
+    activations: &Storage,
+    control: &Control,
+) -> Result<Workload> {
+    pollster::block_on(workload_async(gpu, graph, samples, weights, activations, control))
 }
 
-/// The layers of a network in `f32`, with weights stored as the options say, and the activations of their samples.
+/// The layers of a network in `f32`, with weights and the activations of samples `[n, ..]` stored as asked.
 ///
 /// # Errors
 /// `BadInput` for samples that do not fit, and numbers that cannot be stored; errors of the device.
-pub async fn workload_async(graph: &Graph, options: &ReadOptions, control: &Control) -> Result<Workload> {
+pub async fn workload_async(
+    gpu: &Gpu,
+    graph: &Graph,
+    samples: Option<&ArrayD<f32>>,
+    weights: &Storage,
+    activations: &Storage,
+    control: &Control,
+) -> Result<Workload> {
     graph.check()?;
     let (folded, count) = fold::batch_norms(graph);
-    let mut workload = assemble(&folded, None, options, control).await?;
+    let (found, notes) = layers::of(&folded);
+    let maps = maps(gpu, &folded, &found, None, samples, activations, control).await?;
+    let mut workload = assemble(&folded, &found, None, maps.as_ref(), weights)?;
+    workload.notes.splice(0..0, notes);
     if count > 0 {
         workload.notes.push(format!("{count} batch normalisations are folded into the convolutions before them"));
     }
@@ -174,31 +193,40 @@ struct Codes {
     affines: HashMap<String, Affine>,
 }
 
-async fn assemble(graph: &Graph, codes: Option<&Codes>, options: &ReadOptions, control: &Control) -> Result<Workload> {
-    let (found, notes) = layers::of(graph);
-    let maps = match (&options.samples, &options.gpu) {
-        (None, _) => None,
-        (Some(_), None) => {
-            return Err(Error::bad_input("samples are given, but no device to run them on")
-                .with_help("put a Gpu into the options, or leave the samples out"));
-        }
-        (Some(samples), Some(gpu)) => {
-            let fixed = |name: &str| codes.and_then(|codes| codes.affines.get(name).copied());
-            let samples = flatten(samples)?;
-            Some(Maps::new(gpu, graph, &found, &samples.view(), &options.activations, &fixed, control).await?)
-        }
-    };
-    let mut workload = Workload { name: graph.name.clone(), notes, ..Workload::default() };
-    for layer in &found {
-        let weights = constant(graph.value(layer.weight.value), codes, layer.weight.form, &options.weights)?;
-        let (inputs, outputs) =
-            maps.as_ref().map_or((vec![], vec![]), |maps| (maps.get(layer.input), maps.get(layer.output)));
+/// The maps of samples, if there are any.
+async fn maps(
+    gpu: &Gpu,
+    graph: &Graph,
+    found: &[Found],
+    codes: Option<&Codes>,
+    samples: Option<&ArrayD<f32>>,
+    storage: &Storage,
+    control: &Control,
+) -> Result<Option<Maps>> {
+    let Some(samples) = samples else { return Ok(None) };
+    let fixed = |name: &str| codes.and_then(|codes| codes.affines.get(name).copied());
+    let samples = flatten(samples)?;
+    Maps::new(gpu, graph, found, &samples.view(), storage, &fixed, control).await.map(Some)
+}
+
+/// A workload of layers that were found.
+fn assemble(
+    graph: &Graph,
+    found: &[Found],
+    codes: Option<&Codes>,
+    maps: Option<&Maps>,
+    storage: &Storage,
+) -> Result<Workload> {
+    let mut workload = Workload { name: graph.name.clone(), ..Workload::default() };
+    for layer in found {
+        let weights = constant(graph.value(layer.weight.value), codes, layer.weight.form, storage)?;
+        let (inputs, outputs) = maps.map_or((vec![], vec![]), |maps| (maps.get(layer.input), maps.get(layer.output)));
         let name = graph.nodes[layer.at].name.clone();
         workload.layers.push(Layer { name, shape: layer.shape, weights: Some(weights), inputs, outputs });
     }
     let tables = graph.nodes.iter().filter(|node| matches!(node.op, Op::Embedding { .. }));
     for table in tables.map(|node| node.inputs[1]) {
-        workload.loose.push(constant(graph.value(table), codes, WeightForm::Rows, &options.weights)?);
+        workload.loose.push(constant(graph.value(table), codes, WeightForm::Rows, storage)?);
     }
     if workload.layers.is_empty() {
         workload.notes.push("there is no layer with constant weights in this network".to_owned());

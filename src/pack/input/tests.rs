@@ -117,7 +117,8 @@ fn what_is_no_layer_is_noted() {
     assert!(notes[0].contains("ConvTranspose") && notes[0].contains("left out"), "{notes:?}");
     let (_, notes) = layers::of(&of("embedding_causal"));
     assert!(notes.iter().any(|note| note.contains("two computed values")), "{notes:?}");
-    let workload = workload(&of("embedding_causal"), &ReadOptions::default(), &Control::default()).expect("weights");
+    let (graph, storage) = (of("embedding_causal"), Storage::per_tensor(Element::I8));
+    let workload = assemble(&graph, &layers::of(&graph).0, None, None, &storage).expect("weights");
     assert_eq!(workload.loose.len(), 1, "the table");
 }
 

@@ -1,5 +1,9 @@
-//! A quantised network as one of `f32`: constants become the numbers that they stand for, QuantizeLinear becomes the Clip that it is but
-//! for rounding (exporters leave a ReLU out where it does the work), DequantizeLinear nothing, and operators on integers those on numbers.
+//! A quantised network as one of `f32`: constants become the numbers that they stand for, QuantizeLinear cuts and rounds to what codes can
+//! say, DequantizeLinear becomes nothing, and operators on integers those on numbers.
+//!
+//! A number below 2^22 is rounded to a whole one, ties to even, by adding 1.5 * 2^23 and taking it away again. On a device those are two
+//! dispatches with a stored value between them, which no compiler may merge; evaluated in real numbers they are nothing, so such a graph
+//! stays in this room.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -24,8 +28,11 @@ pub(super) struct Plain {
     pub(super) quantised: bool,
 }
 
-/// Operators that stand before or behind a constant without changing its values.
+/// Operators that change no value.
 const MOVES: [&str; 6] = ["Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"];
+
+/// The constant that is added and taken away.
+const ROUNDING: &str = "wavehull/rounding";
 
 /// Operators behind a quantised value that say how it was quantised.
 const READERS: [&str; 3] = ["Cast", "Mul", "DequantizeLinear"];
@@ -80,6 +87,14 @@ impl Plain {
             }
         }
     }
+}
+
+/// How a value is quantised: with the numbers of its smallest and largest code, and its bits.
+#[derive(Debug, Clone, Copy)]
+struct Rounding {
+    affine: Affine,
+    range: [f32; 2],
+    bits: u32,
 }
 
 /// Operator, operands and result of a node.
@@ -158,6 +173,15 @@ impl Rewriter {
             "ConvInteger" => return self.integer(node, "Conv", 0),
             "MatMulInteger" => return self.integer(node, "MatMul", -1),
             "Gather" => self.table(&mut node)?,
+            // Values of the same codes.
+            moves if MOVES.contains(&moves) || moves == "MaxPool" => {
+                if let Some(&scale) = self.scales.get(&operand(0)) {
+                    self.scales.insert(output.clone(), scale);
+                }
+                if let Some(&affine) = self.affines.get(self.resolved(&operand(0))) {
+                    self.affines.insert(output, affine);
+                }
+            }
             // Arithmetic here is that of f32 whatever the file says.
             "Cast" if node.attribute.iter().any(|a| matches!(a.i, Some(10 | 16))) => {
                 self.alias.insert(output, operand(0));
@@ -167,6 +191,11 @@ impl Rewriter {
         }
         self.nodes.push(node);
         Ok(())
+    }
+
+    /// The name of the value that a name stands for.
+    fn resolved<'a>(&'a self, name: &'a str) -> &'a str {
+        resolved(&self.alias, name)
     }
 
     /// A constant, if the name is one of a type that is decoded.
@@ -198,22 +227,23 @@ impl Rewriter {
         name
     }
 
-    /// Scale and zero point of a value that has one of each.
-    fn affine(&self, scale: &str, zero: &str) -> Result<Option<(Affine, [f32; 2])>> {
-        let (scale, zero) = (self.numbers(scale)?, self.whole(zero)?);
+    /// How a value with one scale and one zero point of 8 or 16 bits is quantised.
+    fn affine(&self, scale: &str, zero: &str) -> Result<Option<Rounding>> {
+        let Some(scale) = self.constant(scale)?.and_then(|scale| scale.numbers()) else { return Ok(None) };
+        let zero = self.whole(zero)?;
         let (bits, signed, zero) = match zero.map(|zero| zero.data) {
             None => (8, false, 0),
             Some(Data::Whole { bits, signed, values }) if values.len() == 1 => (bits, signed, values[0]),
             Some(_) => return Ok(None),
         };
         let &[scale] = scale.as_slice() else { return Ok(None) };
-        if bits > 16 {
+        if bits != 8 && bits != 16 {
             return Ok(None);
         }
         let half = 1_i32 << (bits - 1);
         let signed_zero = if signed { zero } else { zero - half };
         let range = [-half, half - 1].map(|code| (code - signed_zero) as f32 * scale);
-        Ok(Some((Affine { scale, zero_point: signed_zero }, range)).filter(|_| bits == 8 || bits == 16))
+        Ok(Some(Rounding { affine: Affine { scale, zero_point: signed_zero }, range, bits }))
     }
 
     fn quantize(&mut self, node: NodeProto) -> Result<()> {
@@ -229,34 +259,51 @@ impl Rewriter {
             self.codes.insert(output, codes);
             return Ok(());
         }
-        let Some((affine, range)) = self.affine(&scale, &zero)? else {
-            return Err(Error::unsupported(
-                "it quantises activations with several scales, or to other than 8 and 16 bits",
-            )
-            .with_help("quantise activations per tensor"));
-        };
-        self.scales.insert(output.clone(), affine.scale);
-        self.clip(x, output, affine, range);
+        match self.affine(&scale, &zero)? {
+            Some(rounding) => {
+                self.scales.insert(output.clone(), rounding.affine.scale);
+                self.round(x, output, rounding);
+            }
+            // Several scales, or other widths: the network is not read, but its weights are.
+            None => self.nodes.push(node),
+        }
         Ok(())
     }
 
-    /// A value cut to what its codes can say.
-    fn clip(&mut self, from: String, to: String, affine: Affine, [low, high]: [f32; 2]) {
+    /// A value cut and rounded to what its codes can say. Cutting comes first: exporters leave a ReLU out where it does that work.
+    fn round(&mut self, from: String, to: String, rounding: Rounding) {
+        let Rounding { affine, range: [low, high], bits } = rounding;
+        if bits == 8 {
+            self.affines.insert(to.clone(), affine);
+        }
         let limit = |name: &str, f: f32| AttributeProto {
             name: Some(name.to_owned()),
             f: Some(f),
             r#type: Some(AttributeType::FLOAT),
             ..AttributeProto::default()
         };
-        self.affines.insert(to.clone(), affine);
-        self.nodes.push(NodeProto {
-            op_type: Some("Clip".to_owned()),
-            name: Some(format!("{to}_range")),
-            input: vec![from],
-            output: vec![to],
-            attribute: vec![limit("min", low), limit("max", high)],
+        let node = |op: &str, input: Vec<String>, output: &str| NodeProto {
+            op_type: Some(op.to_owned()),
+            name: Some(format!("{output}_{op}")),
+            input,
+            output: vec![output.to_owned()],
             ..NodeProto::default()
-        });
+        };
+        let [cut, steps, raised, whole, scale] =
+            ["cut", "steps", "raised", "whole", "step"].map(|part| format!("{to}_{part}"));
+        let attribute = vec![limit("min", low), limit("max", high)];
+        self.nodes.push(NodeProto { attribute, ..node("Clip", vec![from], &cut) });
+        if affine.scale > 0.0 {
+            let number = |x: f32| Both { dims: vec![], numbers: vec![x], stored: None };
+            self.made.insert(scale.clone(), number(affine.scale));
+            self.made.insert(ROUNDING.to_owned(), number(1.5 * 2.0_f32.powi(23)));
+            self.nodes.push(node("Div", vec![cut, scale.clone()], &steps));
+            self.nodes.push(node("Add", vec![steps, ROUNDING.to_owned()], &raised));
+            self.nodes.push(node("Sub", vec![raised, ROUNDING.to_owned()], &whole));
+            self.nodes.push(node("Mul", vec![whole, scale], &to));
+        } else {
+            self.nodes.push(node("Identity", vec![cut], &to));
+        }
     }
 
     fn dequantize(&mut self, node: NodeProto) -> Result<()> {
@@ -287,18 +334,24 @@ impl Rewriter {
             let zeros = self.whole(&zero)?;
             let both = Both::dequantised(&w, &codes, &scales, zeros.as_ref(), Layout { axis, block: 0 })?;
             inputs[1] = self.make(&w, &output, both);
-            if let Some(codes) = bias.map(operand).map_or(Ok(None), |bias| self.whole(&bias))? {
-                let x = self.numbers(&operand(1))?[0];
-                let scales: Vec<f32> = scales.iter().map(|s| s * x).collect();
-                let name = operand(bias.unwrap_or_default());
-                let both = Both::dequantised(&name, &codes, &scales, None, Layout { axis: 0, block: 0 })?;
-                inputs.push(self.make(&name, &output, both));
+            let bias = bias.map(operand).filter(|bias| !bias.is_empty());
+            if let Some(name) = bias {
+                let step = self.numbers(&operand(1))?[0];
+                let scales: Vec<f32> = scales.iter().map(|s| s * step).collect();
+                inputs.push(match self.whole(&name)? {
+                    None => name,
+                    Some(codes) => {
+                        let layout = Layout { axis: 0, block: 0 };
+                        let both = Both::dequantised(&name, &codes, &scales, None, layout)?;
+                        self.make(&name, &output, both)
+                    }
+                });
             }
         }
-        let Some((affine, range)) = self.affine(&operand(at[1]), &operand(at[1] + 1))? else {
-            return Err(
-                Error::unsupported("its result has several scales").with_help("quantise activations per tensor")
-            );
+        let Some(rounding) = self.affine(&operand(at[1]), &operand(at[1] + 1))? else {
+            node.input = inputs;
+            self.nodes.push(node);
+            return Ok(());
         };
         let raw = format!("{output}_exact");
         node.input = inputs;
@@ -306,7 +359,7 @@ impl Rewriter {
         node.op_type = Some(op.to_owned());
         self.nodes.push(node);
         self.quantised = true;
-        self.clip(raw, output, affine, range);
+        self.round(raw, output, rounding);
         Ok(())
     }
 
@@ -314,10 +367,9 @@ impl Rewriter {
     fn sum(&mut self, mut node: NodeProto) -> Result<()> {
         let operand = |i: usize| node.input.get(i).cloned().unwrap_or_default();
         let output = node.output.first().cloned().unwrap_or_default();
-        let Some((affine, range)) = self.affine(&operand(6), &operand(7))? else {
-            return Err(
-                Error::unsupported("its result has several scales").with_help("quantise activations per tensor")
-            );
+        let Some(rounding) = self.affine(&operand(6), &operand(7))? else {
+            self.nodes.push(node);
+            return Ok(());
         };
         let raw = format!("{output}_exact");
         node.input = vec![operand(0), operand(3)];
@@ -326,7 +378,7 @@ impl Rewriter {
         node.domain = None;
         self.nodes.push(node);
         self.quantised = true;
-        self.clip(raw, output, affine, range);
+        self.round(raw, output, rounding);
         Ok(())
     }
 
@@ -335,12 +387,12 @@ impl Rewriter {
         let operand = |i: usize| node.input.get(i).cloned().unwrap_or_default();
         let output = node.output.first().cloned().unwrap_or_default();
         let (x, w) = (operand(0), operand(1));
-        let (Some(&scale), Some(codes)) = (self.scales.get(&x), self.whole(&w)?) else {
-            return Err(Error::unsupported(
-                "it multiplies integers that no QuantizeLinear makes, or two computed values",
-            )
-            .with_help("quantise with onnxruntime's quantize_dynamic or quantize_static"));
+        let Some(codes) = self.whole(&w)? else {
+            self.nodes.push(node);
+            return Ok(());
         };
+        let known = self.scales.get(&x).copied();
+        let scale = known.unwrap_or(1.0);
         let zeros = self.whole(&operand(3))?;
         let count = zeros.as_ref().map_or(1, |zeros| zeros.dims.iter().product());
         let layout = Layout { axis, block: 0 };
@@ -349,7 +401,10 @@ impl Rewriter {
             stored.2 = self.scale_behind(&output);
         }
         node.input = vec![x, self.make(&w, &output, both)];
-        node.op_type = Some(op.to_owned());
+        // Integers that no QuantizeLinear makes: the node stays what it is, so the network is not read, but its weights are.
+        if known.is_some() {
+            node.op_type = Some(op.to_owned());
+        }
         self.nodes.push(node);
         self.quantised = true;
         Ok(())
@@ -405,12 +460,7 @@ impl Rewriter {
     /// The network with other names resolved, and what it was.
     fn finish(mut self, mut graph: GraphProto) -> (GraphProto, HashMap<String, Both>, HashMap<String, Affine>, bool) {
         let alias = std::mem::take(&mut self.alias);
-        let resolve = |name: &mut String| {
-            let mut seen = HashSet::new();
-            while let Some(to) = alias.get(name.as_str()).filter(|to| seen.insert((*to).clone())) {
-                name.clone_from(to);
-            }
-        };
+        let resolve = |name: &mut String| *name = resolved(&alias, name).to_owned();
         for node in &mut self.nodes {
             node.input.iter_mut().for_each(resolve);
         }
@@ -428,6 +478,15 @@ impl Rewriter {
         graph.initializer = kept.into_iter().map(|(_, tensor)| tensor).collect();
         (graph, self.made, self.affines, self.quantised)
     }
+}
+
+/// Follows other names to the last one; a cycle, which only a damaged file has, ends somewhere in it.
+fn resolved<'a>(alias: &'a HashMap<String, String>, mut name: &'a str) -> &'a str {
+    let mut seen = HashSet::new();
+    while let Some(to) = alias.get(name).filter(|to| seen.insert(to.as_str())) {
+        name = to;
+    }
+    name
 }
 
 /// How a node that quantises says its scales lie.

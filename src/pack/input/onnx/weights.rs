@@ -65,7 +65,7 @@ fn roles(node: &NodeProto) -> Vec<(&str, Option<WeightForm>)> {
     let operand = |i: usize| node.input.get(i).map_or("", String::as_str);
     let flag = |name: &str| node.attribute.iter().find(|a| a.name.as_deref() == Some(name)).and_then(|a| a.i);
     match node.op_type.as_deref().unwrap_or_default() {
-        "Conv" => {
+        "Conv" | "ConvInteger" | "QLinearConv" => {
             let form = if flag("group").unwrap_or(1) > 1 { WeightForm::Depthwise } else { WeightForm::Conv };
             vec![(operand(1), Some(form))]
         }
@@ -73,7 +73,9 @@ fn roles(node: &NodeProto) -> Vec<(&str, Option<WeightForm>)> {
             let form = |flag: bool| Some(if flag { WeightForm::Rows } else { WeightForm::Columns });
             vec![(operand(1), form(flag("transB").unwrap_or(0) != 0))]
         }
-        "MatMul" => vec![(operand(0), Some(WeightForm::Rows)), (operand(1), Some(WeightForm::Columns))],
+        "MatMul" | "MatMulInteger" | "QLinearMatMul" => {
+            vec![(operand(0), Some(WeightForm::Rows)), (operand(1), Some(WeightForm::Columns))]
+        }
         "Gather" => vec![(operand(0), Some(WeightForm::Rows))],
         // Their operands may be large and are numbers all the same, but shapes and masks.
         "Where" | "Equal" | "Less" | "Greater" | "Reshape" | "Expand" => {
