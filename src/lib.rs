@@ -31,6 +31,8 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod error;
+#[cfg(any(feature = "train", feature = "pack"))]
+mod files;
 mod fnv;
 pub mod gpu;
 pub mod graph;

@@ -93,6 +93,8 @@ pub struct Workload {
     pub layers: Vec<Layer>,
     /// Tensors that belong to no layer: embeddings, arrays of an NPZ file.
     pub loose: Vec<Values>,
+    /// What was left out or taken in another way than one might think, a sentence each: reports show them.
+    pub notes: Vec<String>,
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@
 //! Values of a group of channels stored at the width of the largest, in lanes of fixed places, is Boveda (Edo Vivancos et al., MLSys 2021);
 //! here it is called *fixed-lane width coding*.
 
+pub mod input;
 mod layer;
 pub mod machine;
 pub mod report;
+pub mod quantise;
 mod scheme;
 pub mod study;
 mod values;

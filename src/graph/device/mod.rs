@@ -15,7 +15,7 @@ mod tests;
 use ndarray::{Array2, ArrayView2};
 
 use self::plan::{Operand, Plan, Slot, Step, Work};
-use super::{Graph, Node, Op};
+use super::{Graph, Node, Op, ValueId};
 use crate::error::{Error, Result};
 use crate::gpu::{Caps, Control, Gpu, Recording};
 use crate::ops::conv::Conv;
@@ -37,6 +37,8 @@ pub struct Executor {
     last_reads: Vec<Option<usize>>,
     inputs: usize,
     outputs: usize,
+    /// Lengths of the values that are kept.
+    taps: Vec<usize>,
     /// Rows of a table that the input chooses from.
     rows: Option<usize>,
 }
@@ -47,8 +49,19 @@ impl Executor {
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] naming the node for what this evaluator does not run; memory errors.
     pub async fn new_async(gpu: &Gpu, graph: &Graph) -> Result<Self> {
+        Self::tapped_async(gpu, graph, &[]).await
+    }
+
+    /// The same, which also keeps the values `taps` for [`Executor::run_tapped_async`].
+    ///
+    /// # Errors
+    /// As [`Executor::new_async`]; [`crate::ErrorKind::BadInput`] for a value that the graph has not.
+    pub async fn tapped_async(gpu: &Gpu, graph: &Graph, taps: &[ValueId]) -> Result<Self> {
         graph.check()?;
-        let mut plan = Plan::new(graph)?;
+        if let Some(id) = taps.iter().find(|id| id.0 >= graph.values.len()) {
+            return Err(Error::bad_input(format!("there is no value {} in the network", id.0)));
+        }
+        let mut plan = Plan::new(graph, taps)?;
         let mut constants = Vec::with_capacity(plan.constants.len());
         for (shape, elements) in std::mem::take(&mut plan.constants) {
             constants.push(Tensor::from_slice_async(gpu, &shape, &elements).await?);
@@ -61,13 +74,26 @@ impl Executor {
         let (inputs, outputs) = (graph.input_len(), graph.output_len());
         let is_table = |node: &&Node| matches!(node.op, Op::Embedding { .. }) && node.inputs[0] == graph.input;
         let rows = graph.nodes.iter().filter(is_table).map(|node| graph.value(node.inputs[1]).shape[0]).min();
-        Ok(Self { gpu: gpu.clone(), plan, constants, indices, last_reads, inputs, outputs, rows })
+        let taps = taps.iter().map(|&id| graph.value(id).shape.iter().product()).collect();
+        Ok(Self { gpu: gpu.clone(), plan, constants, indices, last_reads, inputs, outputs, taps, rows })
     }
 
     /// Blocking twin of [`Executor::new_async`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(gpu: &Gpu, graph: &Graph) -> Result<Self> {
         pollster::block_on(Self::new_async(gpu, graph))
+    }
+
+    /// Blocking twin of [`Executor::tapped_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn tapped(gpu: &Gpu, graph: &Graph, taps: &[ValueId]) -> Result<Self> {
+        pollster::block_on(Self::tapped_async(gpu, graph, taps))
+    }
+
+    /// Blocking twin of [`Executor::run_tapped_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run_tapped(&self, samples: &ArrayView2<'_, f32>, control: &Control) -> Result<Vec<Array2<f32>>> {
+        pollster::block_on(self.run_tapped_async(samples, control))
     }
 
     /// Blocking twin of [`Executor::run_async`].
@@ -81,6 +107,43 @@ impl Executor {
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] for samples of another length; device errors.
     pub async fn run_async(&self, samples: &ArrayView2<'_, f32>, control: &Control) -> Result<Array2<f32>> {
+        let mut read = self.read(samples, &[(self.plan.output, self.outputs)], control).await?;
+        read.pop().ok_or_else(|| Error::internal("an output was not read"))
+    }
+
+    /// The values that [`Executor::tapped_async`] was asked for, in that order: each `[batch, elements]`, flattened in row-major order.
+    /// All of them stay in device memory until the batch is done.
+    ///
+    /// # Errors
+    /// As [`Executor::run_async`].
+    pub async fn run_tapped_async(&self, samples: &ArrayView2<'_, f32>, control: &Control) -> Result<Vec<Array2<f32>>> {
+        let wanted: Vec<_> = self.plan.taps.iter().copied().zip(self.taps.iter().copied()).collect();
+        self.read(samples, &wanted, control).await
+    }
+
+    /// Runs a batch and reads slots, each with the length of a sample.
+    async fn read(
+        &self,
+        samples: &ArrayView2<'_, f32>,
+        wanted: &[(Slot, usize)],
+        control: &Control,
+    ) -> Result<Vec<Array2<f32>>> {
+        self.check(samples)?;
+        let mut recording = Recording::new();
+        let memory = self.record_all(&mut recording, samples).await?;
+        let mut tickets = Vec::with_capacity(wanted.len());
+        for &(slot, _) in wanted {
+            tickets.push(memory.slot(slot)?.record_read(&mut recording));
+        }
+        let mut done = self.gpu.run_async(&recording, control).await?;
+        let arrays = wanted.iter().zip(tickets).map(|(&(slot, length), ticket)| {
+            let flat = memory.slot(slot)?.take(&mut done, ticket);
+            Array2::from_shape_vec((memory.batch, length), flat).map_err(|e| Error::internal(e.to_string()))
+        });
+        arrays.collect()
+    }
+
+    fn check(&self, samples: &ArrayView2<'_, f32>) -> Result<()> {
         let (batch, length) = samples.dim();
         if length != self.inputs || batch == 0 {
             let wanted = self.inputs;
@@ -91,10 +154,15 @@ impl Executor {
             return Err(Error::bad_input(format!("{wrong} is no row of a table of {rows}"))
                 .with_help("give whole numbers from 0 on"));
         }
+        Ok(())
+    }
+
+    /// Records every step of a batch.
+    async fn record_all(&self, recording: &mut Recording, samples: &ArrayView2<'_, f32>) -> Result<Memory> {
+        let (batch, length) = samples.dim();
         let flat: Vec<f32> = samples.iter().copied().collect();
         let mut memory = Memory { slots: vec![None; self.plan.slots.len()], free: Vec::new(), batch };
         memory.slots[self.plan.input] = Some(Tensor::from_slice_async(&self.gpu, &[batch, length], &flat).await?);
-        let mut recording = Recording::new();
         for (number, step) in self.plan.steps.iter().enumerate() {
             // A slot may be written by several steps.
             if memory.slots[step.out].is_none() {
@@ -103,7 +171,7 @@ impl Executor {
             for &slot in step.work.scratch() {
                 memory.slots[slot] = Some(memory.take(&self.gpu, self.plan.slots[slot]).await?);
             }
-            self.record(&mut recording, step, &memory)?;
+            self.record(recording, step, &memory)?;
             step.work.scratch().iter().for_each(|&slot| memory.give(slot));
             for slot in step.work.reads() {
                 if self.last_reads[slot] == Some(number) {
@@ -111,11 +179,7 @@ impl Executor {
                 }
             }
         }
-        let output = memory.slot(self.plan.output)?;
-        let ticket = output.record_read(&mut recording);
-        let mut done = self.gpu.run_async(&recording, control).await?;
-        let flat = output.take(&mut done, ticket);
-        Array2::from_shape_vec((batch, self.outputs), flat).map_err(|e| Error::internal(e.to_string()))
+        Ok(memory)
     }
 
     /// A number of the input that is no row of the table that it chooses from.

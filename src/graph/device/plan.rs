@@ -153,6 +153,8 @@ pub(super) struct Plan {
     pub(super) indices: Vec<Vec<u32>>,
     pub(super) input: Slot,
     pub(super) output: Slot,
+    /// Slots of the values that a caller wants to see.
+    pub(super) taps: Vec<Slot>,
 }
 
 /// Makes a [`Plan`], node by node.
@@ -161,24 +163,25 @@ pub(super) struct Planner<'a> {
     pub(super) plan: Plan,
     /// The slots of every value.
     known: Vec<Vec<(Layout, Slot)>>,
-    /// How many nodes read a value, one more for the output.
+    /// How many nodes read a value, one more where it is read back.
     uses: Vec<usize>,
     /// Values that a convolution or a pool reads.
     images: Vec<bool>,
 }
 
 impl Plan {
-    /// Plans a network that has passed its checks.
-    pub(super) fn new(graph: &Graph) -> Result<Self> {
-        let mut planner = Planner::new(graph);
+    /// Plans a network that has passed its checks, and keeps the values `taps`.
+    pub(super) fn new(graph: &Graph, taps: &[ValueId]) -> Result<Self> {
+        let mut planner = Planner::new(graph, taps);
         for node in &graph.nodes {
             planner.node(node)?;
         }
         planner.plan.output = planner.require(graph.output, Layout::Flat)?;
+        planner.plan.taps = taps.iter().map(|&id| planner.require(id, Layout::Flat)).collect::<Result<_>>()?;
         Ok(planner.plan)
     }
 
-    /// For every slot the last step that reads it; `None` for the output and for what nothing reads.
+    /// For every slot the last step that reads it; `None` for what is read back and for what nothing reads.
     pub(super) fn last_reads(&self) -> Vec<Option<usize>> {
         let mut last = vec![None; self.slots.len()];
         for (i, step) in self.steps.iter().enumerate() {
@@ -186,13 +189,15 @@ impl Plan {
                 last[slot] = Some(i);
             }
         }
-        last[self.output] = None;
+        for &kept in self.taps.iter().chain([&self.output]) {
+            last[kept] = None;
+        }
         last
     }
 }
 
 impl<'a> Planner<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    fn new(graph: &'a Graph, taps: &[ValueId]) -> Self {
         let mut uses = vec![0; graph.values.len()];
         let mut images = vec![false; graph.values.len()];
         for node in &graph.nodes {
@@ -203,7 +208,9 @@ impl<'a> Planner<'a> {
                 images[node.inputs[0].0] = true;
             }
         }
-        uses[graph.output.0] += 1;
+        for &kept in taps.iter().chain([&graph.output]) {
+            uses[kept.0] += 1;
+        }
         let mut planner =
             Self { graph, plan: Plan::default(), known: vec![Vec::new(); graph.values.len()], uses, images };
         planner.plan.input = planner.slot(graph.input, Layout::Flat);

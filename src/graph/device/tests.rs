@@ -363,3 +363,37 @@ fn a_computed_weight_is_refused_by_name() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("n1") && error.help().is_some(), "{error}");
 }
+
+/// Every value of a network, whatever layout it is in on the device, and whatever it would have been fused with.
+#[test]
+fn tapped_values_are_those_of_the_reference() {
+    let test = "tapped_values_are_those_of_the_reference";
+    let mut random = Random::new(5);
+    let mut sketch = Sketch::new(&[1, 3, 6, 5]);
+    let weight = sketch.random(&[5, 3, 3, 3], &mut random);
+    let bias = sketch.random(&[5], &mut random);
+    let conv = sketch.node(Op::Conv(Window { begin: [1; 2], end: [1; 2], ..PLAIN }), &[ValueId(0), weight, bias]);
+    let relu = sketch.node(Op::Relu, &[conv]);
+    let pool = sketch.node(Op::MaxPool { kernel: [2; 2], window: Window { strides: [2; 2], ..PLAIN } }, &[relu]);
+    let flat = sketch.reshape(pool, &[1, 30]);
+    let matrix = sketch.random(&[7, 30], &mut random);
+    let dense = sketch.node(gemm(false, true), &[flat, matrix]);
+    let end = sketch.node(Op::Relu, &[dense]);
+    // One of them twice, and in an order that is not that of computing.
+    let taps = [end, conv, ValueId(0), pool, relu, weight, dense, flat, conv];
+    let inputs = samples(3, 90);
+    for checked in [false, true] {
+        let Some(gpu) = device(test, checked) else { return };
+        let executor = Executor::tapped(&gpu, &sketch.graph, &taps).expect("a plan");
+        let values = executor.run_tapped(&inputs.view(), &Control::default()).expect("a run");
+        assert_eq!(values.len(), taps.len());
+        for (&id, values) in taps.iter().zip(&values) {
+            let graph = Graph { output: id, ..sketch.graph.clone() };
+            let off = distance(&graph, &inputs, values);
+            assert!(off <= TOLERANCE, "value {}: off by {off:e}", id.0);
+        }
+        let plain = Executor::new(&gpu, &sketch.graph).expect("a plan");
+        assert_eq!(plain.run(&inputs.view(), &Control::default()).expect("a run"), values[0]);
+        assert_eq!(executor.run(&inputs.view(), &Control::default()).expect("a run"), values[0]);
+    }
+}

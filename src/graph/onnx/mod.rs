@@ -52,10 +52,15 @@ const MAX_UNPACKED: u64 = 2 << 30;
 /// # Errors
 /// `Io` if the file cannot be read, `TooBig` if it unpacks to more than 2 GiB, else as [`parse`]; all name the file.
 pub fn read(path: &Path) -> Result<(Graph, Vec<u8>)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let bytes = unpack(bytes).map_err(|e| e.in_file(path))?;
+    let bytes = bytes(path)?;
     let graph = parse(&bytes).map_err(|e| e.in_file(path))?;
     Ok((graph, bytes))
+}
+
+/// The bytes of an ONNX file, unpacked.
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    unpack(bytes).map_err(|e| e.in_file(path))
 }
 
 /// Reads a network from the bytes of an ONNX file (not gzipped).
@@ -64,14 +69,25 @@ pub fn read(path: &Path) -> Result<(Graph, Vec<u8>)> {
 /// `BadInput` if the bytes are not a well-formed network, `Unsupported` if it uses something that is not
 /// supported yet; both name the node or tensor and say what to do.
 pub fn parse(bytes: &[u8]) -> Result<Graph> {
+    let (model, name) = model(bytes)?;
+    graph(&model, name)
+}
+
+/// What a file says, and the name of its network, before any of it is understood: for readers of more than networks of `f32`.
+pub(crate) fn model(bytes: &[u8]) -> Result<(ModelProto, String)> {
     let outline = wire::check(bytes)?;
     let model = ModelProto::parse_buf(bytes).map_err(|e| {
         Error::bad_input(format!("not an ONNX file: {e}"))
             .with_help("the file may be damaged; export or download it again")
             .with_source(e)
     })?;
+    Ok((model, outline.name))
+}
+
+/// The network of a file.
+pub(crate) fn graph(model: &ModelProto, name: String) -> Result<Graph> {
     match &model.graph {
-        Some(graph) => build::graph(graph, outline.name, opset(&model)),
+        Some(graph) => build::graph(graph, name, opset(model)),
         None => Err(Error::bad_input("not an ONNX file: there is no network in it")),
     }
 }
@@ -98,7 +114,7 @@ fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
 }
 
 /// What errors call a node: its name, or its operator and its index in the file.
-fn node_name(node: &NodeProto, at: usize) -> String {
+pub(crate) fn node_name(node: &NodeProto, at: usize) -> String {
     match node.name.as_deref() {
         Some(name) if !name.is_empty() => name.to_owned(),
         _ => format!("{}_{at}", node.op_type.as_deref().unwrap_or("node")),

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use ndarray::{Array2, ArrayD, IxDyn};
 
-use super::{Dataset, Inputs, Targets, classes_of, read};
+use super::{Dataset, Inputs, Targets, classes_of};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Which column holds the target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,7 +43,7 @@ pub struct CsvOptions {
 /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] with the line for a row of another length, with line and column for a field that is no
 /// number or not finite and for a label that is none or out of range; also for a column that is not there.
 pub fn read_csv(path: &Path, options: &CsvOptions) -> Result<Dataset> {
-    parse(&read::text(path)?, options).map_err(|e| e.in_file(path))
+    parse(&files::text(path)?, options).map_err(|e| e.in_file(path))
 }
 
 /// The rows of a file so far.

@@ -1,11 +1,11 @@
-//! IDX, the format of MNIST: a magic number that holds the element type and the number of axes, sizes as big-endian words, elements.
+//! IDX, the format of MNIST: images and labels.
 
 use std::path::Path;
 
-use ndarray::{ArrayD, IxDyn};
-
-use super::{Dataset, Inputs, classes_of, read};
+use super::{Dataset, Inputs, classes_of};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::files::idx::parse;
 
 /// Reads images and their labels. Images `[samples, height, width]` come as `[samples, height, width, 1]`: channels last.
 ///
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] for files that are no IDX, are cut off or do not belong together;
 /// [`crate::ErrorKind::Unsupported`] for elements that are no bytes.
 pub fn read_idx(images: &Path, labels: &Path) -> Result<Dataset> {
-    let mut pixels = parse(&read::bytes(images)?).map_err(|e| e.in_file(images))?;
+    let mut pixels = parse(&files::bytes(images)?).map_err(|e| e.in_file(images))?;
     if pixels.ndim() == 3 {
         pixels = pixels.insert_axis(ndarray::Axis(3));
     }
@@ -22,7 +22,7 @@ pub fn read_idx(images: &Path, labels: &Path) -> Result<Dataset> {
             .in_file(images)
             .with_help("this looks like a file of labels: are the two files swapped?"));
     }
-    let classes = parse(&read::bytes(labels)?).map_err(|e| e.in_file(labels))?;
+    let classes = parse(&files::bytes(labels)?).map_err(|e| e.in_file(labels))?;
     if classes.ndim() != 1 {
         return Err(Error::bad_input(format!("labels have one axis, but this file has {}", classes.ndim()))
             .in_file(labels)
@@ -33,40 +33,11 @@ pub fn read_idx(images: &Path, labels: &Path) -> Result<Dataset> {
         .map_err(|e| e.in_file(labels))
 }
 
-fn parse(bytes: &[u8]) -> Result<ArrayD<u8>> {
-    let no_idx = || {
-        Error::bad_input(
-            "this is no IDX file: it must start with two zero bytes, the element type and the number of axes",
-        )
-        .with_help("files of MNIST are named like train-images-idx3-ubyte.gz")
-    };
-    let [0, 0, kind, axes, rest @ ..] = bytes else { return Err(no_idx()) };
-    match kind {
-        0x08 => {}
-        0x09 | 0x0b..=0x0e => {
-            return Err(Error::unsupported(format!("IDX elements of type 0x{kind:02x}; only bytes (0x08) are read"))
-                .with_help("save the array as NPY"));
-        }
-        _ => return Err(no_idx()),
-    }
-    let axes = usize::from(*axes);
-    let cut = || Error::bad_input("the file is cut off within its header").with_help("download the file again");
-    let (header, elements) = rest.split_at_checked(axes * 4).ok_or_else(cut)?;
-    let word = |b: &[u8]| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize;
-    let shape: Vec<usize> = header.chunks_exact(4).map(word).collect();
-    let promised = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    if shape.is_empty() || promised != Some(elements.len()) {
-        return Err(Error::bad_input(format!("the header promises {shape:?} bytes, but {} follow it", elements.len()))
-            .with_help("the file is cut off or damaged: download it again"));
-    }
-    ArrayD::from_shape_vec(IxDyn(&shape), elements.to_vec()).map_err(|e| Error::internal(e.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Scratch;
     use crate::train::data::Targets;
-    use crate::train::data::read::Scratch;
 
     fn idx(shape: &[u32], elements: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 0, 8, u8::try_from(shape.len()).expect("few axes")];

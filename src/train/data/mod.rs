@@ -8,7 +8,6 @@ mod csv;
 mod idx;
 mod normalise;
 mod npy;
-mod read;
 mod split;
 pub mod synthetic;
 mod text;

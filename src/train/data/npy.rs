@@ -4,29 +4,21 @@ use std::io::Cursor;
 use std::path::Path;
 
 use ndarray::{Array2, ArrayD, Axis, Ix2};
-use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement};
-use zip::ZipArchive;
 
-use super::{Dataset, Inputs, Targets, classes_of, read};
+use super::{Dataset, Inputs, Targets, classes_of};
 use crate::error::{Error, Result};
+use crate::files;
+use crate::files::npy::{Archive, Numbers, parse};
 
-/// An array of a file, of an element type that is read.
-#[derive(Debug)]
-enum Numbers {
-    F32(ArrayD<f32>),
-    U8(ArrayD<u8>),
-    Whole(ArrayD<i64>),
-}
-
-/// Reads inputs and targets from two NPY files. Inputs: f32, f64 (rounded to f32) or u8; whole numbers become f32. Targets of one axis of whole
-/// numbers are classes; of f32 or f64, and such with two axes, values.
+/// Reads inputs and targets from two NPY files. Inputs: f32, f16, f64 (rounded to f32) or u8; whole numbers become f32. Targets of one axis of whole
+/// numbers are classes; of f32, f16 or f64, and such with two axes, values.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] for files that are no NPY, are cut off or do not belong together;
 /// [`crate::ErrorKind::Unsupported`] for other element types.
 pub fn read_npy(inputs: &Path, targets: &Path) -> Result<Dataset> {
-    let samples = parse(&read::bytes(inputs)?).map_err(|e| e.in_file(inputs))?;
-    let wanted = parse(&read::bytes(targets)?).map_err(|e| e.in_file(targets))?;
+    let samples = parse(&files::bytes(inputs)?).map_err(|e| e.in_file(inputs))?;
+    let wanted = parse(&files::bytes(targets)?).map_err(|e| e.in_file(targets))?;
     let samples = inputs_of(samples).map_err(|e| e.in_file(inputs))?;
     targets_of(wanted).and_then(|wanted| Dataset::new(samples, wanted)).map_err(|e| e.in_file(targets))
 }
@@ -36,41 +28,19 @@ pub fn read_npy(inputs: &Path, targets: &Path) -> Result<Dataset> {
 /// # Errors
 /// As [`read_npy`]; also arrays that are not in the archive, with the names of those that are.
 pub fn read_npz(path: &Path, inputs: &str, targets: &str) -> Result<Dataset> {
-    read_archive(&read::bytes(path)?, inputs, targets).map_err(|e| e.in_file(path))
+    read_archive(&files::bytes(path)?, inputs, targets).map_err(|e| e.in_file(path))
 }
 
 fn read_archive(bytes: &[u8], inputs: &str, targets: &str) -> Result<Dataset> {
-    let damaged = |e: zip::result::ZipError| {
-        Error::bad_input(format!("this is no NPZ archive, or it is damaged: {e}"))
-            .with_help("write it with numpy.savez(file, x=..., y=...)")
-    };
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
-    let mut array = |name: &str| -> Result<Numbers> {
-        let Some(index) = archive.index_for_name(&format!("{name}.npy")).or_else(|| archive.index_for_name(name))
-        else {
-            let there: Vec<&str> = archive.file_names().map(|n| n.strip_suffix(".npy").unwrap_or(n)).collect();
-            return Err(Error::bad_input(format!("the archive has no array '{name}'"))
-                .with_help(format!("it has {}", there.join(", "))));
-        };
-        let entry = archive.by_index(index).map_err(damaged)?;
-        let bytes = read::limited(entry)?;
-        parse(&bytes).map_err(|e| {
-            let told = Error::new(e.kind(), format!("array '{name}': {}", e.message()));
-            match e.help() {
-                Some(help) => told.with_help(help),
-                None => told,
-            }
-        })
-    };
-    let samples = inputs_of(array(inputs)?)?;
-    Dataset::new(samples, targets_of(array(targets)?)?)
+    let mut archive = Archive::open(Cursor::new(bytes))?;
+    let samples = inputs_of(archive.array(inputs)?)?;
+    Dataset::new(samples, targets_of(archive.array(targets)?)?)
 }
 
 fn inputs_of(numbers: Numbers) -> Result<Inputs> {
     let inputs = match numbers {
-        Numbers::F32(a) => Inputs::F32(a),
         Numbers::U8(a) => Inputs::U8(a),
-        Numbers::Whole(a) => Inputs::F32(a.mapv(|x| x as f32)),
+        other => Inputs::F32(other.into_f32()),
     };
     // One number a sample is a sample of one feature.
     Ok(match inputs {
@@ -90,85 +60,17 @@ fn targets_of(numbers: Numbers) -> Result<Targets> {
             ))
         })
     };
-    match numbers {
-        Numbers::F32(a) => Ok(Targets::Values(two(a)?)),
-        Numbers::U8(a) if a.ndim() == 1 => classes_of(a.iter().map(|&l| i64::from(l))),
-        Numbers::Whole(a) if a.ndim() == 1 => classes_of(a.iter().copied()),
-        Numbers::U8(a) => Ok(Targets::Values(two(a.mapv(f32::from))?)),
-        Numbers::Whole(a) => Ok(Targets::Values(two(a.mapv(|x| x as f32))?)),
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Numbers> {
-    check_size(bytes)?;
-    // The reader tells the element type only by refusing the wrong ones.
-    if let Some(a) = read_as::<f32>(bytes)? {
-        return Ok(Numbers::F32(a));
-    }
-    if let Some(a) = read_as::<u8>(bytes)? {
-        return Ok(Numbers::U8(a));
-    }
-    if let Some(a) = read_as::<f64>(bytes)? {
-        return Ok(Numbers::F32(a.mapv(|x| x as f32)));
-    }
-    if let Some(a) = read_as::<i64>(bytes)? {
-        return Ok(Numbers::Whole(a));
-    }
-    if let Some(a) = read_as::<i32>(bytes)? {
-        return Ok(Numbers::Whole(a.mapv(i64::from)));
-    }
-    if let Some(a) = read_as::<u32>(bytes)? {
-        return Ok(Numbers::Whole(a.mapv(i64::from)));
-    }
-    if let Some(a) = read_as::<i16>(bytes)? {
-        return Ok(Numbers::Whole(a.mapv(i64::from)));
-    }
-    if let Some(a) = read_as::<i8>(bytes)? {
-        return Ok(Numbers::Whole(a.mapv(i64::from)));
-    }
-    Err(Error::unsupported("the elements are of a type that is not read")
-        .with_help("save as float32, float64, uint8, int8, int16, int32, uint32 or int64: array.astype('float32')"))
-}
-
-/// The array, or nothing if its elements are of another type.
-fn read_as<A: ReadableElement + Clone>(bytes: &[u8]) -> Result<Option<ArrayD<A>>> {
-    match ArrayD::<A>::read_npy(bytes) {
-        Ok(array) => Ok(Some(array.as_standard_layout().into_owned())),
-        Err(ReadNpyError::WrongDescriptor(_)) => Ok(None),
-        Err(e) => {
-            let message = match &e {
-                ReadNpyError::MissingData => "the file holds fewer numbers than its header promises".to_owned(),
-                ReadNpyError::ExtraBytes(n) => format!("{n} bytes follow the array that the header describes"),
-                other => format!("this is no NPY file: {other}"),
-            };
-            Err(Error::bad_input(message).with_help("write it with numpy.save").with_source(e))
-        }
-    }
-}
-
-/// Refuses a header that promises more numbers than the file has bytes, before memory is taken for them. Other faults of a header
-/// are the reader's to find.
-fn check_size(bytes: &[u8]) -> Result<()> {
-    let head = &bytes[..bytes.len().min(1 << 16)];
-    let after = |mark: &[u8]| head.windows(mark.len()).position(|w| w == mark).map(|at| &head[at + mark.len()..]);
-    let Some(tail) = after(b"shape").and_then(|tail| tail.iter().position(|&b| b == b'(').map(|at| &tail[at + 1..]))
-    else {
-        return Ok(());
-    };
-    let inside: Vec<u8> = tail.iter().copied().take_while(|&b| b != b')').collect();
-    let sizes = inside.split(|&b| b == b',').map(|d| String::from_utf8_lossy(d).trim().to_owned());
-    let promised = sizes.filter(|d| !d.is_empty()).try_fold(1u64, |n, d| n.checked_mul(d.parse().ok()?));
-    match promised {
-        Some(n) if n <= bytes.len() as u64 => Ok(()),
-        _ => Err(Error::bad_input("the header promises more numbers than the file has bytes")
-            .with_help("the file is cut off or damaged: write it again")),
+    match numbers.into_whole() {
+        Ok(whole) if whole.ndim() == 1 => classes_of(whole.iter().copied()),
+        Ok(whole) => Ok(Targets::Values(two(whole.mapv(|x| x as f32))?)),
+        Err(numbers) => Ok(Targets::Values(two(numbers.into_f32())?)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::data::read::Scratch;
+    use crate::files::Scratch;
     use ndarray::{Array, array};
     use ndarray_npy::{WritableElement, WriteNpyExt};
     use std::io::Write;

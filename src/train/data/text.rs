@@ -5,8 +5,9 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use super::{Dataset, Inputs, Targets, read};
+use super::{Dataset, Inputs, Targets};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The characters of a text in the order of their code points; a token is a place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Vocabulary {
 /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] for a file that is no UTF-8 or too short for one window, and for a
 /// character that is not in the vocabulary, with its place.
 pub fn read_text(path: &Path, context: usize, vocabulary: Option<&Vocabulary>) -> Result<(Dataset, Vocabulary)> {
-    windows(&read::text(path)?, context, vocabulary).map_err(|e| e.in_file(path))
+    windows(&files::text(path)?, context, vocabulary).map_err(|e| e.in_file(path))
 }
 
 fn windows(text: &str, context: usize, vocabulary: Option<&Vocabulary>) -> Result<(Dataset, Vocabulary)> {

@@ -1,4 +1,8 @@
-//! Whole files, unpacked where they are gzipped.
+//! Files of numbers as they are: bytes, unpacked where they are gzipped, and the arrays of NPY, NPZ and IDX files. It knows nothing of
+//! networks or samples, so it stands on the floor of `error`, below every wing that reads such files.
+
+pub(crate) mod idx;
+pub(crate) mod npy;
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +13,10 @@ use flate2::read::MultiGzDecoder;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Largest size of a data file, unpacked: a small file that unpacks to more is damaged or meant to harm.
-pub(super) const LARGEST: u64 = 16 << 30;
+pub(crate) const LARGEST: u64 = 16 << 30;
 
 /// The bytes of a file, gzipped (told by content) or plain.
-pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     let mut packed = Vec::new();
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     file.read_to_end(&mut packed).map_err(|e| Error::io(path, e))?;
@@ -26,7 +30,7 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// All that a decoder gives, as far as [`LARGEST`].
-pub(super) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
+pub(crate) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
     let mut unpacked = Vec::new();
     decoder.take(LARGEST + 1).read_to_end(&mut unpacked).map_err(|e| {
         Error::bad_input(format!("the compressed data is damaged: {e}"))
@@ -40,7 +44,8 @@ pub(super) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
 }
 
 /// The text of a file.
-pub(super) fn text(path: &Path) -> Result<String> {
+#[cfg(feature = "train")]
+pub(crate) fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes(path)?).map_err(|e| {
         let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
@@ -49,19 +54,19 @@ pub(super) fn text(path: &Path) -> Result<String> {
     })
 }
 
-/// A folder and files for the tests of this room, gone when dropped.
+/// A folder and files for tests, gone when dropped.
 #[cfg(test)]
-pub(super) struct Scratch(std::path::PathBuf);
+pub(crate) struct Scratch(std::path::PathBuf);
 
 #[cfg(test)]
 impl Scratch {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("wavehull-data-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for the test");
         Self(folder)
     }
 
-    pub(super) fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {
+    pub(crate) fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, bytes).expect("a file for the test");
         path
@@ -97,6 +102,12 @@ mod tests {
         let scratch = Scratch::new("files");
         assert!(bytes(&scratch.file("e", "")).expect_err("empty").to_string().ends_with("the file is empty"));
         assert_eq!(bytes(&scratch.0.join("none")).expect_err("missing").kind(), ErrorKind::Io);
+    }
+
+    #[cfg(feature = "train")]
+    #[test]
+    fn text_that_is_none_is_named_with_its_place() {
+        let scratch = Scratch::new("text");
         let error = text(&scratch.file("t", b"ab\nc\xff")).expect_err("no text");
         assert_eq!(error.place().and_then(|p| p.position), Some((2, 2)));
     }
