@@ -9,9 +9,16 @@
 
 mod layer;
 pub mod machine;
-mod scheme;
+pub mod scheme;
 mod values;
 
 pub use layer::{Layer, Shape, Workload};
-pub use scheme::{FixedLane, Restart, Scheme, Size};
+pub use scheme::{FixedLane, Meter, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
+
+use crate::gpu::Kernel;
+
+/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    [scheme::catalogue()].concat()
+}
