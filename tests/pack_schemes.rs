@@ -11,8 +11,7 @@ use wavehull::pack::scheme::reference;
 use wavehull::pack::{Element, FixedLane, Kind, Meter, Restart, Scheme, Size, Values};
 use wavehull::{Control, Gpu};
 
-const ELEMENTS: [Element; 6] =
-    [Element::I4, Element::I8, Element::U8, Element::I16, Element::F16, Element::Bf16];
+const ELEMENTS: [Element; 6] = [Element::I4, Element::I8, Element::U8, Element::I16, Element::F16, Element::Bf16];
 /// The networks of shared/data/tinyml, one of which shows every kind of layer.
 const NETWORKS: [&str; 6] = [
     "vww_96_int8.tflite",
@@ -117,7 +116,8 @@ mod flat {
     /// Name, shape as `[filter, ky, kx, channel]` and bytes of every weight, in the order of operators.
     pub fn weights(b: &[u8]) -> Vec<(String, Vec<usize>, Vec<u8>)> {
         let model = word(b, 0);
-        let code = |t: usize| field(b, t, 3).map_or(0, |at| word(b, at)).max(field(b, t, 0).map_or(0, |at| b[at].into()));
+        let code =
+            |t: usize| field(b, t, 3).map_or(0, |at| word(b, at)).max(field(b, t, 0).map_or(0, |at| b[at].into()));
         let codes: Vec<usize> = tables(b, model, 1).into_iter().map(code).collect();
         let buffers = tables(b, model, 4);
         let graph = tables(b, model, 2)[0];
@@ -135,7 +135,11 @@ mod flat {
                 shape = vec![shape[0], 1, 1, shape[1]];
             }
             let (name, letters) = vector(b, tensor, 3);
-            found.push((String::from_utf8(b[name..name + letters].to_vec()).unwrap(), shape, b[data..data + len].to_vec()));
+            found.push((
+                String::from_utf8(b[name..name + letters].to_vec()).unwrap(),
+                shape,
+                b[data..data + len].to_vec(),
+            ));
         }
         found
     }
@@ -149,7 +153,9 @@ fn shared(file: &str) -> Option<PathBuf> {
 #[test]
 fn weights_of_six_networks_take_the_bits_of_the_reference() {
     let Some(csv) = shared("compress_reference.csv") else {
-        return say("skipped: weights_of_six_networks_take_the_bits_of_the_reference: WAVEHULL_SHARED has no data/tinyml");
+        return say(
+            "skipped: weights_of_six_networks_take_the_bits_of_the_reference: WAVEHULL_SHARED has no data/tinyml",
+        );
     };
     let text = std::fs::read_to_string(csv).unwrap();
     let rows = table(&text);
@@ -329,7 +335,9 @@ fn parts_of_tensors_add_up_to_the_whole() {
     for element in [Element::I8, Element::Bf16] {
         let mut tensors = Vec::new();
         for look in [Look::Uniform, Look::Sparse, Look::Placeholders, Look::AllZero] {
-            for shape in [&[1, 1, 1, 5000][..], &[5, 3, 3, 70], &[1, 3, 3, 700], &[40, 1, 1, 90], &[4, 900, 3], &[1, 2, 2600]] {
+            for shape in
+                [&[1, 1, 1, 5000][..], &[5, 3, 3, 70], &[1, 3, 3, 700], &[40, 1, 1, 90], &[4, 900, 3], &[1, 2, 2600]]
+            {
                 let kind = if shape.len() == 4 { Kind::Weights } else { Kind::Activations };
                 tensors.push(tensor(element, kind, shape, look, &mut random));
             }

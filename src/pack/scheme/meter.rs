@@ -19,7 +19,7 @@ use super::{Scheme, Size, reference};
 use batch::Batch;
 use sums::{Found, Task};
 
-pub(super) use kernels::catalogue;
+pub(in crate::pack) use kernels::catalogue;
 
 /// No part of a tensor has more values: then no sum of a part reaches 2^32.
 const MOST_VALUES: usize = 1 << 26;

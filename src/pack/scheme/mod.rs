@@ -15,7 +15,7 @@ mod text;
 mod width;
 
 pub use meter::Meter;
-pub(super) use meter::catalogue;
+pub(in crate::pack) use meter::catalogue;
 
 use super::values::Element;
 use crate::error::{Error, Result};

@@ -9,7 +9,8 @@ use super::{FixedLane, Restart, Scheme, Size, codes, lane_prefix, shape_prefix};
 use crate::error::Result;
 use crate::pack::values::{Kind, Values};
 
-pub(super) use streams::{Item, channel_major, stream_items};
+#[cfg(test)]
+pub(super) use streams::{channel_major, stream_items};
 
 /// Size of a tensor under a scheme.
 ///

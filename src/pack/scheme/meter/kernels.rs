@@ -185,7 +185,7 @@ pub(super) fn planes(format: Format) -> Kernel {
     format.define_container(Kernel::new::<PlaneParams>("bit_planes", BIT_PLANES, &bindings))
 }
 
-pub(in super::super) fn catalogue() -> Vec<Kernel> {
+pub(in crate::pack) fn catalogue() -> Vec<Kernel> {
     let containers = [Format::Bytes, Format::Halves];
     let formats = [Format::Bytes, Format::Halves, Format::Floats];
     let mut all = vec![segments(), streams(), groups(false), groups(true), carry(false), carry(true)];
