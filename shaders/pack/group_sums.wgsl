@@ -33,7 +33,8 @@ fn of_group(unit: u32, j: u32) -> vec2<u32> {
     var width = 0u;
     var on = 0u;
 #ifdef WORDS
-    for (var i = start >> 2u; i < (start + count) >> 2u; i++) {
+    let end = (start + count) / 4u;
+    for (var i = start / 4u; i < end; i++) {
         let four = quads[i];
         let w = (vec4<u32>(four) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(31u);
         width = max(width, max(max(w.x, w.y), max(w.z, w.w)));
