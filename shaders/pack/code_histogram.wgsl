@@ -3,10 +3,12 @@
 // Buffers (u32): data, vectors of four words, 4 bytes or (HALVES) 2 halves a word, zeros behind the last value up to a whole vector; they
 //   are counted as well, and the host takes them off again. results [slot .. slot + 256 or 65,536], zero before.
 // Precision: exact; counts wrap at 2^32. Undefined: nothing.
-// Bytes: 8 copies of 256 bins in workgroup memory (8 KiB), by lane, since most values of a sparse tensor want the same bin. Halves: their
-//   bins do not fit, so they go to global memory at once, except zeros, which each invocation counts for itself.
-// Geometry: workgroup (64,1,1) for halves, (256,1,1) for bytes, grid-stride over vectors.
-// Races: atomics, whose order cannot matter; barriers between clearing, counting and adding up. Bounds: guarded by p.vectors.
+// Bytes: 8 copies of 256 bins in workgroup memory (8 KiB), by lane, since most values of a sparse tensor want the same bin. OWN: a workgroup
+//   is 8 lanes, so that each has a copy of its own and needs no atomics, which software devices run one by one. Halves: their bins do not
+//   fit, so they go to global memory at once, except zeros, which each invocation counts for itself.
+// Geometry: workgroup (64,1,1) for halves, (256,1,1) or (8,1,1) for bytes, grid-stride over vectors.
+// Races: atomics, whose order cannot matter, or bins of one lane; barriers between clearing, counting and adding up. Bounds: guarded by
+//   p.vectors.
 // Tried: a single copy of the bins; on real weights their one hot bin then serialises the workgroup.
 
 struct Params {
@@ -41,31 +43,59 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 }
 #else
 const COPIES = 8u;
+#ifdef OWN
+const LANES = 8u;
+var<workgroup> bins: array<u32, 2048>;
+
+fn count(v: u32, copy: u32) {
+    bins[v * COPIES + copy] += 1u;
+}
+
+fn counted(i: u32) -> u32 {
+    return bins[i];
+}
+#else
+const LANES = 256u;
 var<workgroup> bins: array<atomic<u32>, 2048>;
 
-@compute @workgroup_size(256, 1, 1)
+fn count(v: u32, copy: u32) {
+    atomicAdd(&bins[v * COPIES + copy], 1u);
+}
+
+fn counted(i: u32) -> u32 {
+    return atomicLoad(&bins[i]);
+}
+#endif
+
+@compute @workgroup_size(LANES, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
-    for (var i = 0u; i < COPIES; i++) {
-        atomicStore(&bins[i * 256u + lane.x], 0u);
+    for (var i = lane.x; i < 256u * COPIES; i += LANES) {
+#ifdef OWN
+        bins[i] = 0u;
+#else
+        atomicStore(&bins[i], 0u);
+#endif
     }
     workgroupBarrier();
     let copy = lane.x & (COPIES - 1u);
-    for (var q = (group.x + p.grid.x) * 256u + lane.x; q < p.vectors; q += p.threads) {
+    for (var q = (group.x + p.grid.x) * LANES + lane.x; q < p.vectors; q += p.threads) {
         let v = data[q];
 #unroll i 0 4
-        atomicAdd(&bins[(v[${i}] & 0xffu) * COPIES + copy], 1u);
-        atomicAdd(&bins[((v[${i}] >> 8u) & 0xffu) * COPIES + copy], 1u);
-        atomicAdd(&bins[((v[${i}] >> 16u) & 0xffu) * COPIES + copy], 1u);
-        atomicAdd(&bins[(v[${i}] >> 24u) * COPIES + copy], 1u);
+        count(v[${i}] & 0xffu, copy);
+        count((v[${i}] >> 8u) & 0xffu, copy);
+        count((v[${i}] >> 16u) & 0xffu, copy);
+        count(v[${i}] >> 24u, copy);
 #endunroll
     }
     workgroupBarrier();
-    var sum = 0u;
-    for (var i = 0u; i < COPIES; i++) {
-        sum += atomicLoad(&bins[lane.x * COPIES + i]);
-    }
-    if (sum != 0u) {
-        atomicAdd(&results[p.slot + lane.x], sum);
+    for (var bin = lane.x; bin < 256u; bin += LANES) {
+        var sum = 0u;
+        for (var i = 0u; i < COPIES; i++) {
+            sum += counted(bin * COPIES + i);
+        }
+        if (sum != 0u) {
+            atomicAdd(&results[p.slot + bin], sum);
+        }
     }
 }
 #endif

@@ -7,10 +7,11 @@
 //! | `zvc` | zero-value compression |
 //! | `rle4` | zero runs with counts of 4 bits |
 //! | `ss16` | ShapeShifter, groups of 16; `ss16:prefix=3` another prefix, `ss16:dense` zeros stored too |
-//! | `fixed16` | fixed-lane width coding, groups of 16; options `prefix=4`, `zero` (width 0), `same` (as previous), `restart=position`, `row` or `tensor`, `pointer=32` |
+//! | `fixed16` | fixed-lane width coding, groups of 16; options `prefix=4`, `zero`, `same`, `restart=position`, `row` or `tensor`, `pointer=32` |
 //! | `scnn4` | SCNN's streams, groups of 4; `scnn4w` with widths, `scnn4:run=3` counts of 3 bits |
 //! | `ebpc`, `huffman`, `entropy` | as they say |
 //!
+//! `zero` allows width 0, `same` a bit for the width of the group before.
 //! A group may stand among the options too: `fixed:group=8,zero,same` is `fixed8:zero,same`.
 
 use std::fmt;

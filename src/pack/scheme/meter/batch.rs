@@ -1,20 +1,20 @@
 //! A batch: parts of tensors, one recording, one read.
 
+mod streams;
+
 use std::collections::HashMap;
 
 use super::Tensor;
 use super::kernels::{self, Format};
-use super::kernels::{
-    CarryParams, ChunkParams, GroupParams, HistogramParams, PlaneParams, QuadParams, ScnnParams, SegmentParams,
-    StreamParams,
-};
+use super::kernels::{GroupParams, HistogramParams, QuadParams, SegmentParams};
 use super::parts::{GroupPart, RunPart, View};
 use super::sums::{Found, PLANE_RUNS, Task};
 use crate::error::Result;
 use crate::gpu::{Binding, Buffer, Control, Gpu, Grid, Recording};
 use crate::ops::{strided_grid, word};
-use crate::pack::scheme::width::{least_width, mantissa_bits, raw_bits};
+use crate::pack::scheme::width::{mantissa_bits, raw_bits};
 use crate::pack::values::{Element, Values};
+use streams::{StreamKey, Streams};
 
 /// Words of results; a batch ends before they do.
 const RESULTS: usize = 1 << 20;
@@ -24,8 +24,6 @@ const SLOT: usize = 64;
 const HISTOGRAM: usize = 1 << 16;
 /// Groups of a block, which an invocation has.
 const BLOCK: usize = 16;
-/// A stream of more chunks than this gets a workgroup.
-const FEW_CHUNKS: usize = 64;
 /// Bytes behind a tensor's last value that kernels may read.
 const BEHIND: usize = 64;
 
@@ -46,18 +44,6 @@ impl Part {
         }
     }
 }
-
-/// Chunks of a stream on the device.
-#[derive(Debug, Clone)]
-struct Streams {
-    chunks: Buffer,
-    carry: Buffer,
-    /// None where totals went to the results.
-    total: Option<Buffer>,
-}
-
-/// What identifies [`Streams`]: tensor, view, a stream a channel or not, bits of a count and what is added to a run.
-type StreamKey = (usize, View, bool, u32, u32);
 
 struct Pending {
     tensor: usize,
@@ -208,7 +194,12 @@ impl Batch {
         self.used = slot + if halves { HISTOGRAM } else { 256 };
         let vectors = len.div_ceil(if halves { 8 } else { 16 });
         // A workgroup has its own bins to clear and add up: it gets enough to count.
-        let (lanes, most) = if halves { (64, 16_384) } else { (256, 1024) };
+        let own = self.gpu.caps().is_software();
+        let (lanes, most) = match (halves, own) {
+            (true, _) => (64, 16_384),
+            (false, true) => (8, 256),
+            (false, false) => (256, 1024),
+        };
         let groups = word(vectors.div_ceil(lanes * 4))?.clamp(1, most).min(self.gpu.caps().max_workgroups);
         let params = HistogramParams {
             vectors: word(vectors)?,
@@ -218,7 +209,7 @@ impl Batch {
         };
         let bindings = vec![Binding::whole(source.data), self.results()];
         let grid = Grid::Direct([groups, 1, 1]);
-        self.recording.dispatch(&kernels::histogram(source.format()), bindings, &params, grid, 4.0 * len as f64)
+        self.recording.dispatch(&kernels::histogram(source.format(), own), bindings, &params, grid, 4.0 * len as f64)
     }
 
     /// Widths and non-zero values of all fours of values.
@@ -299,146 +290,6 @@ impl Batch {
             SegmentParams { items: word(segments)?, threads, slot: word(slot)?, container_log2, ..Default::default() };
         let bindings = vec![Binding::whole(sums), self.results()];
         self.recording.dispatch(&kernels::segments(), bindings, &params, grid, segments as f64)
-    }
-
-    /// Chunks and carries of streams; totals in results where there is one stream.
-    async fn streams_async(
-        &mut self,
-        source: Source<'_>,
-        part: &RunPart,
-        (run_bits, add): (u32, u32),
-        slot: Option<usize>,
-    ) -> Result<Streams> {
-        let key = (source.tensor, part.view.clone(), part.by_channel, run_bits, add);
-        if let Some(known) = self.streams.get(&key) {
-            return Ok(known.clone());
-        }
-        let (chunks, streams) = (part.chunks(), part.streams());
-        let found = Streams {
-            chunks: self.allocate_async(16 * chunks).await?,
-            carry: self.allocate_async(8 * chunks).await?,
-            total: if slot.is_none() { Some(self.allocate_async(16 * streams).await?) } else { None },
-        };
-        let (grid, threads) = self.grid(chunks)?;
-        let params = ChunkParams {
-            threads,
-            chunks: word(chunks)?,
-            values: word(part.view.len())?,
-            positions: word(part.positions)?,
-            channels: word(part.channels)?,
-            length: word(part.chunk())?,
-            per_channel: word(part.per_channel())?,
-            run_bits,
-            add,
-            ..Default::default()
-        };
-        let bindings = vec![Binding::whole(source.data), Binding::whole(&found.chunks)];
-        let work = 16.0 * part.view.len() as f64;
-        self.recording.dispatch(&kernels::chunks(source.format()), bindings, &params, grid, work)?;
-        let total = match (&found.total, slot) {
-            (Some(total), _) => Binding::whole(total),
-            (None, slot) => {
-                Binding { buffer: self.results.clone(), offset: 4 * slot.unwrap_or_default() as u64, size: 16 }
-            }
-        };
-        self.carries(&found, total, (streams, chunks / streams), (run_bits, add, slot.is_none()))?;
-        self.streams.insert(key, found.clone());
-        Ok(found)
-    }
-
-    fn carries(
-        &mut self,
-        found: &Streams,
-        total: Binding,
-        (streams, per_stream): (usize, usize),
-        (run_bits, add, cuts): (u32, u32, bool),
-    ) -> Result<()> {
-        let wide = per_stream > FEW_CHUNKS;
-        let (grid, threads) = if wide {
-            let groups = word(streams)?.min(self.gpu.caps().max_workgroups);
-            (Grid::Direct([groups, 1, 1]), groups)
-        } else {
-            self.grid(streams)?
-        };
-        let params = CarryParams {
-            threads,
-            streams: word(streams)?,
-            per_stream: word(per_stream)?,
-            run_bits,
-            add,
-            cuts: cuts.into(),
-            ..Default::default()
-        };
-        let bindings = vec![Binding::whole(&found.chunks), Binding::whole(&found.carry), total];
-        let work = 32.0 * (streams * per_stream) as f64;
-        self.recording.dispatch(&kernels::carry(wide), bindings, &params, grid, work)
-    }
-
-    fn planes(&mut self, source: Source<'_>, part: &RunPart, streams: &Streams, slot: usize) -> Result<()> {
-        let (grid, threads) = self.grid(part.chunks())?;
-        let params = PlaneParams {
-            threads,
-            chunks: word(part.chunks())?,
-            values: word(part.view.len())?,
-            positions: word(part.positions)?,
-            channels: word(part.channels)?,
-            length: word(part.chunk())?,
-            per_channel: word(part.per_channel())?,
-            container_log2: source.element().bits().ilog2(),
-            slot: word(slot)?,
-            sign: source.sign(),
-            ..Default::default()
-        };
-        let inputs = [source.data, &streams.chunks, &streams.carry].map(Binding::whole);
-        let bindings = inputs.into_iter().chain([self.results()]).collect();
-        let work = 32.0 * part.view.len() as f64;
-        self.recording.dispatch(&kernels::planes(source.format()), bindings, &params, grid, work)
-    }
-
-    async fn scnn_async(
-        &mut self,
-        source: Source<'_>,
-        part: &RunPart,
-        (group, run_bits, widths): (usize, u32, bool),
-        slot: usize,
-    ) -> Result<()> {
-        let streams = self.streams_async(source, part, (run_bits, 0), None).await?;
-        let Some(total) = &streams.total else { return Err(crate::Error::internal("streams without totals")) };
-        let group_log2 = group.ilog2();
-        let (grid, threads) = self.grid(part.streams())?;
-        let params =
-            StreamParams { items: word(part.streams())?, threads, slot: word(slot)?, group_log2, ..Default::default() };
-        let bindings = vec![Binding::whole(total), self.results()];
-        self.recording.dispatch(&kernels::streams(), bindings, &params, grid, part.streams() as f64)?;
-        if !widths {
-            return Ok(());
-        }
-        let sums = self.allocate_async(4 * part.streams()).await?;
-        self.recording.clear(Binding::whole(&sums));
-        let (grid, threads) = self.grid(part.chunks())?;
-        let params = ScnnParams {
-            threads,
-            chunks: word(part.chunks())?,
-            values: word(part.view.len())?,
-            positions: word(part.positions)?,
-            channels: word(part.channels)?,
-            length: word(part.chunk())?,
-            per_channel: word(part.per_channel())?,
-            run_bits,
-            sign: source.sign(),
-            mantissa: mantissa_bits(source.element()),
-            raw: raw_bits(source.element()),
-            top: source.top,
-            slot: word(slot)?,
-            group_log2,
-            least: least_width(source.element(), false),
-            ..Default::default()
-        };
-        let inputs = [source.data, &streams.carry, total, &sums].map(Binding::whole);
-        let bindings = inputs.into_iter().chain([self.results()]).collect();
-        let work = 32.0 * part.view.len() as f64;
-        self.recording.dispatch(&kernels::scnn(source.format()), bindings, &params, grid, work)?;
-        self.rows(source, &sums, part.streams(), slot)
     }
 }
 

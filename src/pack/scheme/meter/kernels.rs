@@ -142,9 +142,11 @@ impl Format {
     }
 }
 
-pub(super) fn histogram(format: Format) -> Kernel {
+/// With bins of its own for each lane of a workgroup, as software devices like them, or with atomics; the same for halves.
+pub(super) fn histogram(format: Format, own: bool) -> Kernel {
     let bindings = [Access::Read, Access::Write];
-    format.define_container(Kernel::new::<HistogramParams>("code_histogram", CODE_HISTOGRAM, &bindings))
+    let kernel = Kernel::new::<HistogramParams>("code_histogram", CODE_HISTOGRAM, &bindings);
+    format.define_container(kernel).flag("OWN", own && format == Format::Bytes)
 }
 
 pub(super) fn quads(format: Format, aligned: bool) -> Kernel {
@@ -189,7 +191,7 @@ pub(in crate::pack) fn catalogue() -> Vec<Kernel> {
     let containers = [Format::Bytes, Format::Halves];
     let formats = [Format::Bytes, Format::Halves, Format::Floats];
     let mut all = vec![segments(), streams(), groups(false), groups(true), carry(false), carry(true)];
-    all.extend(containers.map(histogram));
+    all.extend([histogram(Format::Bytes, true), histogram(Format::Bytes, false), histogram(Format::Halves, false)]);
     all.extend(containers.map(chunks));
     all.extend(containers.map(planes));
     all.extend(formats.map(scnn));

@@ -1,13 +1,15 @@
 //! Sizes under every scheme: the device against the host, and both against an independent numpy program.
 #![cfg(feature = "pack")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod flat;
+mod rates;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use common::{Random, Words, device, say};
-use wavehull::gpu::{Binding, Buffer, Grid, Kernel, Params, Recording};
+use common::{Random, device, say};
 use wavehull::pack::scheme::reference;
 use wavehull::pack::{Element, FixedLane, Kind, Meter, Restart, Scheme, Size, Values};
 use wavehull::{Control, Gpu};
@@ -85,67 +87,6 @@ fn on_host(values: &Values, schemes: &[Scheme]) -> Vec<Size> {
     schemes.iter().map(|scheme| reference::size(values, scheme).unwrap()).collect()
 }
 
-/// Just enough of a flatbuffer to find the int8 weights of a TFLite file.
-mod flat {
-    fn word(b: &[u8], at: usize) -> usize {
-        u32::from_le_bytes(b[at..at + 4].try_into().unwrap()) as usize
-    }
-
-    /// Where field `i` of a table lies; none if it is left out.
-    fn field(b: &[u8], table: usize, i: usize) -> Option<usize> {
-        let back = i32::from_le_bytes(b[table..table + 4].try_into().unwrap());
-        let vtable = usize::try_from(table as i64 - i64::from(back)).unwrap();
-        let half = |at: usize| usize::from(u16::from_le_bytes([b[at], b[at + 1]]));
-        let slot = 4 + 2 * i;
-        (slot < half(vtable)).then(|| half(vtable + slot)).filter(|&offset| offset > 0).map(|offset| table + offset)
-    }
-
-    fn vector(b: &[u8], table: usize, i: usize) -> (usize, usize) {
-        field(b, table, i).map_or((0, 0), |at| (at + word(b, at) + 4, word(b, at + word(b, at))))
-    }
-
-    fn tables(b: &[u8], table: usize, i: usize) -> Vec<usize> {
-        let (first, n) = vector(b, table, i);
-        (0..n).map(|k| first + 4 * k + word(b, first + 4 * k)).collect()
-    }
-
-    fn words(b: &[u8], table: usize, i: usize) -> Vec<usize> {
-        let (first, n) = vector(b, table, i);
-        (0..n).map(|k| word(b, first + 4 * k)).collect()
-    }
-
-    /// Name, shape as `[filter, ky, kx, channel]` and bytes of every weight, in the order of operators.
-    pub fn weights(b: &[u8]) -> Vec<(String, Vec<usize>, Vec<u8>)> {
-        let model = word(b, 0);
-        let code =
-            |t: usize| field(b, t, 3).map_or(0, |at| word(b, at)).max(field(b, t, 0).map_or(0, |at| b[at].into()));
-        let codes: Vec<usize> = tables(b, model, 1).into_iter().map(code).collect();
-        let buffers = tables(b, model, 4);
-        let graph = tables(b, model, 2)[0];
-        let tensors = tables(b, graph, 0);
-        let mut found = Vec::new();
-        for operator in tables(b, graph, 3) {
-            let kind = codes[field(b, operator, 0).map_or(0, |at| word(b, at))];
-            if ![3, 4, 9].contains(&kind) {
-                continue;
-            }
-            let tensor = tensors[words(b, operator, 1)[1]];
-            let (data, len) = vector(b, buffers[field(b, tensor, 2).map_or(0, |at| word(b, at))], 0);
-            let mut shape = words(b, tensor, 0);
-            if kind == 9 {
-                shape = vec![shape[0], 1, 1, shape[1]];
-            }
-            let (name, letters) = vector(b, tensor, 3);
-            found.push((
-                String::from_utf8(b[name..name + letters].to_vec()).unwrap(),
-                shape,
-                b[data..data + len].to_vec(),
-            ));
-        }
-        found
-    }
-}
-
 fn shared(file: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("WAVEHULL_SHARED")?).join("data/tinyml").join(file);
     path.exists().then_some(path)
@@ -188,7 +129,7 @@ fn weights_of_six_networks_take_the_bits_of_the_reference() {
 
 #[test]
 fn small_tensors_of_both_kinds_take_the_bits_of_the_reference() {
-    let rows = table(include_str!("fixtures/pack/schemes.csv"));
+    let rows = table(include_str!("../fixtures/pack/schemes.csv"));
     let schemes = schemes();
     let tensors: Vec<Values> = rows
         .iter()
@@ -353,10 +294,11 @@ fn long_tensors_are_counted_as_the_host_counts_them() {
     let mut random = Random::new(13);
     for (at, element) in ELEMENTS.into_iter().enumerate() {
         let look = [Look::Sparse, Look::Narrow, Look::Outliers][at % 3];
-        let tensors = [
-            tensor(element, Kind::Weights, &[64, 3, 3, 300], look, &mut random),
-            tensor(element, Kind::Activations, &[70, 70, 33], Look::Placeholders, &mut random),
-        ];
+        let mut tensors = vec![tensor(element, Kind::Activations, &[70, 70, 33], Look::Placeholders, &mut random)];
+        for kind in [Kind::Weights, Kind::Activations] {
+            let len = (17.5 + 2.5 * random.unit()).exp2() as usize;
+            tensors.push(tensor(element, kind, &shape(kind, len, &mut random), look, &mut random));
+        }
         agree(gpu, &tensors, &Scheme::standard(element), Meter::new);
     }
 }
@@ -384,74 +326,4 @@ fn options_that_make_no_sense_are_refused() {
     let Some(gpu) = device("options_that_make_no_sense_are_refused", false) else { return };
     let error = Meter::new(gpu).measure(&[&values], &[scheme], &Control::default()).unwrap_err();
     assert_eq!(error.kind(), wavehull::ErrorKind::BadInput);
-}
-
-/// The kernel of this name with exactly these defines.
-fn kernel(name: &str, defines: &[&str]) -> Kernel {
-    let fits =
-        |kernel: &Kernel| kernel.name == name && kernel.defines.iter().map(|(key, _)| *key).eq(defines.iter().copied());
-    let found = wavehull::pack::catalogue().into_iter().find(fits).unwrap();
-    Kernel { params: <Words as Params>::LAYOUT, ..found }
-}
-
-/// Seconds of a kernel over buffers, the best of five; params follow the grid's offset.
-fn seconds(gpu: &Gpu, kernel: &Kernel, buffers: &[&Buffer], params: &[u32], groups: u32) -> f64 {
-    let mut words = Words([0; 64]);
-    words.0[4..4 + params.len()].copy_from_slice(params);
-    let mut recording = Recording::new();
-    let bindings = buffers.iter().map(|buffer| Binding::whole(buffer)).collect();
-    recording.dispatch(kernel, bindings, &words, Grid::Direct([groups, 1, 1]), 1.0).unwrap();
-    let once = || gpu.profile(&recording, &Control::default()).unwrap();
-    (0..5).map(|_| once()).map(|o| o.kernel_times.first().map_or(o.seconds, |t| t.1)).fold(f64::INFINITY, f64::min)
-}
-
-#[test]
-#[ignore = "a measurement: run it alone"]
-fn rates_of_the_kernels_over_64_mib() {
-    let Some(gpu) = device("rates_of_the_kernels_over_64_mib", false) else { return };
-    let bytes = 64 << 20;
-    let mut random = Random::new(23);
-    let values: Vec<u8> =
-        (0..bytes).map(|i| code(Look::Sparse, Element::I8, &mut random, i).to_le_bytes()[0]).collect();
-    let buffer = |size: u64| gpu.allocate(size).unwrap();
-    let (data, quads, sums, results) =
-        (buffer(bytes as u64 + 256), buffer(bytes as u64 / 4), buffer(256), buffer(1024));
-    gpu.upload(&data, &values).unwrap();
-    let report = |name: &str, read: f64, seconds: f64| {
-        say(&format!("{name}: {:.1} ms, {:.2} GB/s", 1e3 * seconds, read / seconds / 1e9));
-    };
-    let groups = 1024;
-    let histogram = [4 << 20, 256 * groups, 0];
-    report(
-        "code_histogram",
-        67e6,
-        seconds(gpu, &kernel("code_histogram", &[]), &[&data, &results], &histogram, groups),
-    );
-    let groups = 16_384;
-    let params = [4 << 20, 64 * groups, 16 << 20, 1 << 20, 1 << 18, 1, 0, 0, 0];
-    report("quad_widths", 67e6, seconds(gpu, &kernel("quad_widths", &["ALIGNED"]), &[&data, &quads], &params, groups));
-    for group in [4, 16, 256] {
-        let count = bytes as u32 / group;
-        let params = [
-            count / 16,
-            64 * groups,
-            0,
-            1 << 20,
-            1 << 18,
-            (1 << 20) / group,
-            group / 4,
-            count,
-            (1 << 20) / group,
-            (1 << 16) / group,
-            16,
-            2,
-            3,
-        ];
-        let defines: &[&str] = if group >= 16 { &["WORDS"] } else { &[] };
-        let time = seconds(gpu, &kernel("group_sums", defines), &[&quads, &sums, &results], &params, groups);
-        report(&format!("group_sums of {group}, {} MB of quads", 17), 16.8e6, time);
-    }
-    let params = [64 * groups, 1 << 20, 64 << 20, 1 << 16, 1 << 10, 64, 1 << 10, 4, 0];
-    let chunks = buffer(16 << 20);
-    report("run_chunks", 67e6, seconds(gpu, &kernel("run_chunks", &[]), &[&data, &chunks], &params, groups));
 }
