@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The shared parts that `#import` knows.
 const LIBRARY: &[(&str, &str)] = &[
+    ("lib/chunks", include_str!("../../shaders/lib/chunks.wgsl")),
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
     ("lib/divide", include_str!("../../shaders/lib/divide.wgsl")),
@@ -24,7 +25,9 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/pool", include_str!("../../shaders/lib/pool.wgsl")),
     ("lib/rows", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
+    ("lib/stored", include_str!("../../shaders/lib/stored.wgsl")),
     ("lib/strands", include_str!("../../shaders/lib/strands.wgsl")),
+    ("lib/tally", include_str!("../../shaders/lib/tally.wgsl")),
     ("lib/taps", include_str!("../../shaders/lib/taps.wgsl")),
 ];
 

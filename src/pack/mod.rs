@@ -12,10 +12,17 @@ mod layer;
 pub mod machine;
 pub mod report;
 pub mod quantise;
-mod scheme;
+pub mod scheme;
 pub mod study;
 mod values;
 
 pub use layer::{Layer, Shape, Workload};
-pub use scheme::{FixedLane, Restart, Scheme, Size};
+pub use scheme::{FixedLane, Meter, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
+
+use crate::gpu::Kernel;
+
+/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    [scheme::catalogue()].concat()
+}
