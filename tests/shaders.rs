@@ -20,6 +20,8 @@ fn catalogue() -> Vec<Kernel> {
     all.extend(wavehull::train::catalogue());
     #[cfg(feature = "verify")]
     all.extend(wavehull::verify::kernels::catalogue());
+    #[cfg(feature = "pack")]
+    all.extend(wavehull::pack::catalogue());
     #[cfg(feature = "bench")]
     all.extend(wavehull::bench::catalogue());
     all
@@ -191,7 +193,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-#[cfg(all(feature = "verify", feature = "train", feature = "bench"))]
+#[cfg(all(feature = "verify", feature = "train", feature = "pack", feature = "bench"))]
 fn every_shader_file_is_in_a_catalogue_under_its_own_name() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let kernels = catalogue();

@@ -12,6 +12,13 @@ pub mod machine;
 mod scheme;
 mod values;
 
+use crate::gpu::Kernel;
+
 pub use layer::{Layer, Shape, Workload};
 pub use scheme::{FixedLane, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
+
+/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    machine::catalogue()
+}
