@@ -274,6 +274,40 @@ fn costs_follow_what_is_stored() {
 }
 
 #[test]
+fn absurd_layers_are_refused_and_large_ones_answered() {
+    let table =
+        |shape: Shape| Layer { name: "t".into(), shape, weights: None, inputs: Vec::new(), outputs: Vec::new() };
+    let control = Control::default();
+    let stored = Stored { weights: 1 << 40, inputs: 1 << 40, outputs: 1 << 40 };
+    for machine in &machines()[..2] {
+        for shape in [
+            Shape { input: [usize::MAX; 3], ..CONV },
+            Shape { input: [1 << 29, 1 << 29, 1], ..CONV },
+            Shape { filters: 1 << 29, ..CONV },
+            Shape { filter: [1 << 20; 2], padding: [1 << 20; 4], ..CONV },
+            Shape { input: [2000, 2000, 1 << 29], ..CONV },
+        ] {
+            let error = machine.cost(None, &table(shape), &stored, &control).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+        let start = std::time::Instant::now();
+        for shape in [
+            Shape { input: [2048, 2048, 3], filter: [7, 7], padding: [3; 4], filters: 64, ..CONV },
+            Shape::dense(1, 25_088, 4096),
+            Shape::dense(32_768, 512, 32_768),
+            Shape { stride: [0, 0], dilation: [0, 0], groups: 0, ..CONV },
+            Shape { groups: 7, ..CONV },
+            Shape { filters: 0, ..CONV },
+        ] {
+            let layer = table(shape);
+            let cost = machine.cost(None, &layer, &plain(&layer), &control).unwrap();
+            assert!(cost.energy.total().is_finite());
+        }
+        assert!(start.elapsed().as_secs() < 60);
+    }
+}
+
+#[test]
 fn a_vector_grid_pays_for_rows() {
     let layer = layer(Shape { input: [5, 5, 20], filters: 24, ..CONV }, [100, 100], 9);
     let machine = &machines()[1];

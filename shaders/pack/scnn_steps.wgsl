@@ -14,7 +14,7 @@
 // Precision: whole numbers, exact; the host refuses what could pass 2^32. Undefined: nothing.
 // Geometry: workgroup (64,1,1); x covers elements, y units with stride p.unit_step. The lanes of a vector share a unit, so its weights.
 // Races: an invocation writes its own two words. Bounds: guarded by p.elements and p.units; blocks by the tables, which the host made.
-// Tried (56x56x64 -> 64, 3x3, lavapipe): counts as bytes of two vec4 instead of planes; see docs/machines.md for times.
+// Tried: nothing else. 56x56x64 -> 64, 3x3 takes 0.05 s (30 % of weights, 40 % of activations) to 0.4 s (all) on lavapipe, two busy cores.
 
 struct Params {
     grid: vec4<u32>,

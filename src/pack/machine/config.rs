@@ -318,6 +318,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TPU: &str = include_str!("../../../examples/machines/tpu.toml");
     const GRID: &str = include_str!("../../../examples/machines/tensorcore.toml");
@@ -335,6 +336,48 @@ mod tests {
         let scnn = Machine::parse(SCNN).unwrap();
         assert_eq!((scnn.array, scnn.multipliers()), (Array::Scnn(Scnn::PUBLISHED), 1024));
         assert!(scnn.needs_values() && scnn.memory.keep_maps);
+    }
+
+    #[test]
+    fn the_page_has_every_key_and_its_example_is_a_machine() {
+        const PAGE: &str = include_str!("../../../docs/machines.md");
+        let example = PAGE.split("```").nth(1).and_then(|block| block.strip_prefix("toml")).unwrap();
+        assert_eq!(Machine::parse(example).unwrap(), Machine::parse(TPU).unwrap());
+        // What toml says of an unknown key names those that are known.
+        for (from, to) in [
+            ("kind = \"systolic\"", "kind = \"systolic\"\nx = 1"),
+            ("[array]", "[array]\nx = 1"),
+            ("[buffers]", "[buffers]\nx = 1"),
+            ("{ bytes", "{ x = 1, bytes"),
+            ("[dram]", "[dram]\nx = 1"),
+            ("[energy]", "[energy]\nx = 1"),
+        ] {
+            let error = Machine::parse(&TPU.replacen(from, to, 1)).unwrap_err();
+            let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+            assert!(known.len() > 1, "{error}");
+            for key in known {
+                assert!(PAGE.contains(&format!("`{key}`")) || PAGE.contains(&format!("`[{key}]`")), "{key}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever is in a file: a machine, or a fault with its place.
+        #[test]
+        fn any_text_is_a_machine_or_has_a_place(
+            which in 0_usize..3,
+            at in any::<prop::sample::Index>(),
+            length in 0_usize..12,
+            with in "[a-z0-9_={}\\[\\].\" \n-]{0,8}",
+        ) {
+            let text = [TPU, GRID, SCNN][which];
+            let start = at.index(text.len());
+            let end = (start + length).min(text.len());
+            let text = format!("{}{with}{}", &text[..start], &text[end..]);
+            if let Err(error) = Machine::parse(&text) {
+                prop_assert!(error.place().is_some_and(|place| place.position.is_some()), "{}", error);
+            }
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] for a layer without values on a machine that needs them, and for figures that the energy
-    /// table does not have; those of [`scnn::run_async`].
+    /// table does not have; [`crate::ErrorKind::Unsupported`] for a layer of absurd size; those of [`scnn::run_async`].
     pub async fn cost_async(
         &self,
         gpu: Option<&Gpu>,
@@ -151,6 +151,9 @@ impl Machine {
 
     fn answer(&self, layer: &Layer, stored: &Stored, work: &Work) -> Result<Cost> {
         let shape = &layer.shape;
+        if work.cycles() > 1 << 60 {
+            return Err(Error::unsupported(format!("layer '{}' takes more than 2^60 cycles", layer.name)));
+        }
         let schedule = memory::schedule(&self.memory, shape, stored, work.cycles(), self.filters_at_once(shape));
         let touched = self.touched(shape, stored, work, &schedule);
         let traffic = &schedule.traffic;
@@ -311,12 +314,40 @@ fn element(layer: &Layer) -> Element {
     of.reduce(|a, b| if b.bits() > a.bits() { b } else { a }).unwrap_or(Element::I8)
 }
 
+/// Refuses layers whose numbers would not fit: everything that is counted later stays below 2^63.
+fn check(layer: &Layer, stored: &Stored) -> Result<()> {
+    let shape = &layer.shape;
+    let sizes = [&shape.input[..], &shape.filter, &shape.stride, &shape.dilation, &shape.padding, &[shape.filters]];
+    let large = sizes.iter().flat_map(|sizes| sizes.iter()).any(|&n| n > 1 << 30);
+    let too_large = || {
+        Error::unsupported(format!("layer '{}' is too large: {shape:?}", layer.name))
+            .with_help("a layer has at most 2^22 places, filters and taps")
+    };
+    if large {
+        return Err(too_large());
+    }
+    let product = |factors: &[usize]| factors.iter().map(|&n| n as f64).product::<f64>();
+    let [height, width, _] = shape.output();
+    let (places, taps) = (product(&[height, width]), product(&shape.filter));
+    let most = f64::from(1 << 22);
+    let macs = places * taps * product(&[shape.filters, shape.input[2]]);
+    let bits = [stored.weights as f64 * places.max(1.0), stored.inputs as f64 * taps * shape.filters as f64];
+    let counted = [macs, bits[0], bits[1], stored.outputs as f64, product(&shape.input) * taps];
+    if places > most || taps > most || shape.filters as f64 > most || counted.iter().any(|&n| n > 1e17) {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
 /// Answers to many questions as one batch: whatever depends on values is simulated once for a layer and an array, however many schemes and
 /// memories ask for it.
 ///
 /// # Errors
 /// As [`Machine::cost_async`].
 pub async fn costs_async(gpu: Option<&Gpu>, questions: &[Question<'_>], control: &Control) -> Result<Vec<Cost>> {
+    for q in questions {
+        check(q.layer, &q.stored)?;
+    }
     let sparse = sparse_runs(gpu, questions, control).await?;
     let work = |q: &Question<'_>| match q.machine.array {
         Array::Systolic(array, dataflow) => Ok(Work::Systolic(systolic::run(&q.layer.shape, array, dataflow))),

@@ -70,13 +70,12 @@ pub fn run(shape: &Shape, grid: Grid) -> Run {
 
 /// Pairs of a place of the result and a tap, along one axis, that meet the map and not its padding.
 fn taps_inside(shape: &Shape, axis: usize) -> u64 {
-    let (length, padding) = (shape.input[axis], shape.padding[axis]);
-    let inside = |place: usize, tap: usize| {
-        let at = place * shape.stride[axis] + tap * shape.dilation[axis];
-        (padding..padding + length).contains(&at)
-    };
-    let taps = |place: usize| (0..shape.filter[axis]).filter(|&tap| inside(place, tap)).count() as u64;
-    (0..shape.output()[axis]).map(taps).sum()
+    let (length, padding, results) = (shape.input[axis], shape.padding[axis], shape.output()[axis]);
+    // Results i with padding <= i stride + tap dilation < padding + length.
+    let before =
+        |end: usize, tap: usize| end.saturating_sub(tap * shape.dilation[axis]).div_ceil(shape.stride[axis].max(1));
+    let of_tap = |tap: usize| before(padding + length, tap).min(results) - before(padding, tap).min(results);
+    (0..shape.filter[axis]).map(|tap| of_tap(tap) as u64).sum()
 }
 
 /// The same, cycle by cycle and read by read: slow, for tests.

@@ -9,7 +9,7 @@ type Activation = (usize, usize);
 /// A non-zero weight of filter k at tap (y, x), dilated.
 type Weight = (usize, usize, usize);
 
-/// Simulates a layer on one sample, block by block. Slow: minutes where the device takes a second.
+/// Simulates a layer on one sample, block by block. Ten times slower than the device even where that is the processor itself.
 ///
 /// # Errors
 /// As [`super::run_async`], but for those of a device.
