@@ -16,6 +16,8 @@ pub mod scheme;
 pub mod study;
 mod values;
 
+use crate::gpu::Kernel;
+
 pub use layer::{Layer, Shape, Workload};
 pub use scheme::{FixedLane, Meter, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
@@ -25,4 +27,7 @@ use crate::gpu::Kernel;
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
     [scheme::catalogue()].concat()
+/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    machine::catalogue()
 }

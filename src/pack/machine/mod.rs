@@ -1,4 +1,24 @@
-//! Accelerators: what a layer costs on them when its tensors lie compressed in memory.
+//! Accelerators: what a layer costs on them when its tensors lie compressed in memory. `docs/machines.md` explains the models.
+
+mod config;
+mod cost;
+pub mod energy;
+pub mod grid;
+pub mod memory;
+pub mod scnn;
+pub mod systolic;
+mod toml_file;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use cost::costs;
+pub use cost::{Array, Energies, Machine, Overrides, Question, costs_async};
+
+use crate::gpu::Kernel;
+
+/// The kernels of this room.
+pub(super) fn catalogue() -> Vec<Kernel> {
+    scnn::catalogue()
+}
 
 /// Bits that the tensors of a layer take in memory, compressed or not. Activations are of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
