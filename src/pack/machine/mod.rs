@@ -1,5 +1,8 @@
 //! Accelerators: what a layer costs on them when its tensors lie compressed in memory.
 
+pub mod scalesim;
+pub mod systolic;
+
 /// Bits that the tensors of a layer take in memory, compressed or not. Activations are of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
