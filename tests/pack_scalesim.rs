@@ -1,6 +1,7 @@
 //! SCALE-Sim's model against SCALE-Sim, and the array without its quirks against a grid of multipliers stepped cycle by cycle.
 #![cfg(feature = "pack")]
 
+use proptest::prelude::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -288,6 +289,33 @@ fn bad_machines_name_the_line() {
     let short = "[architecture_presets]\nArrayHeight = 4\narraywidth : 5\nIfmapSramSzkB: 1\nFilterSramSzkB: 2\nOfmapSramSzkB: 3\nDataflow: is\n";
     let short = Config::parse(short).expect("a machine of version 2");
     assert_eq!((short.array, short.interface), (Array { rows: 4, columns: 5 }, Interface::Calc));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Readers of good files with a few bytes replaced, or of anything, end with a value or an error that has a place.
+    #[test]
+    fn readers_survive_anything(
+        which in 0_usize..3, edits in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 0..6), any_text: String
+    ) {
+        let files = ["examples/machines/scalesim_128x128.cfg", "examples/machines/resnet50.csv"];
+        let text = files.get(which).map_or(any_text, |file| std::fs::read_to_string(folder(file)).expect("a text"));
+        let mut text: Vec<char> = text.chars().collect();
+        for (at, with) in edits {
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = with;
+            }
+        }
+        let text: String = text.into_iter().collect();
+        let _ = Config::parse(&text);
+        for table in [Some(Table::Conv), Some(Table::Gemm), None] {
+            if let Err(error) = parse_topology(&text, "any", table) {
+                prop_assert!(error.place().is_some());
+            }
+        }
+    }
 }
 
 #[test]

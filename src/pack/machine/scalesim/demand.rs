@@ -149,11 +149,11 @@ impl Plan {
 
     /// Writes of a fold. Quirk: output stationary counts the rows and columns of the array besides.
     pub fn writes_of(&self, used: [usize; 2]) -> u64 {
-        let count = match self.dataflow {
-            Dataflow::Output => used[0] * used[1] + self.array.rows + self.array.columns,
-            Dataflow::Weight | Dataflow::Input => self.wants[2] * used[1],
-        };
-        count as u64
+        let [rows, columns] = used.map(|n| n as u64);
+        match self.dataflow {
+            Dataflow::Output => rows * columns + (self.array.rows + self.array.columns) as u64,
+            Dataflow::Weight | Dataflow::Input => self.wants[2] as u64 * columns,
+        }
     }
 
     /// Cycles over which the utilisation of a fold is taken. Quirk: operands that load first count the columns once more.

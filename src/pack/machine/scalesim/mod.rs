@@ -32,7 +32,7 @@ pub use topology::{Table, parse_topology, read_topology};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Layer, Shape, Workload};
-use demand::{Geometry, Plan};
+use demand::{Fold, Geometry, Plan};
 use reads::{Fetching, Filling, Lookup};
 use report::Counted;
 use writes::Writes;
@@ -117,7 +117,7 @@ fn simulate_layer(geometry: &Geometry, config: &Config) -> Result<Report> {
 
 fn check_size(geometry: &Geometry, config: &Config) -> Result<()> {
     let [places, filters, depth] = geometry.product().map(u128::from);
-    let map: u128 = geometry.reach().iter().map(|&n| n as u128).product();
+    let map: u128 = geometry.reach().iter().fold(1, |size: u128, &n| size.saturating_mul(n as u128));
     let (rows, columns) = (config.array.rows as u128, config.array.columns as u128);
     let windows = places.saturating_mul(depth);
     if map.max(depth.saturating_mul(filters)).max(windows).max(places.saturating_mul(filters)) > MOST_VALUES {
@@ -149,49 +149,72 @@ impl Served {
     }
 }
 
-/// The clock of a layer: every cycle asks both operands and writes, and the slowest of the three stalls all.
+/// A layer with its buffers.
 fn run<L: Lookup>(geometry: &Geometry, config: &Config, plan: &Plan, mut inputs: L, mut filters: L) -> Result<Report> {
     let mut writes = Writes::new(config.ofmap_kb, config.write_bandwidth());
-    let (mut row, mut stalls, mut cycles, mut drained) = (0_i64, 0_i64, 0_i64, 0_i64);
-    let mut served = [Served::default(); 3];
     let mut totals = report::Totals::default();
-    for fold in plan.folds() {
-        for step in 0..plan.cycles {
-            let cycle = row + stalls;
-            let (late_inputs, asked) = fold.inputs.serve(step, cycle, &mut inputs);
-            if asked {
-                served[0].at(cycle + 1 + late_inputs);
-            }
-            let (late_filters, asked) = fold.filters.serve(step, cycle, &mut filters);
-            if asked {
-                served[1].at(cycle + 1 + late_filters);
-            }
-            let count = fold.writes(step);
-            drained = writes.serve(cycle, count);
-            if count > 0 {
-                served[2].at(drained);
-            }
-            cycles = cycles.max(drained);
-            stalls += late_inputs.max(late_filters).max(drained - cycle);
-            row += 1;
-        }
-        totals.add(&fold, plan, config.array);
-    }
+    let clock = Clock::run(plan, &mut inputs, &mut filters, &mut writes, |fold| totals.add(fold, plan, config.array));
     inputs.finish();
     filters.finish();
-    writes.finish(drained);
+    writes.finish(clock.drained);
     if let Some(failure) = inputs.failure().or(filters.failure()) {
         return Err(Error::unsupported(failure)
             .with_help("SCALE-Sim 3.0.0 fails here, too: give the machine larger buffers or a smaller array"));
     }
-    if cycles == 0 {
+    if clock.cycles == 0 {
         return Err(Error::unsupported("it ends in its first cycle, and SCALE-Sim 3.0.0 divides by that index"));
     }
     let counted = Counted {
-        cycles,
-        stalls,
-        served: served.map(|served| [served.first.unwrap_or(0), served.last]),
+        cycles: clock.cycles,
+        stalls: clock.stalls,
+        served: clock.served.map(|served| [served.first.unwrap_or(0), served.last]),
         dram: [inputs.traffic(), filters.traffic(), writes.traffic()],
     };
     Ok(report::assemble(geometry, config, &totals, &counted))
+}
+
+/// The clock of a layer: every cycle asks for both operands and writes, and the slowest of the three stalls all.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Index of the last cycle.
+    cycles: i64,
+    stalls: i64,
+    /// Cycle in which the last row of results was in.
+    drained: i64,
+    served: [Served; 3],
+}
+
+impl Clock {
+    fn run<L: Lookup>(
+        plan: &Plan,
+        inputs: &mut L,
+        filters: &mut L,
+        writes: &mut Writes,
+        mut each_fold: impl FnMut(&Fold<'_>),
+    ) -> Self {
+        let (mut clock, mut row) = (Self::default(), 0);
+        for fold in plan.folds() {
+            for step in 0..plan.cycles {
+                let cycle = row + clock.stalls;
+                let (late_inputs, asked) = fold.inputs.serve(step, cycle, inputs);
+                if asked {
+                    clock.served[0].at(cycle + 1 + late_inputs);
+                }
+                let (late_filters, asked) = fold.filters.serve(step, cycle, filters);
+                if asked {
+                    clock.served[1].at(cycle + 1 + late_filters);
+                }
+                let count = fold.writes(step);
+                clock.drained = writes.serve(cycle, count);
+                if count > 0 {
+                    clock.served[2].at(clock.drained);
+                }
+                clock.cycles = clock.cycles.max(clock.drained);
+                clock.stalls += late_inputs.max(late_filters).max(clock.drained - cycle);
+                row += 1;
+            }
+            each_fold(&fold);
+        }
+        clock
+    }
 }

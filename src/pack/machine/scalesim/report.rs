@@ -170,11 +170,12 @@ pub(super) struct Totals {
 
 impl Totals {
     pub fn add(&mut self, fold: &Fold<'_>, plan: &Plan, array: Array) {
-        let places = array.rows * array.columns;
-        let used = fold.used[0] * fold.used[1];
+        // Whole numbers below 2^53, as are their products.
+        let multipliers = array.rows as f64 * array.columns as f64;
+        let used = fold.used[0] as f64 * fold.used[1] as f64;
         self.folds += 1;
-        self.mapping += used as f64 / places as f64;
-        self.utilisation += (used * plan.wants[2]) as f64 / (places * plan.cycles_of_utilisation()) as f64;
+        self.mapping += used / multipliers;
+        self.utilisation += used * plan.wants[2] as f64 / (multipliers * plan.cycles_of_utilisation() as f64);
         self.reads[0] += fold.inputs.reads();
         self.reads[1] += fold.filters.reads();
         self.writes += plan.writes_of(fold.used);
@@ -195,7 +196,7 @@ pub(super) struct Counted {
 pub(super) fn assemble(geometry: &Geometry, config: &Config, totals: &Totals, counted: &Counted) -> Report {
     let [places, filters, depth] = geometry.product();
     let products = (places * filters * depth) as f64;
-    let multipliers = (config.array.rows * config.array.columns) as f64;
+    let multipliers = config.array.rows as f64 * config.array.columns as f64;
     let cycles = counted.cycles as f64;
     let counts = [totals.reads[0], totals.reads[1], totals.writes];
     let dram = counted.dram.map(|t| Access { start: t.start, stop: t.stop, count: t.values });
