@@ -110,8 +110,8 @@ impl Grid {
                         };
                     }
                 }
-                for c in 0..array.columns {
-                    let Some((step, sum)) = sums[array.rows - 1][c] else { continue };
+                for (c, sum) in sums[array.rows - 1].iter().enumerate() {
+                    let Some((step, sum)) = *sum else { continue };
                     left_over -= 1;
                     if let Some(cell) = result[step].get_mut(first_column + c) {
                         self.partial_reads += u64::from(first_tap > 0);

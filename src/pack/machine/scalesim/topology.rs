@@ -47,7 +47,7 @@ pub fn parse_topology(text: &str, name: &str, table: Option<Table>) -> Result<Wo
         if line.split(',').all(|field| field.trim().is_empty()) {
             continue;
         }
-        layers.push(layer_of(line, table).map_err(|(column, error)| error.at(number, column))?);
+        layers.push(layer_of(line, number, table)?);
     }
     if layers.is_empty() {
         return Err(Error::bad_input("this table has no layers")
@@ -68,8 +68,20 @@ pub(super) fn text_of(path: &Path) -> Result<String> {
     })
 }
 
-/// A line's layer, or the column of what is wrong.
-fn layer_of(line: &str, table: Table) -> Result<Layer, (usize, Error)> {
+impl Table {
+    /// What stands behind the name.
+    const fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Conv => {
+                &["map height", "map width", "filter height", "filter width", "channels", "filters", "stride"]
+            }
+            Self::Gemm => &["M", "N", "K"],
+        }
+    }
+}
+
+/// A line's layer.
+fn layer_of(line: &str, number: usize, table: Table) -> Result<Layer> {
     let mut at = 1;
     let fields: Vec<(usize, &str)> = line
         .split(',')
@@ -79,28 +91,25 @@ fn layer_of(line: &str, table: Table) -> Result<Layer, (usize, Error)> {
             (column, field.trim())
         })
         .collect();
-    let name = fields[0].1;
-    let (names, shape): (&[&str], fn(&str, &[usize]) -> Result<Shape>) = match table {
-        Table::Conv => (
-            &["map height", "map width", "filter height", "filter width", "channels", "filters", "stride"],
-            convolution,
-        ),
-        Table::Gemm => (&["M", "N", "K"], product),
-    };
-    let mut numbers = Vec::new();
-    for (i, &what) in names.iter().enumerate() {
+    let (name, columns) = (fields[0].1, table.columns());
+    let mut sizes = Vec::new();
+    for (i, &what) in columns.iter().enumerate() {
         let (column, text) = fields.get(i + 1).copied().unwrap_or((line.len() + 1, ""));
-        let number = text.parse().ok().filter(|number| (1..=MOST).contains(number)).ok_or_else(|| {
-            let error =
-                Error::bad_input(format!("the {what} of layer '{name}' is '{text}': not a number from 1 to 2^24"));
-            (column, error.with_help(format!("a line is NAME, {},", names.join(", "))))
+        let size = text.parse().ok().filter(|size| (1..=MOST).contains(size)).ok_or_else(|| {
+            Error::bad_input(format!("the {what} of layer '{name}' is '{text}': not a number from 1 to 2^24"))
+                .with_help(format!("a line is NAME, {},", columns.join(", ")))
+                .at(number, column)
         })?;
-        numbers.push(number);
+        sizes.push(size);
     }
-    if let Some(&(column, ratio)) = fields.get(names.len() + 1).filter(|(_, field)| !field.is_empty()) {
-        check_ratio(ratio).map_err(|error| (column, error))?;
+    if let Some(&(column, ratio)) = fields.get(columns.len() + 1).filter(|(_, field)| !field.is_empty()) {
+        check_ratio(ratio).map_err(|error| error.at(number, column))?;
     }
-    let shape = shape(name, &numbers).map_err(|error| (fields[1].0, error))?;
+    let shape = match table {
+        Table::Conv => convolution(name, &sizes),
+        Table::Gemm => product(&sizes),
+    };
+    let shape = shape.map_err(|error| error.at(number, fields[1].0))?;
     Ok(Layer { name: name.to_owned(), shape, weights: None, inputs: Vec::new(), outputs: Vec::new() })
 }
 
@@ -135,7 +144,7 @@ fn convolution(name: &str, numbers: &[usize]) -> Result<Shape> {
     })
 }
 
-fn product(_name: &str, numbers: &[usize]) -> Result<Shape> {
+fn product(numbers: &[usize]) -> Result<Shape> {
     let &[rows, outputs, inputs] = numbers else { return Err(Error::internal("a product has three numbers")) };
     Ok(Shape::dense(rows, inputs, outputs))
 }
