@@ -20,6 +20,9 @@ pub(super) fn catalogue() -> Vec<Kernel> {
     scnn::catalogue()
 }
 
+pub mod scalesim;
+pub mod systolic;
+
 /// Bits that the tensors of a layer take in memory, compressed or not. Activations are of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
