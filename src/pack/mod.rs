@@ -7,6 +7,7 @@
 //! Values of a group of channels stored at the width of the largest, in lanes of fixed places, is Boveda (Edo Vivancos et al., MLSys 2021);
 //! here it is called *fixed-lane width coding*.
 
+pub mod codec;
 mod layer;
 pub mod machine;
 mod scheme;
@@ -15,3 +16,8 @@ mod values;
 pub use layer::{Layer, Shape, Workload};
 pub use scheme::{FixedLane, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
+
+/// One kernel of each permutation that this wing ships, for validation and `doctor`.
+pub fn catalogue() -> Vec<crate::gpu::Kernel> {
+    codec::catalogue()
+}
