@@ -43,19 +43,19 @@ struct Params {
 var<workgroup> table: array<u32, 4096>;
 
 fn fill(chunk: u32, lane: u32) {
-    let of = chunk * 256u;
+    let row = chunk * 256u;
     var symbol = 0u;
 #unroll level 0 8
     {
         let middle = symbol + (128u >> ${level}u);
-        symbol = select(symbol, middle, (symbols[of + middle] & 0xffffu) <= lane * 16u);
+        symbol = select(symbol, middle, (symbols[row + middle] & 0xffffu) <= lane * 16u);
     }
 #endunroll
-    var entry = symbols[of + symbol];
+    var entry = symbols[row + symbol];
     for (var slot = lane * 16u; slot < lane * 16u + 16u; slot++) {
         while (symbol < 255u && slot >= (entry & 0xffffu) + (entry >> 16u)) {
             symbol++;
-            entry = symbols[of + symbol];
+            entry = symbols[row + symbol];
         }
         table[slot] = symbol | ((((entry >> 16u) - 1u) & 0xfffu) << 8u) | ((slot - (entry & 0xffffu)) << 20u);
     }

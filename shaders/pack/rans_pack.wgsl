@@ -29,12 +29,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) i
         return;
     }
     let block = g >> p.width_log;
-    let from = chunk * p.ld_scratch + ((block * p.cap) << p.width_log) + (g & (p.width - 1u));
-    let to = chunk * p.ld_units;
+    let source = chunk * p.ld_scratch + ((block * p.cap) << p.width_log) + (g & (p.width - 1u));
+    let target_at = chunk * p.ld_units;
     let record = records[chunk * p.ld_lanes + g];
     let count = (record.x + 1u) >> 1u;
     for (var u = group.z + p.grid.z; u < count; u += PARTS) {
         let place = select(record.w + u, record.z + (u << p.width_log), u < record.y);
-        units[to + place] = scratch[from + (u << p.width_log)];
+        units[target_at + place] = scratch[source + (u << p.width_log)];
     }
 }
