@@ -207,6 +207,58 @@ fn chunks_of_a_batch_are_those_of_single_ones() {
     });
 }
 
+/// What a batch of one gives with kernel `name` changed: whether streams or values are not what they should be.
+fn differs(gpu: &Gpu, words: &[u32], len: usize, (name, old, new): (&str, &str, &str)) -> bool {
+    let layout = Layout::new(len).unwrap();
+    let how = (Plane::Bytes, &layout);
+    let values = common::tensor(gpu, &[1, words.len()], words);
+    let workspace = pollster::block_on(Workspace::new_async(gpu, &layout, 1, true)).unwrap();
+    let streams = pollster::block_on(Streams::new_async(gpu, &layout, 1, Plane::Bytes, None)).unwrap();
+    let (out, bad) = (common::poisoned::<u32>(gpu, &[1, words.len()]), common::poisoned::<u32>(gpu, &[1]));
+    let mut recording = Recording::new();
+    record_encode(&mut recording, gpu.caps(), how, &values, &workspace, &streams).unwrap();
+    record_decode(&mut recording, how, &streams, &out, &bad).unwrap();
+    let recording = common::broken(&recording, name, old, new);
+    let found = common::run(gpu, &recording, &out, true);
+    let twin = reference::encode(Element::I8, words, len).unwrap();
+    let total = streams.totals.to_array(gpu).unwrap()[[0]] as usize;
+    let units = streams.units.to_array(gpu).unwrap();
+    let stream = (0..total.min(units.len())).map(|i| &units[[0, i]]);
+    let bad = bad.to_array(gpu).unwrap()[[0]];
+    total > twin.len() || !stream.eq(&twin[twin.len() - total..]) || found != words || bad != 0
+}
+
+#[test]
+fn a_broken_kernel_is_noticed() {
+    let Some(gpu) = device("a_broken_kernel_is_noticed", true) else { return };
+    let mut random = Random::new(10);
+    let mut of = |kind, len| (values(Element::I8, &codes(Element::I8, kind, len, &mut random)).words(), len);
+    // Three symbols of the same count share 4096: the first one gets the slot that is left over.
+    let thirds: Vec<u16> = (0..30_000).map(|i| i % 3).collect();
+    let thirds = (values(Element::I8, &thirds).words(), thirds.len());
+    let tensors = [of(3, 70_003), of(6, 70_003), (vec![0x0707_0707, 0x07], 5), thirds];
+    let seen = |change| tensors.iter().any(|(words, len)| differs(gpu, words, *len, change));
+    assert!(!seen(("rans_decode", "held >> 16u", "held >> 16u")));
+    for change in [
+        ("rans_histogram", "${b}u < inside", "${b}u < max(inside, 4u)"),
+        ("rans_table", "other == key && t < s", "other == key && t > s"),
+        ("rans_table", "own.x == 0u", "own.x == 9u"),
+        ("rans_encode", "(x >> 20u) >= f", "(x >> 20u) > f"),
+        ("rans_encode", "rest -= select(0, i32(f), more)", "rest -= select(0, 1, more)"),
+        ("rans_encode", "rest += select(0, i32(f), fewer)", "rest += select(0, 1, fewer)"),
+        ("rans_encode", "filling & ~mask", "filling & mask"),
+        ("rans_encode", "if ((n & 1u) == 1u) {", "if ((n & 1u) == 2u) {"),
+        ("rans_offsets", "rest - fewest", "rest"),
+        ("rans_offsets", "b < block", "b + 1u < block"),
+        ("rans_pack", "u < record.y", "u <= record.y"),
+        ("rans_decode", "held >> 16u", "held & 0xffffu"),
+        ("rans_decode", "four &= mask", "four &= ~0u"),
+        ("rans_decode", "slot - (entry & 0xffffu)", "slot + 1u - (entry & 0xffffu)"),
+    ] {
+        assert!(seen(change), "{change:?} changes nothing");
+    }
+}
+
 /// Order-0 entropy of what is coded, and bits that are stored as they are, for a tensor.
 fn entropy(element: Element, codes: &[u16]) -> f64 {
     let of = |part: &dyn Fn(u16) -> usize| {

@@ -80,8 +80,7 @@ impl Streams {
             Plane::Bytes => None,
             Plane::High { .. } => Some(Tensor::uninit_async(gpu, &[chunks, layout.quads]).await?),
         };
-        // A lane without words may be read at the word behind the last one.
-        let units = 1 + units.unwrap_or_else(|| layout.lanes() * layout.cap());
+        let units = units.unwrap_or_else(|| layout.lanes() * layout.cap()).max(1);
         Ok(Self {
             symbols: Tensor::uninit_async(gpu, &[chunks, 256]).await?,
             states: Tensor::uninit_async(gpu, &[chunks, lanes]).await?,
