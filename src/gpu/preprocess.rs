@@ -19,6 +19,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
     ("lib/divide", include_str!("../../shaders/lib/divide.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
+    ("lib/halves", include_str!("../../shaders/lib/halves.wgsl")),
     ("lib/ids", include_str!("../../shaders/lib/ids.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
     ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),

@@ -8,6 +8,7 @@
 //! here it is called *fixed-lane width coding*.
 
 pub mod input;
+pub mod codec;
 mod layer;
 pub mod machine;
 pub mod report;
@@ -30,4 +31,7 @@ pub fn catalogue() -> Vec<Kernel> {
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
     machine::catalogue()
+/// One kernel of each permutation that this wing ships, for validation and `doctor`.
+pub fn catalogue() -> Vec<crate::gpu::Kernel> {
+    codec::catalogue()
 }
