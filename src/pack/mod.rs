@@ -7,11 +7,20 @@
 //! Values of a group of channels stored at the width of the largest, in lanes of fixed places, is Boveda (Edo Vivancos et al., MLSys 2021);
 //! here it is called *fixed-lane width coding*.
 
+pub mod codec;
 mod layer;
 pub mod machine;
 mod scheme;
 mod values;
 
+pub use codec::{Codec, EncodeOptions, Reader, Writer, decode_async, encode_async};
+#[cfg(not(target_arch = "wasm32"))]
+pub use codec::{decode, encode};
 pub use layer::{Layer, Shape, Workload};
 pub use scheme::{FixedLane, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
+
+/// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<crate::gpu::Kernel> {
+    codec::catalogue()
+}
