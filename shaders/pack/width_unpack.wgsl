@@ -53,13 +53,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             let g = v / ${GROUP_QUADS}u;
             let words = widths[first + g / ${WIDTHS}u];
             let width = width_at(words, g % ${WIDTHS}u);
-            let from = begin + starts[g / ${WIDTHS}u] + width_sum_before(words, g % ${WIDTHS}u);
+            let place = begin + starts[g / ${WIDTHS}u] + width_sum_before(words, g % ${WIDTHS}u);
             let field = width * ${FIELDS}u;
             var bit = (v % ${GROUP_QUADS}u) * 4u * field;
-            var low = data[from + bit / 32u];
+            var low = data[place + bit / 32u];
 #unroll j 0 ${PART}
 #unroll i 0 4
-            let high_${j}_${i} = data[from + (bit + field) / 32u];
+            let high_${j}_${i} = data[place + (bit + field) / 32u];
             let x_${j}_${i} = (low >> (bit % 32u)) | ((high_${j}_${i} << 1u) << (31u - bit % 32u));
             low = high_${j}_${i};
             bit += field;
