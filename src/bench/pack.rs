@@ -182,7 +182,8 @@ fn product(context: &Context<'_>, m: usize, side: usize, data: Data, packed: boo
     let measured = context.measure((side * side) as f64, "B", &record, check)?;
     let plain = context.rates.borrow().get(&format!("matmul_plain_{m}x{side}x{side}")).copied();
     let rate = measured.work / measured.timing.seconds;
-    let beside = plain.filter(|_| packed).map_or_else(String::new, |plain| format!(", {:.2} times plain", rate / plain));
+    let beside =
+        plain.filter(|_| packed).map_or_else(String::new, |plain| format!(", {:.2} times plain", rate / plain));
     let ratio = matrix.bytes() as f64 / (side * side) as f64;
     measured.note(format!("bytes of weights a second; r {ratio:.3}{beside}, {tile:?}")).done()
 }

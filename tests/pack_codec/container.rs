@@ -198,7 +198,10 @@ fn a_writer_refuses_what_does_not_fit() {
         assert_eq!(error.kind(), ErrorKind::BadInput);
         error.to_string()
     };
-    assert_eq!(of(begun().push(&[1; 4]).unwrap_err()), "there.whpk: tensor 'a' gets more than the 3 values of its shape");
+    assert_eq!(
+        of(begun().push(&[1; 4]).unwrap_err()),
+        "there.whpk: tensor 'a' gets more than the 3 values of its shape"
+    );
     assert_eq!(of(begun().push(&[1, 8]).unwrap_err()), "there.whpk: tensor 'a' has a value outside -8 to 7");
     assert_eq!(of(begun().end().unwrap_err()), "there.whpk: tensor 'a' ends after 0 bytes of the 3 of its shape");
     assert_eq!(of(begun().finish().unwrap_err()), "there.whpk: tensor 'a' has not ended");

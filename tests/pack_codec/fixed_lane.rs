@@ -20,16 +20,20 @@ fn lanes_on_the_device_are_those_of_the_twin() {
                     assert_eq!(reference::decode(element, &expected, len).unwrap(), values, "{title}");
                     let packed = fixed_lane::room(gpu, element, len).unwrap();
                     for tensor in [&packed.index, &packed.widths, &packed.data] {
-                        gpu.upload(tensor.buffer(), bytemuck::cast_slice(&vec![POISON; common::words(tensor)])).unwrap();
+                        gpu.upload(tensor.buffer(), bytemuck::cast_slice(&vec![POISON; common::words(tensor)]))
+                            .unwrap();
                     }
                     let device = common::tensor(gpu, &[values.len()], &values);
                     let mut recording = Recording::new();
                     fixed_lane::encode(&mut recording, gpu.caps(), lanes, &device, &packed).unwrap();
-                    let parts = [&packed.index, &packed.widths, &packed.data].map(|t| common::run_raw(gpu, &recording, t));
-                    let ends = [packed.layout.blocks(), packed.layout.width_words(), expected.len() - packed.layout.head()];
+                    let parts =
+                        [&packed.index, &packed.widths, &packed.data].map(|t| common::run_raw(gpu, &recording, t));
+                    let ends =
+                        [packed.layout.blocks(), packed.layout.width_words(), expected.len() - packed.layout.head()];
                     let found: Vec<u32> = parts.iter().zip(ends).flat_map(|(part, end)| part[..end].to_vec()).collect();
                     assert!(found == expected, "coding {title}");
-                    let clean = parts.iter().zip(ends).all(|(part, end)| part[end..].iter().all(|&word| word == POISON));
+                    let clean =
+                        parts.iter().zip(ends).all(|(part, end)| part[end..].iter().all(|&word| word == POISON));
                     assert!(clean, "something behind the end was written: {title}");
                     let packed = fixed_lane::upload(gpu, element, &expected, len).unwrap();
                     let out = common::poisoned::<u32>(gpu, &[values.len()]);
@@ -57,7 +61,9 @@ fn broken_lanes_are_noticed() {
     let mut recording = Recording::new();
     fixed_lane::decode(&mut recording, gpu.caps(), 64, &packed, &out).unwrap();
     assert!(common::run_raw(gpu, &recording, &out)[..values.len()] == values);
-    for (from, to) in [("low + width > BITS", "low + width > BITS + 1u"), ("(ONES >> low)", "ONES"), ("width + 31u", "width + 30u")] {
+    for (from, to) in
+        [("low + width > BITS", "low + width > BITS + 1u"), ("(ONES >> low)", "ONES"), ("width + 31u", "width + 30u")]
+    {
         let broken = broken(&recording, "lane_unpack", from, to);
         assert!(common::run_raw(gpu, &broken, &out)[..values.len()] != values, "'{to}' went unseen");
     }

@@ -95,8 +95,14 @@ fn lies_are_told_apart() {
         (told(word(81, 1)), "byte 93: the chunks of the table have 4 bytes, the file has 8"),
         (told(word(20, 0x100)), "tensor 't', chunk 0, bytes 16 to 24: word 1: group 2 has a width of 1"),
         (told(word(20, 0x9)), "tensor 't', chunk 0, bytes 16 to 24: word 1: group 0 has a width of 9"),
-        (told(word(20, 0x8)), "tensor 't', chunk 0, bytes 16 to 24: word 2: the groups take 8 words, the payload has 0"),
-        (told(word(16, 5)), "tensor 't', chunk 0, bytes 16 to 24: word 0: block 0 begins at 0 of the data, the index says 5"),
+        (
+            told(word(20, 0x8)),
+            "tensor 't', chunk 0, bytes 16 to 24: word 2: the groups take 8 words, the payload has 0",
+        ),
+        (
+            told(word(16, 5)),
+            "tensor 't', chunk 0, bytes 16 to 24: word 0: block 0 begins at 0 of the data, the index says 5",
+        ),
     ] {
         assert_eq!(said, expected);
     }

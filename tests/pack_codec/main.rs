@@ -18,8 +18,7 @@ use wavehull::pack::{Element, Kind, Values};
 /// The elements that have a width a group.
 const INTEGERS: [Element; 4] = [Element::I4, Element::I8, Element::U8, Element::I16];
 /// All of them.
-const ELEMENTS: [Element; 6] =
-    [Element::I4, Element::I8, Element::U8, Element::I16, Element::F16, Element::Bf16];
+const ELEMENTS: [Element; 6] = [Element::I4, Element::I8, Element::U8, Element::I16, Element::F16, Element::Bf16];
 /// How values can be distributed ([`bytes`]).
 const KINDS: usize = 8;
 
@@ -44,14 +43,26 @@ fn bytes(random: &mut Random, element: Element, len: usize, kind: usize) -> Vec<
             }
             3 => same,
             4 => [1 << (bits - 1), (1 << (bits - 1)) - 1, u64::MAX, 0][word as usize % 4],
-            5 => if word % 997 == 0 { word >> 20 } else { 0 },
+            5 => {
+                if word % 997 == 0 {
+                    word >> 20
+                } else {
+                    0
+                }
+            }
             6 => {
                 let width = (i / 32) as u32 % (bits + 1);
                 let value = (word & ((1 << width) - 1)) as i64;
                 // In two's complement of that width.
                 if width > 0 && value >> (width - 1) & 1 == 1 { (value - (1 << width)) as u64 } else { value as u64 }
             }
-            _ => if word & 1 == 1 { u64::MAX } else { 0 },
+            _ => {
+                if word & 1 == 1 {
+                    u64::MAX
+                } else {
+                    0
+                }
+            }
         }
     };
     let shift = 64 - bits;

@@ -199,7 +199,14 @@ fn shapes_side_by_side() {
             best
         };
         let copy = time(&|r| {
-            wavehull::ops::elementwise::unary(r, gpu.caps(), wavehull::ops::elementwise::Unary::Relu, &from.words(), &to.words()).unwrap();
+            wavehull::ops::elementwise::unary(
+                r,
+                gpu.caps(),
+                wavehull::ops::elementwise::Unary::Relu,
+                &from.words(),
+                &to.words(),
+            )
+            .unwrap();
         });
         common::say(&format!("{element:?} {kind}: relu (a copy) {:.2} GB/s", 2e-9 * len as f64 / copy));
         for tile in Tile::ALL {

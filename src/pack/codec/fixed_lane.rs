@@ -78,13 +78,7 @@ pub fn room(gpu: &Gpu, element: Element, len: usize) -> Result<Packed> {
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for an array that does not hold the values.
-pub fn encode(
-    recording: &mut Recording,
-    caps: &Caps,
-    lanes: u32,
-    values: &Tensor<u32>,
-    packed: &Packed,
-) -> Result<()> {
+pub fn encode(recording: &mut Recording, caps: &Caps, lanes: u32, values: &Tensor<u32>, packed: &Packed) -> Result<()> {
     let layout = &packed.layout;
     let row = (lanes, word(lane_bits(layout))?, word(layout.group_words())?);
     packed.record_widths(recording, caps, row, values)?;
@@ -104,13 +98,7 @@ pub fn encode(
 ///
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for an array that does not hold the values.
-pub fn decode(
-    recording: &mut Recording,
-    caps: &Caps,
-    lanes: u32,
-    packed: &Packed,
-    values: &Tensor<u32>,
-) -> Result<()> {
+pub fn decode(recording: &mut Recording, caps: &Caps, lanes: u32, packed: &Packed, values: &Tensor<u32>) -> Result<()> {
     let layout = &packed.layout;
     layout::fits(layout, values)?;
     let (grid, across) = layout::grid(layout, caps)?;
@@ -252,12 +240,13 @@ pub mod reference {
             for lane in 0..layout.group.min(len - group * layout.group) {
                 let shift = 32 - width as u32;
                 let value = match get(&layout, rows, lane, bit, width) {
-                    value if width > 0 && element.is_signed() => ((value << shift).cast_signed() >> shift).cast_unsigned(),
+                    value if width > 0 && element.is_signed() => {
+                        ((value << shift).cast_signed() >> shift).cast_unsigned()
+                    }
                     value => value,
                 };
                 let i = group * layout.group + lane;
-                words[i / layout.values_a_word()] |=
-                    (value & ((1 << bits) - 1)) << (i % layout.values_a_word() * bits);
+                words[i / layout.values_a_word()] |= (value & ((1 << bits) - 1)) << (i % layout.values_a_word() * bits);
             }
             bit += width;
         }
@@ -278,9 +267,8 @@ fn unpack_kernel(layout: &Layout, lanes: u32) -> Kernel {
 /// What [`layout`]'s kernel is for this codec.
 pub(super) fn width_kernels() -> Vec<Kernel> {
     let of = |layout: Layout| {
-        layout::LANES.map(|lanes| {
-            layout::width_kernel(&layout, lanes, lane_bits(&layout) as u32, layout.group_words() as u32)
-        })
+        layout::LANES
+            .map(|lanes| layout::width_kernel(&layout, lanes, lane_bits(&layout) as u32, layout.group_words() as u32))
     };
     layout::samples(GROUP).into_iter().flat_map(of).collect()
 }

@@ -17,16 +17,7 @@ const PACKED_MATMUL: &str = include_str!("../../../shaders/pack/packed_matmul.wg
 /// Terms of a sum that one invocation adds up: rows of W are cut there, so that there is work enough for a GPU. Never depends on a device.
 pub const CHUNK: usize = 256;
 
-params!(PackedMatmulParams {
-    m: u32,
-    n: u32,
-    depth: u32,
-    chunks: u32,
-    ld_x: u32,
-    ld_y: u32,
-    plane: u32,
-    pad0: u32,
-});
+params!(PackedMatmulParams { m: u32, n: u32, depth: u32, chunks: u32, ld_x: u32, ld_y: u32, plane: u32, pad0: u32 });
 
 /// How the work is shared out; never changes a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +100,7 @@ impl Matrix {
     /// # Errors
     /// Those of [`width::upload_async`]; [`crate::ErrorKind::BadInput`] for a depth that is no multiple of 32.
     pub async fn coded_async(gpu: &Gpu, n: usize, depth: usize, payload: &[u32]) -> Result<Self> {
-        if depth == 0 || n == 0 || !depth.is_multiple_of(width::GROUP) {
+        if depth == 0 || n == 0 || !depth.is_multiple_of(width::GROUP) || n.checked_mul(depth).is_none() {
             return Err(Error::bad_input(format!("a matrix of {n} rows of {depth} values"))
                 .with_help("fill rows up with zeros to a multiple of 32 values"));
         }

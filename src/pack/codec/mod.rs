@@ -21,7 +21,7 @@ mod writer;
 pub use layout::Layout;
 pub use reader::Reader;
 pub use table::{Chunk, Entry, Head};
-pub use writer::{Stored, Written, Writer};
+pub use writer::{Stored, Writer, Written};
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
@@ -222,7 +222,10 @@ pub async fn encode_async(
         writer.write_async(values).await?;
     }
     let (sink, written) = writer.finish()?;
-    sink.into_inner().map_err(|error| error.into_error()).and_then(|mut f| f.flush()).map_err(|e| Error::io(file, e))?;
+    sink.into_inner()
+        .map_err(|error| error.into_error())
+        .and_then(|mut f| f.flush())
+        .map_err(|e| Error::io(file, e))?;
     Ok(written)
 }
 

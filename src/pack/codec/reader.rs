@@ -139,12 +139,8 @@ impl<R: Read + Seek> Reader<R> {
         let entry = &self.entries[index];
         let (chunk, element, len) = (entry.chunks[i], entry.head.element, entry.values_of(i));
         let size = 4 * u64::from(chunk.words);
-        let place = format!(
-            "tensor '{}', chunk {i}, bytes {} to {}",
-            entry.head.name,
-            chunk.offset,
-            chunk.offset + size
-        );
+        let place =
+            format!("tensor '{}', chunk {i}, bytes {} to {}", entry.head.name, chunk.offset, chunk.offset + size);
         let at = |error: Error| {
             let message = format!("{place}: {}", error.message());
             match error.kind() {
@@ -215,7 +211,9 @@ fn check_header(header: &[u8]) -> Result<()> {
     let version = little(&header[8..12]);
     if version != u64::from(VERSION) {
         let what = format!("byte 8: a container of version {version}, this build reads version {VERSION}");
-        return Err(Error::unsupported(what).with_help("read it with the version of wavehull that wrote it, or a newer one"));
+        return Err(
+            Error::unsupported(what).with_help("read it with the version of wavehull that wrote it, or a newer one")
+        );
     }
     Ok(())
 }

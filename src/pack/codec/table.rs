@@ -283,7 +283,8 @@ impl Cursor<'_> {
         };
         match ELEMENTS.get(usize::from(element)) {
             Some(&element) => Ok((kind, element, granularity)),
-            None => Err(self.wrong(&format!("{what} has elements of type {element}"))
+            None => Err(self
+                .wrong(&format!("{what} has elements of type {element}"))
                 .with_help("decode it with the version of wavehull that wrote it, or a newer one")),
         }
     }
