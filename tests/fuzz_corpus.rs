@@ -1,5 +1,5 @@
 //! The inputs of `fuzz/corpus`, seeds and past findings, and small edits of them, through what the fuzz targets demand.
-#![cfg(feature = "verify")]
+#![cfg(all(feature = "verify", feature = "pack"))]
 
 #[path = "../fuzz/src/lib.rs"]
 mod demands;
@@ -67,4 +67,9 @@ fn properties_of_the_corpus_do_no_harm() {
 #[test]
 fn proofs_of_the_corpus_prove_nothing_false() {
     replay("proof", demands::proof);
+}
+
+#[test]
+fn containers_of_the_corpus_do_no_harm() {
+    replay("pack", demands::pack);
 }

@@ -16,8 +16,6 @@ const WORKGROUP_MEMORY: u32 = 16 << 10;
 
 fn catalogue() -> Vec<Kernel> {
     let mut all = wavehull::ops::catalogue();
-    #[cfg(feature = "pack")]
-    all.extend(wavehull::pack::catalogue());
     #[cfg(feature = "train")]
     all.extend(wavehull::train::catalogue());
     #[cfg(feature = "verify")]

@@ -2,6 +2,10 @@
 //! cheap to say. A violation is a panic. The fuzz targets run these functions under libFuzzer; `tests/fuzz_corpus.rs` of the
 //! main crate includes this file and runs them on the corpus, on stable Rust, in the ordinary test suite.
 
+mod pack;
+
+pub use pack::pack;
+
 use std::sync::OnceLock;
 
 use wavehull::graph::{Graph, Layers, onnx as format};

@@ -17,6 +17,7 @@ mod measure;
 mod memory;
 mod networks;
 mod oracle;
+mod pack;
 mod rans;
 mod report;
 mod residual;
@@ -234,6 +235,7 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(images::specs(context));
     specs.extend(splits::specs());
     specs.extend(train::specs(context));
+    specs.extend(pack::specs(context));
     specs.extend(rans::specs());
     specs
 }

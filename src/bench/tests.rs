@@ -45,7 +45,7 @@ pub(super) fn device(test: &str) -> Option<Gpu> {
 #[test]
 fn quick_entries_are_right_on_this_device() {
     let Some(gpu) = device("quick_entries_are_right_on_this_device") else { return };
-    for group in ["device", "memory", "kernels"] {
+    for group in ["device", "memory", "kernels", "pack"] {
         let plan = Plan { groups: vec![group], quick: true, ..Plan::default() };
         let report = run(&gpu, &plan, &Control::default()).expect("a report");
         for entry in &report.entries {

@@ -20,6 +20,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/divide", include_str!("../../shaders/lib/divide.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/halves", include_str!("../../shaders/lib/halves.wgsl")),
+    ("lib/group_widths", include_str!("../../shaders/lib/group_widths.wgsl")),
     ("lib/ids", include_str!("../../shaders/lib/ids.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
     ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),

@@ -7,31 +7,26 @@
 //! Values of a group of channels stored at the width of the largest, in lanes of fixed places, is Boveda (Edo Vivancos et al., MLSys 2021);
 //! here it is called *fixed-lane width coding*.
 
-pub mod input;
 pub mod codec;
+pub mod input;
 mod layer;
 pub mod machine;
-pub mod report;
 pub mod quantise;
+pub mod report;
 pub mod scheme;
 pub mod study;
 mod values;
 
 use crate::gpu::Kernel;
 
+pub use codec::{Codec, EncodeOptions, Reader, Writer, decode_async, encode_async};
+#[cfg(not(target_arch = "wasm32"))]
+pub use codec::{decode, encode};
 pub use layer::{Layer, Shape, Workload};
 pub use scheme::{FixedLane, Meter, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
 
-use crate::gpu::Kernel;
-
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [scheme::catalogue()].concat()
-/// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
-pub fn catalogue() -> Vec<Kernel> {
-    machine::catalogue()
-/// One kernel of each permutation that this wing ships, for validation and `doctor`.
-pub fn catalogue() -> Vec<crate::gpu::Kernel> {
-    codec::catalogue()
+    [codec::catalogue(), machine::catalogue(), scheme::catalogue()].concat()
 }

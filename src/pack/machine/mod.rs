@@ -5,6 +5,7 @@ mod cost;
 pub mod energy;
 pub mod grid;
 pub mod memory;
+pub mod scalesim;
 pub mod scnn;
 pub mod systolic;
 mod toml_file;
@@ -19,9 +20,6 @@ use crate::gpu::Kernel;
 pub(super) fn catalogue() -> Vec<Kernel> {
     scnn::catalogue()
 }
-
-pub mod scalesim;
-pub mod systolic;
 
 /// Bits that the tensors of a layer take in memory, compressed or not. Activations are of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
