@@ -18,6 +18,8 @@ fn catalogue() -> Vec<Kernel> {
     let mut all = wavehull::ops::catalogue();
     #[cfg(feature = "train")]
     all.extend(wavehull::train::catalogue());
+    #[cfg(feature = "pack")]
+    all.extend(wavehull::pack::catalogue());
     #[cfg(feature = "verify")]
     all.extend(wavehull::verify::kernels::catalogue());
     #[cfg(feature = "bench")]

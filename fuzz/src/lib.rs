@@ -2,7 +2,13 @@
 //! cheap to say. A violation is a panic. The fuzz targets run these functions under libFuzzer; `tests/fuzz_corpus.rs` of the
 //! main crate includes this file and runs them on the corpus, on stable Rust, in the ordinary test suite.
 
+#[cfg(feature = "pack")]
+mod pack;
+
 use std::sync::OnceLock;
+
+#[cfg(feature = "pack")]
+pub use pack::tflite;
 
 use wavehull::graph::{Graph, Layers, onnx as format};
 use wavehull::verify::proof::Proof;

@@ -7,11 +7,20 @@
 //! Values of a group of channels stored at the width of the largest, in lanes of fixed places, is Boveda (Edo Vivancos et al., MLSys 2021);
 //! here it is called *fixed-lane width coding*.
 
+pub mod integer;
 mod layer;
 pub mod machine;
 mod scheme;
+pub mod tflite;
 mod values;
 
 pub use layer::{Layer, Shape, Workload};
 pub use scheme::{FixedLane, Restart, Scheme, Size};
 pub use values::{Element, Granularity, Kind, Values};
+
+use crate::gpu::Kernel;
+
+/// One kernel of each permutation that this room ships, for validation, `doctor` and documentation.
+pub fn catalogue() -> Vec<Kernel> {
+    integer::catalogue()
+}
