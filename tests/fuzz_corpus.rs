@@ -60,6 +60,13 @@ fn onnx_files_of_the_corpus_do_no_harm() {
 }
 
 #[test]
+fn tflite_files_of_the_corpus_do_no_harm() {
+    replay("tflite", |bytes| {
+        demands::tflite(bytes);
+    });
+}
+
+#[test]
 fn properties_of_the_corpus_do_no_harm() {
     replay("vnnlib", demands::vnnlib);
 }

@@ -3,8 +3,10 @@
 //! main crate includes this file and runs them on the corpus, on stable Rust, in the ordinary test suite.
 
 mod pack;
+mod tflite;
 
 pub use pack::pack;
+pub use tflite::tflite;
 
 use std::sync::OnceLock;
 

@@ -25,6 +25,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
     ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/pool", include_str!("../../shaders/lib/pool.wgsl")),
+    ("lib/requantise", include_str!("../../shaders/lib/requantise.wgsl")),
     ("lib/rows", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
     ("lib/stored", include_str!("../../shaders/lib/stored.wgsl")),

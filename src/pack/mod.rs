@@ -9,12 +9,14 @@
 
 pub mod codec;
 pub mod input;
+pub mod integer;
 mod layer;
 pub mod machine;
 pub mod quantise;
 pub mod report;
 pub mod scheme;
 pub mod study;
+pub mod tflite;
 mod values;
 
 use crate::gpu::Kernel;
@@ -28,5 +30,5 @@ pub use values::{Element, Granularity, Kind, Values};
 
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [codec::catalogue(), machine::catalogue(), scheme::catalogue()].concat()
+    [codec::catalogue(), integer::catalogue(), machine::catalogue(), scheme::catalogue()].concat()
 }

@@ -30,8 +30,11 @@ use ndarray::ArrayD;
 
 use self::activations::Maps;
 use self::layers::{Found, WeightForm};
+use super::integer::Samples;
 use super::layer::{Layer, Workload};
+use super::machine::scalesim;
 use super::quantise::{self, Affine, Storage};
+use super::tflite;
 use super::values::{Element, Granularity, Kind, Values};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu};
@@ -70,6 +73,8 @@ enum Format {
     Npy,
     Npz,
     Safetensors,
+    Tflite,
+    Layers,
 }
 
 /// Blocking twin of [`read_async`].
@@ -88,6 +93,8 @@ pub async fn read_async(gpu: &Gpu, path: &Path, options: &ReadOptions, control: 
         Format::Npy => arrays::npy(path, options),
         Format::Npz => arrays::npz(path, options),
         Format::Safetensors => safetensors::read(path, options),
+        Format::Tflite => integers(gpu, path, options, control).await,
+        Format::Layers => scalesim::read_topology(path, None),
     }
     // Errors of the inputs have their own file.
     .map_err(|e| if e.place().is_some() { e } else { e.in_file(path) })?;
@@ -111,11 +118,31 @@ fn format(path: &Path) -> Result<Format> {
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Format::Npy),
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Ok(Format::Npz),
         _ if safetensors => Ok(Format::Safetensors),
+        _ if head.get(4..8) == Some(b"TFL3") => Ok(Format::Tflite),
         _ if named(".onnx") || named(".onnx.gz") => Ok(Format::Onnx),
+        _ if named(".csv") => Ok(Format::Layers),
         _ => Err(Error::unsupported("this is no kind of file that is read")
             .in_file(path)
-            .with_help("ONNX networks (named .onnx), and arrays in NPY, NPZ and safetensors files are")),
+            .with_help(
+                "ONNX networks (named .onnx), full-integer TFLite networks, arrays in NPY, NPZ and safetensors files and SCALE-Sim's \
+                 tables of layers (named .csv) are",
+            )),
     }
+}
+
+/// A full-integer network with the maps of the samples that are given: numbers, or codes of its input.
+async fn integers(gpu: &Gpu, path: &Path, options: &ReadOptions, control: &Control) -> Result<Workload> {
+    let network = tflite::read(path)?;
+    let Some(file) = &options.inputs else { return Ok(network.workload()) };
+    let given = samples::given(file, options.samples)?;
+    let wanted = network.input().len();
+    if given.numbers.len() != given.count * wanted {
+        let what = format!("a sample of {} numbers, the network takes {wanted}", given.numbers.len() / given.count);
+        return Err(Error::bad_input(what).in_file(file).with_help("give an array of shape [samples, height, width, channels]"));
+    }
+    let codes: Vec<i8> = given.numbers.iter().map(|&code| code as i8).collect();
+    let samples = if given.codes { Samples::Codes(&codes) } else { Samples::Numbers(&given.numbers) };
+    network.workload_async(gpu, samples, control).await.map_err(|e| e.in_file(file))
 }
 
 /// Blocking twin of [`workload_async`].

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::{self, idx, npy};
 
 /// Reads the first `most` samples of a file, along the first axis of its array: NPY, or IDX (the format of MNIST), gzipped or not.
-/// Bytes are pixels and stand for p / 255; other numbers are taken as they are.
+/// Unsigned bytes are pixels and stand for p / 255; other numbers are taken as they are.
 ///
 /// # Errors
 /// `Io`; `BadInput` and `Unsupported` for files that are neither, all naming the file.
@@ -32,6 +32,24 @@ pub fn samples(path: &Path, most: usize) -> Result<ArrayD<f32>> {
         npy::Numbers::U8(a) => a.slice_axis(Axis(0), take).mapv(|p| f32::from(p) / 255.0),
         other => other.into_f32().slice_axis(Axis(0), take).to_owned(),
     })
+}
+
+/// Samples as a network of whole numbers takes them.
+pub(super) struct Given {
+    /// How many there are.
+    pub count: usize,
+    /// Sample after sample.
+    pub numbers: Vec<f32>,
+    /// They are codes of 8 bits, not numbers to quantise.
+    pub codes: bool,
+}
+
+/// As [`samples`], and whether they are signed bytes, which are codes already.
+pub(super) fn given(path: &Path, most: usize) -> Result<Given> {
+    let bytes = files::bytes(path)?;
+    let codes = bytes.starts_with(b"\x93NUMPY") && matches!(npy::parse(&bytes), Ok(npy::Numbers::I8(_)));
+    let numbers = samples(path, most)?;
+    Ok(Given { count: numbers.shape()[0], numbers: numbers.iter().copied().collect(), codes })
 }
 
 /// Samples `[n, ..]` as rows.

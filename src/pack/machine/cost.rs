@@ -102,6 +102,29 @@ impl Machine {
         &self.name
     }
 
+    /// On-chip memory of all buffers together, in bytes.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.memory.buffers.bytes()
+    }
+
+    /// The same machine with so many bytes of on-chip memory, shared out among its buffers as here.
+    ///
+    /// # Errors
+    /// As [`memory::Buffers::sized`].
+    pub fn with_buffer_bytes(&self, bytes: u64) -> Result<Self> {
+        let memory = memory::Memory { buffers: self.memory.buffers.sized(bytes)?, ..self.memory };
+        Ok(Self { name: format!("{}, {} KiB", self.name, bytes >> 10), memory, ..self.clone() })
+    }
+
+    /// The same machine with a DRAM of so many bytes a cycle.
+    ///
+    /// # Errors
+    /// As [`memory::Bandwidth::bytes_per_cycle`].
+    pub fn with_dram_bytes(&self, bytes: f64) -> Result<Self> {
+        let memory = memory::Memory { bandwidth: memory::Bandwidth::bytes_per_cycle(bytes)?, ..self.memory };
+        Ok(Self { name: format!("{}, {bytes} B/cycle", self.name), memory, ..self.clone() })
+    }
+
     /// Multipliers of the array.
     pub fn multipliers(&self) -> u64 {
         match self.array {

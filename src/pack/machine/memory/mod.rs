@@ -81,6 +81,39 @@ impl Buffers {
         }
     }
 
+    /// All of them together, in bytes.
+    pub fn bytes(&self) -> u64 {
+        match *self {
+            Self::Unified(buffer) => buffer.bytes,
+            Self::Split { weights, maps } => weights.bytes + maps.bytes,
+            Self::Apart { weights, inputs, outputs } => weights.bytes + inputs.bytes + outputs.bytes,
+        }
+    }
+
+    /// Buffers of so many bytes together, each with the share that it has here.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] if one of them would have none.
+    pub fn sized(&self, bytes: u64) -> Result<Self> {
+        let all = u128::from(self.bytes().max(1));
+        let part = |buffer: Buffer| {
+            let own = u64::try_from(u128::from(buffer.bytes) * u128::from(bytes) / all).unwrap_or(u64::MAX);
+            Buffer { bytes: own, ..buffer }
+        };
+        let sized = match *self {
+            Self::Unified(buffer) => Self::Unified(part(buffer)),
+            Self::Split { weights, maps } => Self::Split { weights: part(weights), maps: part(maps) },
+            Self::Apart { weights, inputs, outputs } => {
+                Self::Apart { weights: part(weights), inputs: part(inputs), outputs: part(outputs) }
+            }
+        };
+        if sized.each().iter().any(|buffer| buffer.bytes == 0) {
+            let what = format!("{bytes} bytes of on-chip memory leave a buffer without any");
+            return Err(Error::bad_input(what).with_help("give the machine more"));
+        }
+        Ok(sized)
+    }
+
     /// Whether so many bits of weights, inputs and outputs fit at once.
     fn hold(&self, [weights, inputs, outputs]: [u128; 3]) -> bool {
         let fit = |buffer: &Buffer, bits: u128| bits <= u128::from(buffer.bytes) * 8;

@@ -56,7 +56,7 @@ pub fn parse_topology(text: &str, name: &str, table: Option<Table>) -> Result<Wo
             )
             .at(1, 1));
     }
-    Ok(Workload { name: name.to_owned(), layers, loose: Vec::new() })
+    Ok(Workload { name: name.to_owned(), layers, ..Workload::default() })
 }
 
 /// The text of a file.
