@@ -21,8 +21,8 @@ use super::{joules, json_text, machines, schemes, size, write_report};
 docs/pack.md explains schemes, storages and machines.
 
 Examples:
-  wavehull pack analyze data/lenet-pruned.onnx --inputs data/mnist10k/test-images-idx3-ubyte.gz
-  wavehull pack analyze data/lenet-pruned.onnx --inputs data/mnist10k/test-images-idx3-ubyte.gz --machine examples/machines/tpu.toml --out report
+  wavehull pack analyze data/lenet-80.onnx --inputs data/mnist10k/test-images-idx3-ubyte.gz
+  wavehull pack analyze data/lenet-80.onnx --inputs data/mnist10k/test-images-idx3-ubyte.gz --machine examples/machines/tpu.toml --out report
   wavehull pack analyze network.tflite --scheme fixed8:zero --scheme fixed16 --scheme entropy")]
 pub struct Args {
     #[command(flatten)]

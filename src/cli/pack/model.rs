@@ -50,8 +50,6 @@ impl ModelArgs {
         let bar = Bar::phases(global);
         let workload = input::read(gpu, &self.model, &options, &bar.control());
         bar.finish();
-        let workload = workload?;
-        workload.notes.iter().for_each(|note| global.say(format!("note: {note}")));
-        Ok(workload)
+        workload
     }
 }

@@ -24,7 +24,7 @@ With a SCALE-Sim configuration the result is SCALE-Sim 3.0.0's, cell by cell, qu
 has both models.
 
 Examples:
-  wavehull pack simulate examples/machines/resnet50.csv --machine examples/machines/scalesim-128.cfg --out reports
+  wavehull pack simulate examples/machines/resnet50.csv --machine examples/machines/scalesim_128x128.cfg --out reports
   wavehull pack simulate network.onnx --inputs digits.npy --machine examples/machines/scnn.toml --scheme scnn4w")]
 pub struct Args {
     #[command(flatten)]
@@ -60,6 +60,15 @@ struct Document<'a> {
     total: &'a Cost,
 }
 
+/// What `--json` prints of SCALE-Sim's model.
+#[derive(serde::Serialize)]
+struct Mirrored<'a> {
+    schema: u32,
+    version: &'static str,
+    #[serde(flatten)]
+    reports: &'a scalesim::Reports,
+}
+
 #[derive(serde::Serialize)]
 struct Row<'a> {
     name: &'a str,
@@ -82,7 +91,9 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
 fn on_machine(args: &Args, global: &Global) -> Result<ExitCode> {
     let machine = Machine::read(&args.machine)?;
     if args.scheme == Scheme::Entropy {
-        return Err(Error::bad_input("the entropy is a bound, no way to store a tensor").with_help("take --scheme huffman"));
+        return Err(
+            Error::bad_input("the entropy is a bound, no way to store a tensor").with_help("take --scheme huffman")
+        );
     }
     let gpu = args.device.open(global)?;
     let workload = args.model.read(&gpu, args.storage.weights, args.storage.activations, global)?;
@@ -112,6 +123,43 @@ fn on_machine(args: &Args, global: &Global) -> Result<ExitCode> {
         global.print(format!("{head}\n{}", table(&workload, cost).render(global.out)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// SCALE-Sim's model: its three reports as files, and their figures as a table.
+fn like_scalesim(args: &Args, global: &Global) -> Result<ExitCode> {
+    let config = scalesim::Config::read(&args.machine)?;
+    let workload = scalesim::read_topology(&args.model.model, None)?;
+    let reports = scalesim::simulate(&workload, &config).map_err(|e| e.in_file(&args.model.model))?;
+    if let Some(folder) = &args.out {
+        write_report(folder, &reports.to_csv(), global)?;
+    }
+    if args.json {
+        global.print_json(&Mirrored { schema: SCHEMA, version: VERSION, reports: &reports })?;
+    } else {
+        global.print(mirrored(&reports).render(global.out));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line a layer, and the sum of cycles.
+fn mirrored(reports: &scalesim::Reports) -> Table {
+    let mut table =
+        Table::new(&["layer", "cycles", "with prefetch", "stalls", "utilisation", "mapping", "compute utilisation"]);
+    let mut sums = [0; 3];
+    for report in &reports.layers {
+        let compute = &report.compute;
+        let cycles = [compute.cycles, compute.with_prefetch, compute.stalls];
+        sums.iter_mut().zip(cycles).for_each(|(sum, cycles)| *sum += cycles);
+        let [cycles, with_prefetch, stalls] = cycles.map(|cycles| cycles.to_string());
+        let percent = |share: f64| format!("{share:.2} %");
+        let shares =
+            [compute.overall_utilisation, compute.mapping_efficiency, compute.compute_utilisation].map(percent);
+        let [overall, mapping, computing] = shares;
+        table.row([report.name.clone(), cycles, with_prefetch, stalls, overall, mapping, computing]);
+    }
+    let [cycles, with_prefetch, stalls] = sums.map(|sum| sum.to_string());
+    table.row(["total".into(), cycles, with_prefetch, stalls, "-".into(), "-".into(), "-".into()]);
+    table
 }
 
 fn write_costs(folder: &Path, study: &Study, workload: &Workload, json: String, global: &Global) -> Result<()> {

@@ -7,7 +7,7 @@ use wavehull::pack::machine::Machine;
 use wavehull::pack::quantise::Storage;
 use wavehull::pack::report::{sweep_csv, sweep_page};
 use wavehull::pack::study::{Candidate, Point, Sweep, sweep};
-use wavehull::pack::{FixedLane, Restart, Scheme};
+use wavehull::pack::{FixedLane, Scheme};
 use wavehull::{Error, Result, VERSION};
 
 use super::super::device::{DeviceArgs, DeviceReport};
@@ -97,7 +97,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let sweep = sweep?;
     let document = Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), sweep: &sweep };
     if let Some(folder) = &args.out {
-        let files = [("sweep.html", sweep_page(&sweep)?), ("sweep.json", json_text(&document)?), ("sweep.csv", sweep_csv(&sweep)?)];
+        let files = [
+            ("sweep.html", sweep_page(&sweep)?),
+            ("sweep.json", json_text(&document)?),
+            ("sweep.csv", sweep_csv(&sweep)?),
+        ];
         write_report(folder, &files, global)?;
     }
     if args.json {
@@ -117,14 +121,7 @@ fn named(args: &Args, weights: Storage, activations: Storage) -> String {
 }
 
 fn fixed(group: usize) -> Scheme {
-    Scheme::FixedLane(FixedLane {
-        group,
-        prefix: 0,
-        zero_width: false,
-        same_as_previous: false,
-        restart: Restart::Row,
-        pointer: 32,
-    })
+    Scheme::FixedLane(FixedLane { group, ..FixedLane::default() })
 }
 
 /// Every machine with every size and bandwidth that was asked for.
@@ -138,7 +135,9 @@ fn varied(args: &Args) -> Result<Vec<Machine>> {
         for machine in sized {
             match args.bandwidths.as_slice() {
                 [] => all.push(machine),
-                rates => all.extend(rates.iter().map(|&rate| machine.with_dram_bytes(rate)).collect::<Result<Vec<_>>>()?),
+                rates => {
+                    all.extend(rates.iter().map(|&rate| machine.with_dram_bytes(rate)).collect::<Result<Vec<_>>>()?)
+                }
             }
         }
     }
@@ -160,7 +159,8 @@ fn shares(sweep: &Sweep, schemes: &[Scheme]) -> Table {
         table.line(std::iter::once(format!("weights {}", line[0].storage)).chain(cells).collect());
     }
     for line in lines.filter(|line| line[0].activations.is_some()) {
-        let cells = line.iter().map(|point| point.activations.map_or_else(|| "-".into(), |share| format!("{share:.3}")));
+        let cells =
+            line.iter().map(|point| point.activations.map_or_else(|| "-".into(), |share| format!("{share:.3}")));
         table.line(std::iter::once(format!("activations beside {}", line[0].storage)).chain(cells).collect());
     }
     table

@@ -7,6 +7,7 @@
 //!
 //! [`Codec`] has one line for each codec; [`Writer`] and [`Reader`] are the container.
 
+mod arrays;
 mod bytes;
 pub mod exponent;
 #[cfg(feature = "fixed-lane")]
@@ -20,6 +21,9 @@ mod table;
 pub mod width;
 mod writer;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use arrays::{decode_file, encode_file};
+pub use arrays::{decode_file_async, encode_file_async};
 pub use layout::Layout;
 pub use reader::Reader;
 pub use table::{Chunk, Entry, Head};
@@ -151,9 +155,7 @@ impl Codec {
                 width::encode_async(gpu, element, &upload(gpu, words).await?, len, control).await
             }
             (Self::Rans | Self::Exponent, None) => rans::reference::encode(element, words, len),
-            (Self::Rans, Some(gpu)) => {
-                rans::encode_async(gpu, element, &upload(gpu, words).await?, len, control).await
-            }
+            (Self::Rans, Some(gpu)) => rans::encode_async(gpu, element, &upload(gpu, words).await?, len, control).await,
             (Self::Exponent, Some(gpu)) => {
                 exponent::encode_async(gpu, element, &upload(gpu, words).await?, len, control).await
             }

@@ -9,7 +9,7 @@ use super::table::{self, END, Entry, FOOTER, HEADER, MARK, VERSION};
 use super::{Codec, bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
-use crate::pack::values::Values;
+use crate::pack::values::{Kind, Values};
 
 /// Gives tensors, or any range of the values of one, of which it reads the chunks that hold them and no others.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl<R: Read + Seek> Reader<R> {
         &self.entries
     }
 
-    /// A tensor by its name.
+    /// A tensor by its name. An array of any shape comes as weights: its first axis counts filters, all others together are channels.
     ///
     /// # Errors
     /// [`ErrorKind::BadInput`] if there is none; those of [`Reader::values_async`].
@@ -86,11 +86,16 @@ impl<R: Read + Seek> Reader<R> {
         let index = self.index(name)?;
         let head = self.entries[index].head.clone();
         let values = self.values_async(name, 0..self.entries[index].len()).await?;
+        let (kind, shape) = match (head.kind, head.shape.as_slice()) {
+            (Some(kind), shape) => (kind, shape.to_vec()),
+            (None, []) => (Kind::Weights, vec![1; 4]),
+            (None, [first, rest @ ..]) => (Kind::Weights, vec![*first, 1, 1, rest.iter().product()]),
+        };
         let made = if head.element.bits() == 16 {
             let halves = values.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]])).collect();
-            Values::from_halves(head.name, head.kind, head.element, &head.shape, halves)
+            Values::from_halves(head.name, kind, head.element, &shape, halves)
         } else {
-            Values::from_bytes(head.name, head.kind, head.element, &head.shape, values)
+            Values::from_bytes(head.name, kind, head.element, &shape, values)
         };
         made.map(|values| values.quantised(head.granularity)).map_err(|error| helped(error).in_file(&self.file))
     }

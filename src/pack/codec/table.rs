@@ -7,7 +7,7 @@
 //! | | table: number of tensors (u32), then each of them |
 //! | 32 | length of the table (u64), bytes of all payloads (u64), CRC-32 of the table, CRC-32 of the 20 bytes before, mark `w h p k - e n d` |
 //!
-//! A tensor: length of its name (u32) and the name in UTF-8; kind, element, granularity (a byte each) and a byte 0; values of a group of the
+//! A tensor: length of its name (u32) and the name in UTF-8; kind (0 weights, 1 activations, 2 an array of any shape), element, granularity (a byte each) and a byte 0; values of a group of the
 //! granularity (u64); number of axes (u32) and their lengths (u64 each); values of a chunk (u32); and for each chunk its codec (a byte) and three
 //! bytes 0, the words of its payload (u32), the CRC-32 of its payload and that of its values as [`super::Reader::values`] gives them. All numbers are
 //! little-endian. How many chunks there are follows from the shape, where a payload lies from the lengths of those before it: no two overlap, whatever a file says.
@@ -34,6 +34,10 @@ pub(super) const CHUNK_STEP: usize = 256;
 /// Bytes of the longest name.
 pub(super) const MAX_NAME: usize = 1 << 16;
 
+/// Axes of an array.
+const MAX_AXES: usize = 8;
+
+const KINDS: [Option<Kind>; 3] = [Some(Kind::Weights), Some(Kind::Activations), None];
 const ELEMENTS: [Element; 6] = [Element::I4, Element::I8, Element::U8, Element::I16, Element::F16, Element::Bf16];
 
 /// What a tensor is, before any of its values.
@@ -41,13 +45,13 @@ const ELEMENTS: [Element; 6] = [Element::I4, Element::I8, Element::U8, Element::
 pub struct Head {
     /// The name, of which a file has each once.
     pub name: String,
-    /// Weights or activations.
-    pub kind: Kind,
+    /// Weights or activations; none for an array of any shape.
+    pub kind: Option<Kind>,
     /// The container of its values.
     pub element: Element,
     /// How finely it was quantised.
     pub granularity: Granularity,
-    /// `[filter, ky, kx, channel]` or `[y, x, channel]`.
+    /// `[filter, ky, kx, channel]`, `[y, x, channel]`, or whatever an array has.
     pub shape: Vec<usize>,
 }
 
@@ -57,7 +61,11 @@ impl Head {
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] for a shape of the wrong number of axes or of more values than can be counted.
     pub fn values(&self) -> Result<usize> {
-        let axes = if self.kind == Kind::Weights { 4 } else { 3 };
+        let axes = match self.kind {
+            Some(Kind::Weights) => 4,
+            Some(Kind::Activations) => 3,
+            None => self.shape.len().min(MAX_AXES),
+        };
         let product = self.shape.iter().try_fold(1_usize, |product, &n| product.checked_mul(n));
         let bytes = product.filter(|n| n.checked_mul(4).is_some());
         match bytes {
@@ -162,7 +170,8 @@ pub(super) fn write(entries: &[Entry]) -> Vec<u8> {
             Granularity::Group(n) => (3, n),
         };
         let element = ELEMENTS.iter().position(|&element| element == head.element).unwrap_or(ELEMENTS.len());
-        table.extend([if head.kind == Kind::Weights { 0 } else { 1 }, element as u8, granularity, 0]);
+        let kind = KINDS.iter().position(|&kind| kind == head.kind).unwrap_or(KINDS.len());
+        table.extend([kind as u8, element as u8, granularity, 0]);
         table.extend((group as u64).to_le_bytes());
         word(&mut table, head.shape.len());
         head.shape.iter().for_each(|&n| table.extend((n as u64).to_le_bytes()));
@@ -240,7 +249,7 @@ impl Cursor<'_> {
         let what = format!("tensor '{name}'");
         let (kind, element, granularity) = self.kinds(&what)?;
         let axes = self.word(&what)?;
-        if axes > 4 {
+        if axes > MAX_AXES {
             return Err(self.wrong(&format!("{what} has {axes} axes")));
         }
         let shape = (0..axes).map(|_| self.long(&format!("an axis of {what}"))).collect::<Result<_>>()?;
@@ -266,13 +275,11 @@ impl Cursor<'_> {
         Ok(entry)
     }
 
-    fn kinds(&mut self, what: &str) -> Result<(Kind, Element, Granularity)> {
+    fn kinds(&mut self, what: &str) -> Result<(Option<Kind>, Element, Granularity)> {
         let [kind, element, granularity, zero] = <[u8; 4]>::try_from(self.take(4, what)?).unwrap_or_default();
         let group = self.long(&format!("the granularity of {what}"))?;
-        let kind = match kind {
-            0 => Kind::Weights,
-            1 => Kind::Activations,
-            _ => return Err(self.wrong(&format!("{what} is of kind {kind}"))),
+        let Some(&kind) = KINDS.get(usize::from(kind)) else {
+            return Err(self.wrong(&format!("{what} is of kind {kind}")));
         };
         let granularity = match (granularity, group, zero) {
             (0, 0, 0) => Granularity::Unknown,

@@ -107,7 +107,7 @@ impl<W: Write> Writer<W> {
     pub async fn write_async(&mut self, values: &Values) -> Result<()> {
         self.begin(Head {
             name: values.name().to_owned(),
-            kind: values.kind(),
+            kind: Some(values.kind()),
             element: values.element(),
             granularity: values.granularity(),
             shape: values.shape().to_vec(),

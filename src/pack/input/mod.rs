@@ -15,7 +15,7 @@ mod arrays;
 mod fold;
 mod layers;
 mod onnx;
-mod safetensors;
+pub(in crate::pack) mod safetensors;
 mod samples;
 #[cfg(test)]
 mod tests;
@@ -138,7 +138,9 @@ async fn integers(gpu: &Gpu, path: &Path, options: &ReadOptions, control: &Contr
     let wanted = network.input().len();
     if given.numbers.len() != given.count * wanted {
         let what = format!("a sample of {} numbers, the network takes {wanted}", given.numbers.len() / given.count);
-        return Err(Error::bad_input(what).in_file(file).with_help("give an array of shape [samples, height, width, channels]"));
+        return Err(Error::bad_input(what)
+            .in_file(file)
+            .with_help("give an array of shape [samples, height, width, channels]"));
     }
     let codes: Vec<i8> = given.numbers.iter().map(|&code| code as i8).collect();
     let samples = if given.codes { Samples::Codes(&codes) } else { Samples::Numbers(&given.numbers) };

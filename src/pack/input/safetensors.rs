@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path, options: &ReadOptions) -> Result<Workload> {
 }
 
 /// Where data begins, and what there is.
-fn header(file: &mut impl Read, length: u64) -> Result<(u64, Metadata)> {
+pub(in crate::pack) fn header(file: &mut impl Read, length: u64) -> Result<(u64, Metadata)> {
     let damaged = |why: String| {
         Error::bad_input(format!("this is no safetensors file, or it is cut off: {why}"))
             .with_help("write it again, with safetensors.torch.save_file for example")

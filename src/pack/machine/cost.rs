@@ -112,7 +112,7 @@ impl Machine {
     /// # Errors
     /// As [`memory::Buffers::sized`].
     pub fn with_buffer_bytes(&self, bytes: u64) -> Result<Self> {
-        let memory = memory::Memory { buffers: self.memory.buffers.sized(bytes)?, ..self.memory };
+        let memory = Memory { buffers: self.memory.buffers.sized(bytes)?, ..self.memory };
         Ok(Self { name: format!("{}, {} KiB", self.name, bytes >> 10), memory, ..self.clone() })
     }
 
@@ -121,7 +121,7 @@ impl Machine {
     /// # Errors
     /// As [`memory::Bandwidth::bytes_per_cycle`].
     pub fn with_dram_bytes(&self, bytes: f64) -> Result<Self> {
-        let memory = memory::Memory { bandwidth: memory::Bandwidth::bytes_per_cycle(bytes)?, ..self.memory };
+        let memory = Memory { bandwidth: memory::Bandwidth::bytes_per_cycle(bytes)?, ..self.memory };
         Ok(Self { name: format!("{}, {bytes} B/cycle", self.name), memory, ..self.clone() })
     }
 

@@ -117,5 +117,3 @@ pub struct Idle {
     /// Exchange of halos.
     pub halos: u64,
 }
-#[derive(Debug)]
-pub struct Machine;

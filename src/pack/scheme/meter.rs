@@ -12,6 +12,7 @@ mod sums;
 
 use crate::error::Result;
 use crate::gpu::{Control, Gpu};
+use crate::pack::codec::rans;
 use crate::pack::values::Values;
 
 use super::width::Widths;
@@ -23,6 +24,9 @@ pub(in crate::pack) use kernels::catalogue;
 
 /// No part of a tensor has more values: then no sum of a part reaches 2^32.
 const MOST_VALUES: usize = 1 << 26;
+
+/// Values that the host codes before a device has been asked to.
+const FEW: usize = 1 << 15;
 
 /// Counts bits on a device; the same numbers as [`reference::size`].
 #[derive(Debug, Clone)]
@@ -82,8 +86,23 @@ impl Meter {
             }
         }
         batch.finish_async(&mut all, control).await?;
+        let mut sizes = Vec::with_capacity(all.len());
+        for tensor in &all {
+            control.cancel.check()?;
+            let mut own = Vec::with_capacity(schemes.len());
+            for scheme in schemes {
+                own.push(match scheme {
+                    // Coded without being written.
+                    Scheme::Rans if tensor.values.len() > FEW => {
+                        rans::encoded_bits_async(&self.gpu, tensor.values, control).await?
+                    }
+                    scheme => tensor.size(scheme)?,
+                });
+            }
+            sizes.push(own);
+        }
         control.report("counting bits", all.len() as u64, all.len() as u64, "tensors");
-        all.iter().map(|tensor| tensor.sizes(schemes)).collect()
+        Ok(sizes)
     }
 
     /// Blocking twin of [`Meter::measure_async`].
@@ -134,10 +153,6 @@ impl Meter {
 }
 
 impl Tensor<'_> {
-    fn sizes(&self, schemes: &[Scheme]) -> Result<Vec<Size>> {
-        schemes.iter().map(|scheme| self.size(scheme)).collect()
-    }
-
     fn size(&self, scheme: &Scheme) -> Result<Size> {
         let task = Task::of(scheme, self.values.element());
         let found = self.tasks.iter().find(|(known, _)| Some(*known) == task);

@@ -65,6 +65,8 @@ pub enum Scheme {
     BitPlanes,
     /// Canonical Huffman codes of the values, with a table.
     Huffman,
+    /// Interleaved rANS, as [`crate::pack::codec::rans`] writes it, with its tables, states and lengths; of floats the exponents alone.
+    Rans,
     /// The order-0 entropy: no scheme, a bound for all that know nothing of neighbours. No table is counted.
     Entropy,
 }
@@ -127,6 +129,7 @@ impl Scheme {
             Self::Scnn { group: 4, run_bits: 4, widths: false },
             Self::Scnn { group: 4, run_bits: 4, widths: true },
             Self::Huffman,
+            Self::Rans,
             Self::Entropy,
         ]
     }
@@ -199,5 +202,17 @@ impl Size {
     /// All of it.
     pub fn total(&self) -> u64 {
         self.values + self.metadata + self.padding + self.pointers + self.tables
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            metadata: self.metadata + other.metadata,
+            padding: self.padding + other.padding,
+            pointers: self.pointers + other.pointers,
+            tables: self.tables + other.tables,
+        }
     }
 }

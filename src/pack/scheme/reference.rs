@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::width::{Widths, least_dense_width, least_width, table_bits};
 use super::{FixedLane, Restart, Scheme, Size, codes, lane_prefix, shape_prefix};
 use crate::error::Result;
+use crate::pack::codec::rans;
 use crate::pack::values::{Kind, Values};
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub fn size(values: &Values, scheme: &Scheme) -> Result<Size> {
         Scheme::Scnn { group, run_bits, widths } => streams::scnn(values, group, run_bits, widths),
         Scheme::BitPlanes => streams::bit_planes(values),
         Scheme::Huffman => codes::huffman(&codes::histogram(values), values.element()),
+        Scheme::Rans => rans::encoded_bits(values),
         Scheme::Entropy => Size { values: codes::entropy(&codes::histogram(values)), ..Size::default() },
     })
 }

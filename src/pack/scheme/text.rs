@@ -9,7 +9,7 @@
 //! | `ss16` | ShapeShifter, groups of 16; `ss16:prefix=3` another prefix, `ss16:dense` zeros stored too |
 //! | `fixed16` | fixed-lane width coding, groups of 16; options `prefix=4`, `zero`, `same`, `restart=position`, `row` or `tensor`, `pointer=32` |
 //! | `scnn4` | SCNN's streams, groups of 4; `scnn4w` with widths, `scnn4:run=3` counts of 3 bits |
-//! | `ebpc`, `huffman`, `entropy` | as they say |
+//! | `ebpc`, `huffman`, `rans`, `entropy` | as they say |
 //!
 //! `zero` allows width 0, `same` a bit for the width of the group before.
 //! A group may stand among the options too: `fixed:group=8,zero,same` is `fixed8:zero,same`.
@@ -48,6 +48,7 @@ impl fmt::Display for Scheme {
             }
             Self::BitPlanes => "ebpc".to_owned(),
             Self::Huffman => "huffman".to_owned(),
+            Self::Rans => "rans".to_owned(),
             Self::Entropy => "entropy".to_owned(),
         };
         let colon = if options.is_empty() { "" } else { ":" };
@@ -141,6 +142,7 @@ impl FromStr for Scheme {
             ("zvc", "") => Self::ZeroValue,
             ("ebpc", "") => Self::BitPlanes,
             ("huffman", "") => Self::Huffman,
+            ("rans", "") => Self::Rans,
             ("entropy", "") => Self::Entropy,
             ("rle", _) => Self::ZeroRuns { run_bits: u32::try_from(count(4)?).unwrap_or(u32::MAX) },
             ("ss", _) => {

@@ -9,7 +9,7 @@ pub use sweep::{Candidate, Point, Sweep, sweep_async};
 
 use serde::Serialize;
 
-use super::machine::{Cost, Energy, Idle, Machine, PerOperand, Stored};
+use super::machine::{Cost, Energy, Idle, Machine, PerOperand, Question, Stored, costs_async};
 use super::{Element, Granularity, Meter, Scheme, Size, Values, Workload};
 use crate::error::Result;
 use crate::gpu::{Control, Gpu};
@@ -165,18 +165,37 @@ pub async fn study_async(
         remarks: vec![],
     };
     let kept: Vec<usize> = (0..schemes.len()).filter(|&i| schemes[i] != Scheme::Entropy).collect();
+    let stored: Vec<Vec<Stored>> = kept.iter().map(|&scheme| study.stored(workload, scheme)).collect();
+    let mut costs = costs(gpu, workload, machines, &stored, control).await?.into_iter();
     for machine in machines {
-        let stored: Vec<Vec<Stored>> = kept.iter().map(|&scheme| study.stored(workload, scheme)).collect();
-        let costs = machine.costs_async(Some(gpu), &workload.layers, &stored, control).await?;
-        let named = kept.iter().zip(costs).map(|(&scheme, layers)| SchemeCost {
-            scheme: study.schemes[scheme].clone(),
-            total: sum(&layers),
-            layers,
-        });
-        study.machines.push(MachineStudy { machine: machine.name().to_owned(), schemes: named.collect() });
+        let schemes = kept.iter().map(|&scheme| study.schemes[scheme].clone());
+        let schemes = schemes.zip(costs.by_ref().take(kept.len()));
+        let schemes = schemes.map(|(scheme, layers)| SchemeCost { scheme, total: sum(&layers), layers }).collect();
+        study.machines.push(MachineStudy { machine: machine.name().to_owned(), schemes });
     }
     study.remarks = remarks::of(&study);
+    study.remarks.extend(workload.notes.iter().cloned());
     Ok(study)
+}
+
+/// What layers cost on each machine under each scheme, machines outermost, as one batch.
+async fn costs(
+    gpu: &Gpu,
+    workload: &Workload,
+    machines: &[Machine],
+    stored: &[Vec<Stored>],
+    control: &Control,
+) -> Result<Vec<Vec<Cost>>> {
+    let mut questions = Vec::with_capacity(machines.len() * stored.len() * workload.layers.len());
+    for machine in machines {
+        for scheme in stored {
+            let layers = workload.layers.iter().zip(scheme);
+            questions.extend(layers.map(|(layer, &stored)| Question { machine, layer, stored }));
+        }
+    }
+    let mut answers = costs_async(Some(gpu), &questions, control).await?.into_iter();
+    let count = machines.len() * stored.len();
+    Ok((0..count).map(|_| answers.by_ref().take(workload.layers.len()).collect()).collect())
 }
 
 /// Blocking twin of [`study_async`].

@@ -20,7 +20,7 @@ impl Task {
     /// What a scheme wants to know.
     pub(super) fn of(scheme: &Scheme, element: Element) -> Option<Self> {
         Some(match *scheme {
-            Scheme::Uncompressed => return None,
+            Scheme::Uncompressed | Scheme::Rans => return None,
             // Any groups will do; these are there in most reports.
             Scheme::OneWidth | Scheme::ZeroValue => {
                 Self::Groups { restart: Restart::Row, group: 16, least: least_width(element, false) }
