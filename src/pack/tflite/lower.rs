@@ -305,6 +305,6 @@ pub(super) fn float(described: &Described<'_>) -> Error {
         described.element.name()
     );
     Error::unsupported(what).with_help(
-        "convert with optimizations = [DEFAULT], a representative_dataset and supported_ops = [TFLITE_BUILTINS_INT8], or give the ONNX file",
+        "convert with optimizations = [DEFAULT], a representative_dataset and supported_ops = [TFLITE_BUILTINS_INT8]",
     )
 }
