@@ -160,6 +160,7 @@ impl<'a> Lowering<'a, '_> {
 
     fn dequantize(&mut self, op: Op<'a>) -> Result<()> {
         let (codes, output) = (self.computed(&op, 0)?, op.output()?);
+        self.spend(self.model.outputs.len().saturating_mul(8))?;
         if !self.model.outputs.iter().any(|tensor| usize::try_from(tensor) == Ok(output)) {
             return Err(float(&self.model.tensor(output)?));
         }
