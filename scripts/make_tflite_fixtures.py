@@ -4,8 +4,8 @@
     pip install ai-edge-litert==2.3.0 numpy flatbuffers
     python3 scripts/make_tflite_fixtures.py FOLDER
 
-FOLDER has the MLPerf Tiny networks (shared/data/tinyml) and the recording for ad01. Written are small.tflite, dense.tflite and pads.tflite,
-networks of random weights with every operator that is read, and hashes.txt: for each network, kind of input and
+FOLDER has the MLPerf Tiny networks (shared/data/tinyml) and the recording for ad01. Written are small.tflite, dense.tflite, pads.tflite and
+ends.tflite, networks of random weights with every operator that is read, and hashes.txt: for each network, kind of input and
 tensor the FNV-1a hash (64 bits) of its codes over all samples. Kernels are those of the reference resolver, without delegates.
 
 Inputs (the test makes the same ones):
@@ -13,6 +13,7 @@ Inputs (the test makes the same ones):
   smooth  at (y, x, c) of sample s: a triangle wave along each axis and 2 bits of noise
   real    rows of 640 numbers of the recording, from frames 0, 24, 48, .. on, as round(x / scale) + zero point
 """
+import functools
 import os
 import sys
 
@@ -78,23 +79,30 @@ def run(name, path, out, recording=None):
     for kind, samples in kinds.items():
         codes = {}
         for sample in samples:
+            if given["dtype"] is np.float32:  # numbers that the first operator makes these codes of
+                first = it._get_tensor_details(graph_of(path).operators[0].outputs[0], 0)["quantization"]
+                sample = (sample.astype(np.float32) - np.float32(first[1])) * np.float32(first[0])
             it.set_tensor(given["index"], sample.reshape(given["shape"]))
             it.invoke()
             for t in it.get_tensor_details():
-                if t["index"] in computed(path):
+                if t["dtype"] is np.int8 and t["index"] in computed(path):
                     codes.setdefault(t["index"], []).append(it.get_tensor(t["index"]).tobytes())
         for index in sorted(codes):
             out.write(f"{name} {kind} {len(samples)} {index} {fnv(b''.join(codes[index])):016x}\n")
         print(name, kind, len(codes), "tensors")
 
 
-def computed(path, cache={}):
+@functools.cache
+def graph_of(path):
+    with open(path, "rb") as file:
+        return schema.ModelT.InitFromPackedBuf(file.read(), 0).subgraphs[0]
+
+
+@functools.cache
+def computed(path):
     """Tensors that are given or computed."""
-    if path not in cache:
-        with open(path, "rb") as file:
-            graph = schema.ModelT.InitFromPackedBuf(file.read(), 0).subgraphs[0]
-        cache[path] = set(int(t) for t in graph.inputs) | set(int(t) for op in graph.operators for t in op.outputs)
-    return cache[path]
+    graph = graph_of(path)
+    return set(int(t) for t in graph.inputs) | set(int(t) for op in graph.operators for t in op.outputs)
 
 
 class Builder:
@@ -265,12 +273,23 @@ def pads():
     return b.write("pads", [x], [s, same])
 
 
+def ends():
+    """A float input and output around int8 codes."""
+    b, options = Builder(4), schema.BuiltinOptions
+    x = b.tensor("numbers", [1, 6, 5, 3], None, kind=schema.TensorType.FLOAT32)
+    q = b.simple(114, [x], "input", [1, 6, 5, 3], 0.25, -7, options.QuantizeOptions, schema.QuantizeOptionsT())
+    c = b.window(q, 9, (3, 3), (2, 2), (1, 1), 1, 1, "conv", scale=0.6, zero=-128)
+    y = b.tensor("result", [1, 2, 2, 9], None, kind=schema.TensorType.FLOAT32)
+    b.op(6, [c], [y], options.DequantizeOptions, schema.DequantizeOptionsT())
+    return b.write("ends", [x], [y])
+
+
 def main():
     folder = sys.argv[1]
     os.makedirs(HERE, exist_ok=True)
     with open(os.path.join(HERE, "hashes.txt"), "w") as out:
         out.write("# network, kind of input, samples, tensor in the file, FNV-1a of its codes; by scripts/make_tflite_fixtures.py\n")
-        for make in (small, dense, pads):
+        for make in (small, dense, pads, ends):
             path = make()
             run(make.__name__, path, out)
         recording = np.fromfile(os.path.join(folder, "normal_id_01_00000000_hist_librosa.bin"), np.float32).reshape(200, 128)

@@ -5,7 +5,7 @@ use wavehull::pack::integer::{Samples, Tensor};
 use wavehull::pack::tflite as format;
 
 /// Networks with more products or numbers than this are read but not run: the target is the reader.
-const SMALL: usize = 100_000;
+const SMALL: usize = 30_000;
 
 /// The TFLite reader: an error that says what to do, or a network whose tensors are what their shapes promise. True for a network.
 pub fn tflite(bytes: &[u8]) -> bool {

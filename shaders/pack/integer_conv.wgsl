@@ -13,6 +13,7 @@
 //   Places advance by p.step groups, so that any number of them fits a grid.
 // Races: every word of target has one invocation. Bounds: places and quads are cut to the last one, whose repetitions are not stored; taps
 //   outside of the map read word 0, which is not used. The table's search ends at entry 255.
+// Tried: nothing else yet; 4 by 4 because a load of weights then serves 16 products of four.
 
 #import "lib/divide"
 #import "lib/requantise"

@@ -1,5 +1,5 @@
-// Softmax of int8 codes, exactly as TFLite's reference computes it (gemmlowp fixed point): with e[d] = exp(-d scale beta) as a fraction of 31 bits and
-//   m the largest code of a row, sum = sum over codes of e[m - code] / 2^12, and code = -128 + e[m - code] / sum in 1/256, where 1 / sum
+// Softmax of int8 codes, exactly as TFLite's reference computes it (gemmlowp fixed point): with e[d] = exp(-d scale beta) as a fraction of
+//   31 bits and m the largest code of a row, sum = sum over codes of e[m - code] / 2^12, and code = -128 + e[m - code] / sum in 1/256, where 1 / sum
 //   comes from three steps of Newton's method from 48/17 - 32/17 h.
 //
 // Buffers: source and destination [rows, quads], words of 4 codes, low bits first, of p.channels codes a row; exponentials [256], e[0] being

@@ -124,7 +124,7 @@ impl Network {
 
     /// Products that a sample adds up.
     pub fn macs(&self) -> u64 {
-        self.workload().layers.iter().map(|layer| layer.shape.macs()).sum()
+        self.products().fold(0, |sum, (product, _)| sum.saturating_add(product.shape.macs()))
     }
 
     /// Codes of the input for real numbers: round(x / scale) + zero point, halves to even, cut to -128..=127. That is what

@@ -160,6 +160,7 @@ impl<'a> Lowering<'a, '_> {
 
     fn dequantize(&mut self, op: Op<'a>) -> Result<()> {
         let (codes, output) = (self.computed(&op, 0)?, op.output()?);
+        self.spend(self.model.outputs.len().saturating_mul(8))?;
         if !self.model.outputs.iter().any(|tensor| usize::try_from(tensor) == Ok(output)) {
             return Err(float(&self.model.tensor(output)?));
         }
@@ -305,6 +306,6 @@ pub(super) fn float(described: &Described<'_>) -> Error {
         described.element.name()
     );
     Error::unsupported(what).with_help(
-        "convert with optimizations = [DEFAULT], a representative_dataset and supported_ops = [TFLITE_BUILTINS_INT8], or give the ONNX file",
+        "convert with optimizations = [DEFAULT], a representative_dataset and supported_ops = [TFLITE_BUILTINS_INT8]",
     )
 }

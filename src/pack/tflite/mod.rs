@@ -1,9 +1,9 @@
 //! Full-integer TFLite networks, brought into the form that [`integer`](super::integer) computes.
 //!
 //! Read are int8 activations with int8 weights, per channel or per tensor, of one graph with one input and a batch of 1, with the operators
-//! `ADD`, `AVERAGE_POOL_2D`, `CONCATENATION`, `CONV_2D`, `DEPTHWISE_CONV_2D`, `EXPAND_DIMS`, `FULLY_CONNECTED`, `LOGISTIC`, `MAX_POOL_2D`, `MEAN` (of the whole
-//! map), `MUL`, `PAD`, `QUANTIZE`, `RELU`, `RELU6`, `RESHAPE`, `SOFTMAX`, `SQUEEZE`, `TANH`. A float input that is quantised first and a float output that is
-//! dequantised last are left out: the network then starts and ends at the codes.
+//! `ADD`, `AVERAGE_POOL_2D`, `CONCATENATION`, `CONV_2D`, `DEPTHWISE_CONV_2D`, `EXPAND_DIMS`, `FULLY_CONNECTED`, `LOGISTIC`, `MAX_POOL_2D`, `MEAN`
+//! (of the whole map), `MUL`, `PAD`, `QUANTIZE`, `RELU`, `RELU6`, `RESHAPE`, `SOFTMAX`, `SQUEEZE`, `TANH`. A float input that is quantised first and a
+//! float output that is dequantised last are left out: the network then starts and ends at the codes.
 
 mod flatbuffer;
 mod lower;

@@ -6,6 +6,10 @@ use crate::error::{Error, Result};
 /// What the header of a file says at byte 4.
 const IDENTIFIER: &[u8] = b"TFL3";
 
+/// Longest name and most axes of a tensor.
+const NAME: usize = 16 << 10;
+const AXES: usize = 8;
+
 /// Element types that are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
@@ -124,7 +128,12 @@ impl<'a> Model<'a> {
     pub(super) fn tensor(&self, i: usize) -> Result<Described<'a>> {
         let table = self.tensors.get(i)?;
         let quantisation = table.table(4, What("quantisation of tensor", Some(i)))?;
-        let name = std::str::from_utf8(table.bytes(3)?).map_err(|_| table.what.malformed("its name is no text"))?;
+        let (name, shape) = (table.bytes(3)?, table.integers(0)?);
+        // Every operator looks at its tensors: what takes long for one must not be there.
+        if name.len() > NAME || shape.len() > AXES {
+            return Err(table.what.malformed(format!("a name of {} bytes, {} axes", name.len(), shape.len())));
+        }
+        let name = std::str::from_utf8(name).map_err(|_| table.what.malformed("its name is no text"))?;
         let (scales, zero_points) = match quantisation {
             Some(q) => (q.floats(2)?, q.longs(3)?),
             None => (Numbers::none(), Numbers::none()),
@@ -133,7 +142,7 @@ impl<'a> Model<'a> {
             what: table.what,
             name,
             element: Type::of(table.byte(1)?),
-            shape: table.integers(0)?,
+            shape,
             scales,
             zero_points,
             axis: quantisation.map_or(Ok(0), |q| q.integer(6, 0))?,

@@ -160,6 +160,9 @@ fn rescale(
     if count != 1 && (count != filters || weights.axis != axis) {
         return Err(op.unsupported(format!("{count} scales of weights along axis {}", weights.axis)));
     }
+    if weights.zero_points.len() > count {
+        return Err(weights.what.malformed(format!("{} zero points for {count} scales", weights.zero_points.len())));
+    }
     if weights.zero_points.iter().any(|zero| zero != 0) {
         return Err(op.unsupported("weights with a zero point other than 0"));
     }
