@@ -3,11 +3,12 @@
 
     python3 scripts/make_scalesim_fixtures.py [runs|random]
 
-runs/NAME.txt is one run: its .cfg, its topology and the three reports, each behind a line `== FILE`. random.txt has many
-small layers on odd machines, one a block: `cfg` lines, the layer, then a line of each report, or `error` and the type of the
-exception with which the original ended (it has no checks for buffers that are smaller than what a cycle asks for).
+runs/NAME.txt is one run: its .cfg, its topology and the three reports, each behind a line `== FILE`; those of ResNet-50 take
+minutes. random.txt has small layers on odd machines, one a block: settings, the layer's numbers, then its line of each report, or `error`
+and the exception with which the original ended (it divides by zero where a cycle asks for more than half a buffer). Runs that
+are there are not made again.
 
-Needs scalesim 3.0.0 and numpy < 2, and a few minutes.
+Needs scalesim 3.0.0 and numpy < 2.
 """
 
 import random
@@ -124,7 +125,7 @@ def make_random():
     file = FOLDER / "random.txt"
     done = file.read_text().split("\n\n") if file.exists() else []
     blocks = []
-    for number in range(110):
+    for number in range(114):
         wide = number >= 95
         banks = [rng.randint(1, 4), rng.randint(1, 4)]
         changes = {
@@ -144,6 +145,9 @@ def make_random():
             changes |= {"rows": rng.choice([600, 1100]), "columns": rng.choice([600, 1100])}
             layer = [rng.randint(5, 34), rng.randint(5, 34), 1, 1, rng.randint(1, 4), rng.choice([3, 1300]), 1]
             layer[:2] = layer[:2] if layer[5] == 3 else [5, 6]
+        if number >= 110:
+            changes |= {"columns": 1100, "ifmap": 1, "filter": 1, "dataflow": ["ws", "is"][number % 2], "mode": "CALC"}
+            layer = [3, 4, 1, 1, 2, 1300, 1] if number % 2 == 0 else [40, 50, 1, 1, 2, 3, 1]
         while not wide and product([layer[0], layer[1], *kernel, layer[4], layer[5]]) > 400_000:
             layer[5] = max(1, layer[5] // 2)
             layer[4] = max(1, layer[4] // 2)

@@ -140,7 +140,7 @@ fn odd_machines_and_layers() {
         stalled += usize::from(reports.layers[0].compute.stalls > 0);
     }
     println!("{equal} layers equal, {stalled} of them with stalls; {failed} where the original fails");
-    assert!(equal >= 90 && stalled >= 15);
+    assert!(equal >= 100 && stalled >= 20 && failed >= 2);
 }
 
 /// Seconds that this thread has computed, where the system says so: a busy machine is no slower model.
@@ -292,7 +292,7 @@ fn bad_machines_name_the_line() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     /// Readers of good files with a few bytes replaced, or of anything, end with a value or an error that has a place.
     #[test]
