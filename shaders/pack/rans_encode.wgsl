@@ -18,7 +18,8 @@
 //   every symbol, which WGSL without subgroups can only do through workgroup memory and two barriers. Not a stream of its own for
 //   every lane: its words would be strewn. Words of lanes that stand beside each other at the same number of a lane cost no scan and no
 //   padding; lanes of a block have nearly the same length, and drift by its variance. Not counting first and writing in place
-//   after (2 + r of the bytes; scratch and packing move 1 + 3 r), since it codes twice, and coding is what takes the time.
+//   after (2 + r of the bytes; scratch and packing move 1 + 3 r), since it codes twice, and coding is what takes the time: on a core of llvmpipe
+//   115 ms for 16 MiB of 5.6 bits; packing takes 17, the histogram 100. On no GPU yet.
 
 #ifdef HALVES
 #import "lib/halves"

@@ -15,7 +15,8 @@
 // Races: barriers between write and read of workgroup memory; the loop ends by workgroupUniformLoad, after at most 256 rounds, for each
 //   but the last fixes a symbol; atomics add whole numbers.
 // Bounds: a lane reads and writes its own place of 256.
-// Tried: 1 for every symbol that occurs and the rest by shares, without rounds: up to 1.5 % more on int8 weights of 200 symbols.
+// Tried: 1 for every symbol that occurs and the rest by shares, without rounds: 0.0231 instead of 0.0180 bits over the entropy on normal int8
+//   values of 255 symbols (6.95 bits), the same for few symbols. A chunk has one such table, so the rounds cost nothing that can be seen.
 
 struct Params {
     grid: vec4<u32>,

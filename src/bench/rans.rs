@@ -1,7 +1,8 @@
 //! rANS of bytes and exponent coding of bf16, from memory to memory of the device, beside the copy bandwidth.
 //!
 //! Work is what a codec has to move: with r = coded / plain, decoding n bytes reads r n and writes n; coding reads n twice (the model
-//! needs all values before the first is coded) and writes r n. So an entry's share of the copy bandwidth B is its share of B / (1 + r) or B / (2 + r).
+//! needs all values before the first is coded) and writes r n. So an entry's share of the copy bandwidth B is that of B / (1 + r) or
+//! B / (2 + r).
 
 use super::oracle::{Random, poisoned_words, wrong};
 use super::roofs::{COPY_ROOF, big};

@@ -2,7 +2,9 @@
 //! other. Kernels: `rans_histogram`, `rans_table`, `rans_encode`, `rans_offsets`, `rans_pack`, `rans_decode`.
 //!
 //! Values of 8 bits, and of 4 in a byte each, are the symbols. Of [`Element::I16`] high and low bytes are coded one after the other with a model
-//! each; floats are coded by [`super::exponent`]. All integers: the same bytes on every device, and from [`reference`], which needs none.
+//! each; floats are coded by [`super::exponent`]. In large chunks states, lengths and what a lane leaves unused come to 0.024 bits a value, and
+//! rounding of frequencies to 0.02 where all 256 symbols occur (normal weights), to less with fewer. All integers: the same bytes on every
+//! device, and from [`reference`], which needs none.
 
 mod chunk;
 mod device;

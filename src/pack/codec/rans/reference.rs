@@ -99,7 +99,7 @@ fn code(fours: &[u32], layout: &Layout) -> Coded {
                 put_out.push(x & 0xffff);
                 x >>= 16;
             }
-            x = (x / f << model::BITS) + x % f + start;
+            x = ((x / f) << model::BITS) + x % f + start;
         }
         coded.states.push(x);
         coded.halves.push(put_out.len() as u32);
