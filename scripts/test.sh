@@ -132,9 +132,10 @@ component_step "lints" clippy cargo clippy --release --locked --all-targets -- -
 step "library without features" cargo check --release --locked --no-default-features
 step "library with verify and onnx" cargo check --release --locked --no-default-features --features verify,config
 step "library with train" cargo check --release --locked --no-default-features --features train
+step "library with pack" cargo check --release --locked --no-default-features --features fixed-lane
 if has_wasm_target; then
     step "library for wasm32" cargo check --release --locked --lib --target wasm32-unknown-unknown \
-        --no-default-features --features verify,config
+        --no-default-features --features verify,config,pack
 else
     skip "library for wasm32" "target not installed (rustup target add wasm32-unknown-unknown)"
 fi

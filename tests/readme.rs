@@ -18,10 +18,7 @@ fn commands_of_the_readme_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("README.md")).expect("README.md");
     let work = std::env::temp_dir().join(format!("wavehull-readme-{}", std::process::id()));
-    // What commands name lies beside README.
-    let example = Path::new("examples/configs/blobs.toml");
-    std::fs::create_dir_all(work.join("examples/configs")).expect("a folder to write to");
-    std::fs::copy(root.join(example), work.join(example)).expect("a copy of the example");
+    std::fs::create_dir_all(&work).expect("a folder to write to");
     let mut in_block = false;
     let mut commands = Vec::new();
     for line in text.lines() {
@@ -36,6 +33,12 @@ fn commands_of_the_readme_run() {
         return;
     }
     for (arguments, code) in commands {
+        // What commands name lies beside README.
+        for named in arguments.iter().filter(|named| named.contains('/') && root.join(named).is_file()) {
+            let copy = work.join(named);
+            std::fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder to write to");
+            std::fs::copy(root.join(named), copy).expect("a copy of the example");
+        }
         let run = Command::new(env!("CARGO_BIN_EXE_wavehull"))
             .args(&arguments)
             .current_dir(&work)

@@ -95,7 +95,14 @@ struct Compiled {
 /// Those of opening the device; whatever fails after that is in the report.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let start = Instant::now();
-    let catalogue = [ops::catalogue(), verify::kernels::catalogue(), wavehull::bench::catalogue()].concat();
+    let catalogue = [
+        ops::catalogue(),
+        wavehull::train::catalogue(),
+        verify::kernels::catalogue(),
+        wavehull::pack::catalogue(),
+        wavehull::bench::catalogue(),
+    ]
+    .concat();
     let mut options: Options = args.device.options();
     let trusted = Gpu::open(&options)?;
     args.device.tune(&trusted, true, global)?;
