@@ -324,5 +324,5 @@ fn add_counts(counts: &mut [u64], words: &[u32], len: usize, element: Element) {
         counts[bin % counts.len()] += u64::from(count);
     }
     let vector = if element.bits() == 16 { 8 } else { 16 };
-    counts[0] -= (len.next_multiple_of(vector) - len) as u64;
+    counts[0] = counts[0].saturating_sub((len.next_multiple_of(vector) - len) as u64);
 }
