@@ -9,7 +9,8 @@
 // Geometry: workgroup (64,1,1) for halves, (256,1,1) or (8,1,1) for bytes, grid-stride over vectors.
 // Races: atomics, whose order cannot matter, or bins of one lane; barriers between clearing, counting and adding up. Bounds: guarded by
 //   p.vectors.
-// Tried: a single copy of the bins; on real weights their one hot bin then serialises the workgroup.
+// Tried: atomics on a software device, 542 ms for 64 MiB, three quarters zeros, where bins of each lane take 256 ms (llvmpipe, two cores that
+//   others used too).
 
 struct Params {
     grid: vec4<u32>,

@@ -8,8 +8,10 @@
 //   rows); results [slot .. slot + 16], zero before.
 // Precision: exact; a part of a tensor has at most 2^26 values, so no sum reaches 2^32. Undefined: nothing.
 // Geometry: workgroup (64,1,1), grid-stride over blocks of up to p.block groups of one segment, p.blocks blocks a segment. WORDS: groups are
-//   whole words of quads.
+//   so many whole words of quads; QUADS: so many quads; else a loop.
 // Races: atomics, whose order cannot matter. Bounds: guarded by p.items and by the segment's end.
+// Tried: a loop over words instead of WORDS: slower on a software device. A workgroup for every 64 blocks: there, sums of workgroups cost
+//   more than what they sum up, so a few workgroups stride.
 
 struct Params {
     grid: vec4<u32>,
@@ -30,27 +32,35 @@ fn of_group(unit: u32, j: u32) -> vec2<u32> {
     let first = j * p.quads_per_group;
     let start = unit * p.quads_per_unit + first;
     let count = min(p.quads_per_group, p.quads_per_unit - first);
-    var width = 0u;
-    var on = 0u;
 #ifdef WORDS
-    let end = (start + count) / 4u;
-    for (var i = start / 4u; i < end; i++) {
-        let four = quads[i];
-        let w = (vec4<u32>(four) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(31u);
-        width = max(width, max(max(w.x, w.y), max(w.z, w.w)));
-        on += (four >> 5u) & 0x07070707u;
-    }
+    // Behind the end of a unit the last word is read again, and does not count.
+    let words = count / 4u;
+    var widths = vec4<u32>(0u);
+    var on = 0u;
+#unroll i 0 ${WORDS}
+    let four_${i} = select(0u, quads[start / 4u + min(${i}u, words - 1u)], ${i}u < words);
+    widths = max(widths, (vec4<u32>(four_${i}) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(31u));
+    on += (four_${i} >> 5u) & 0x07070707u;
+#endunroll
     // Four sums of up to 64 in the bytes; that of all may take nine bits.
     let pairs = (on & 0x00ff00ffu) + ((on >> 8u) & 0x00ff00ffu);
-    on = (pairs & 0xffffu) + (pairs >> 16u);
+    return vec2<u32>(max(max(widths.x, widths.y), max(widths.z, widths.w)), (pairs & 0xffffu) + (pairs >> 16u));
+#else
+    var both = vec2<u32>(0u);
+#ifdef QUADS
+#unroll i 0 ${QUADS}
+    let at_${i} = start + min(${i}u, count - 1u);
+    let quad_${i} = select(0u, (quads[at_${i} >> 2u] >> ((at_${i} & 3u) * 8u)) & 0xffu, ${i}u < count);
+    both = vec2<u32>(max(both.x, quad_${i} & 31u), both.y + (quad_${i} >> 5u));
+#endunroll
 #else
     for (var i = start; i < start + count; i++) {
         let quad = (quads[i >> 2u] >> ((i & 3u) * 8u)) & 0xffu;
-        width = max(width, quad & 31u);
-        on += quad >> 5u;
+        both = vec2<u32>(max(both.x, quad & 31u), both.y + (quad >> 5u));
     }
 #endif
-    return vec2<u32>(width, on);
+    return both;
+#endif
 }
 
 @compute @workgroup_size(64, 1, 1)

@@ -185,6 +185,13 @@ impl Batch {
         Ok((Grid::Direct([groups, 1, 1]), threads))
     }
 
+    /// The same for kernels that end with sums of a workgroup: few of those where atomics are slow.
+    fn sums_grid(&self, items: usize) -> Result<(Grid, u32)> {
+        let most = if self.gpu.caps().is_software() { 64 } else { 4096 };
+        let (groups, threads) = strided_grid(items, most.min(self.gpu.caps().max_workgroups))?;
+        Ok((Grid::Direct([groups, 1, 1]), threads))
+    }
+
     fn results(&self) -> Binding {
         Binding::whole(&self.results)
     }
@@ -254,7 +261,7 @@ impl Batch {
         let groups = part.view.len() / part.unit * groups_per_unit;
         let segment = part.segment.map_or(groups, |values| values / part.unit * groups_per_unit);
         let (blocks, count) = (segment.div_ceil(BLOCK), groups / segment);
-        let (grid, threads) = self.grid(count * blocks)?;
+        let (grid, threads) = self.sums_grid(count * blocks)?;
         let params = GroupParams {
             items: word(count * blocks)?,
             threads,
@@ -271,11 +278,11 @@ impl Batch {
             container_log2: source.element().bits().ilog2(),
             ..Default::default()
         };
-        let words = group.is_multiple_of(16) && quads_per_unit.is_multiple_of(4);
+        let kernel = kernels::groups(group, quads_per_unit);
         let sums = self.allocate_async(if blocks > 1 { 4 * count } else { 4 }).await?;
         self.recording.clear(Binding::whole(&sums));
         let bindings = vec![Binding::whole(&quads), Binding::whole(&sums), self.results()];
-        self.recording.dispatch(&kernels::groups(words), bindings, &params, grid, 4.0 * part.view.len() as f64)?;
+        self.recording.dispatch(&kernel, bindings, &params, grid, 4.0 * part.view.len() as f64)?;
         if blocks > 1 {
             self.rows(source, &sums, count, slot)?;
         }
@@ -284,7 +291,7 @@ impl Batch {
 
     /// Memory rows of segments, from the bits of a lane in each.
     fn rows(&mut self, source: Source<'_>, sums: &Buffer, segments: usize, slot: usize) -> Result<()> {
-        let (grid, threads) = self.grid(segments)?;
+        let (grid, threads) = self.sums_grid(segments)?;
         let container_log2 = source.element().bits().ilog2();
         let params =
             SegmentParams { items: word(segments)?, threads, slot: word(slot)?, container_log2, ..Default::default() };
@@ -317,5 +324,5 @@ fn add_counts(counts: &mut [u64], words: &[u32], len: usize, element: Element) {
         counts[bin % counts.len()] += u64::from(count);
     }
     let vector = if element.bits() == 16 { 8 } else { 16 };
-    counts[0] -= (len.next_multiple_of(vector) - len) as u64;
+    counts[0] = counts[0].saturating_sub((len.next_multiple_of(vector) - len) as u64);
 }

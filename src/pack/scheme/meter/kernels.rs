@@ -154,9 +154,15 @@ pub(super) fn quads(format: Format, aligned: bool) -> Kernel {
     format.define(Kernel::new::<QuadParams>("quad_widths", QUAD_WIDTHS, &bindings)).flag("ALIGNED", aligned)
 }
 
-pub(super) fn groups(words: bool) -> Kernel {
+/// For groups of so many values, in units of so many quads.
+pub(super) fn groups(group: usize, quads_per_unit: usize) -> Kernel {
     let bindings = [Access::Read, Access::Write, Access::Write];
-    Kernel::new::<GroupParams>("group_sums", GROUP_SUMS, &bindings).flag("WORDS", words)
+    let kernel = Kernel::new::<GroupParams>("group_sums", GROUP_SUMS, &bindings);
+    match group {
+        0..16 => kernel.define("QUADS", group / 4),
+        _ if quads_per_unit.is_multiple_of(4) => kernel.define("WORDS", group / 16),
+        _ => kernel,
+    }
 }
 
 pub(super) fn segments() -> Kernel {
@@ -190,7 +196,8 @@ pub(super) fn planes(format: Format) -> Kernel {
 pub(in crate::pack) fn catalogue() -> Vec<Kernel> {
     let containers = [Format::Bytes, Format::Halves];
     let formats = [Format::Bytes, Format::Halves, Format::Floats];
-    let mut all = vec![segments(), streams(), groups(false), groups(true), carry(false), carry(true)];
+    let mut all = vec![segments(), streams(), groups(16, 1), carry(false), carry(true)];
+    all.extend([4, 8, 16, 32, 64, 128, 256].map(|group| groups(group, 4)));
     all.extend([histogram(Format::Bytes, true), histogram(Format::Bytes, false), histogram(Format::Halves, false)]);
     all.extend(containers.map(chunks));
     all.extend(containers.map(planes));

@@ -74,7 +74,7 @@ pub(super) fn group_parts(values: &Values, restart: Restart, most: usize) -> Vec
     let part = |range: Range<usize>| GroupPart {
         unit: unit.min(range.len()),
         segment: None,
-        ends: range.end % segment == 0,
+        ends: range.end.is_multiple_of(segment),
         view: View::flat(range),
     };
     pieces.map(part).collect()

@@ -1,4 +1,4 @@
-//! What the device counts, added up over the parts of a tensor, and the sizes that follow.
+//! What the device counts, added up over the parts of a tensor, and the sizes that follow. Whatever it answers, nothing here panics.
 
 use super::super::reference::units;
 use super::super::width::{least_dense_width, least_width, prefix_bits, table_bits, zero_width};
@@ -95,7 +95,7 @@ impl RunSums {
             return;
         }
         // The first run may have begun in an earlier part.
-        self.cuts += cuts - counted(start) + counted(self.zeros + start);
+        self.cuts += cuts.saturating_sub(counted(start)) + counted(self.zeros + start);
         self.non_zeros += non_zeros;
         self.zeros = end;
     }
@@ -196,7 +196,7 @@ fn shape_shifter(values: &Values, sums: &GroupSums, group: usize, (prefix, zero_
     if zero_vector {
         return Size { values: sums.non_zero_bits, metadata: groups * (prefix + group), tables, ..Size::default() };
     }
-    let padding = sums.widths * group - sums.stored;
+    let padding = (sums.widths * group).saturating_sub(sums.stored);
     Size { values: sums.stored, metadata: groups * prefix, padding, tables, ..Size::default() }
 }
 
@@ -206,8 +206,12 @@ fn fixed_lane(values: &Values, sums: &GroupSums, lanes: &FixedLane) -> Size {
     let memory = sums.rows * u64::from(element.bits()) * lanes.group as u64;
     Size {
         values: sums.stored,
-        metadata: if lanes.same_as_previous { groups + (groups - sums.same) * prefix } else { groups * prefix },
-        padding: memory - sums.stored,
+        metadata: if lanes.same_as_previous {
+            groups + groups.saturating_sub(sums.same) * prefix
+        } else {
+            groups * prefix
+        },
+        padding: memory.saturating_sub(sums.stored),
         pointers: values.rows() as u64 * u64::from(lanes.pointer),
         tables: table_bits(element),
     }
@@ -222,7 +226,7 @@ fn scnn(values: &Values, sums: &StreamSums, group: u64, (run_bits, widths): (u32
     Size {
         values: stored,
         metadata: sums.items * u64::from(run_bits) + sums.groups * prefix,
-        padding: rows * container * group - stored,
+        padding: (rows * container * group).saturating_sub(stored),
         pointers: values.channels() as u64 * STREAM_POINTER,
         tables: if widths { table_bits(element) } else { 0 },
     }

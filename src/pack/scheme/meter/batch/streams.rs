@@ -98,7 +98,7 @@ impl Batch {
     }
 
     pub(super) fn planes(&mut self, source: Source<'_>, part: &RunPart, streams: &Streams, slot: usize) -> Result<()> {
-        let (grid, threads) = self.grid(part.chunks())?;
+        let (grid, threads) = self.sums_grid(part.chunks())?;
         let params = PlaneParams {
             threads,
             chunks: word(part.chunks())?,
@@ -128,7 +128,7 @@ impl Batch {
         let streams = self.streams_async(source, part, (run_bits, 0), None).await?;
         let Some(total) = &streams.total else { return Err(Error::internal("streams without totals")) };
         let group_log2 = group.ilog2();
-        let (grid, threads) = self.grid(part.streams())?;
+        let (grid, threads) = self.sums_grid(part.streams())?;
         let params =
             StreamParams { items: word(part.streams())?, threads, slot: word(slot)?, group_log2, ..Default::default() };
         let bindings = vec![Binding::whole(total), self.results()];
@@ -138,7 +138,7 @@ impl Batch {
         }
         let sums = self.allocate_async(4 * part.streams()).await?;
         self.recording.clear(Binding::whole(&sums));
-        let (grid, threads) = self.grid(part.chunks())?;
+        let (grid, threads) = self.sums_grid(part.chunks())?;
         let params = ScnnParams {
             threads,
             chunks: word(part.chunks())?,
