@@ -139,7 +139,7 @@ def stored(made, sample):
 
 
 def hand_made():
-    """Blocks of four bits, unsigned weights in 4 and 8 bits, weights that the network itself quantises; then fp16."""
+    """Blocks of four bits, unsigned weights in 4 and 8 bits, weights that the network itself quantises; fp16; an operator that is not read."""
     w0 = rng.integers(-8, 8, (4, 10)).astype(np.int64)
     w1 = rng.integers(0, 16, (6, 4)).astype(np.int64)
     w2 = rng.normal(0, 0.5, (5, 6)).astype(np.float32)
@@ -173,6 +173,21 @@ def hand_made():
         node("MatMul", ["f", "w1"], ["y"], name="last"),
     ], half, [1, 3, 7, 7], [1, 5], kind=TensorProto.FLOAT16)  # fmt: skip
     yield "half", made, {"w/first": weights(half["w0"], "Conv", 1), "w/last": weights(half["w1"], "MatMul", 1)}
+    # HardSwish is not read, so what is left are weights: depthwise in f32, columns in int8, a table in uint8.
+    w1 = rng.integers(-128, 128, (75, 5)).astype(np.int8)
+    table = rng.integers(0, 256, (20, 4)).astype(np.uint8)
+    made = save([
+        node("Conv", ["x", "w0"], ["c"], group=3),
+        node("HardSwish", ["c"], ["h"]),
+        node("Flatten", ["h"], ["f"]),
+        node("DequantizeLinear", ["w1", "s1", "z1"], ["w1f"], axis=1),
+        node("MatMul", ["f", "w1f"], ["m"]),
+        node("Gather", ["table", "ids"], ["g"]),
+        node("DequantizeLinear", ["g", "st", "zt"], ["gf"]),
+        node("MatMul", ["m", "gf"], ["y"]),
+    ], {"w0": normal(3, 1, 3, 3), "w1": w1, "s1": np.full(5, 0.25, np.float32), "z1": np.zeros(5, np.int8),
+        "table": table, "ids": np.arange(5), "st": np.float32(0.5), "zt": np.uint8(100)}, [1, 3, 7, 7], [1, 4])  # fmt: skip
+    yield "unread", made, {"w/w1": w1.T[:, None, None, :], "w/table": centre(table, np.uint8(100))[:, None, None, :]}
 
 
 def main():

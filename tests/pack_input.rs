@@ -92,6 +92,50 @@ fn quantised_files_keep_their_weights_bit_for_bit() {
 }
 
 #[test]
+fn a_network_that_is_not_read_gives_its_weights() {
+    let Some(gpu) = common::device("a_network_that_is_not_read_gives_its_weights", false) else { return };
+    let file = fixture("unread.onnx");
+    let workload = weights(gpu, &file).expect("weights");
+    assert!(workload.layers.is_empty() && workload.notes[0].contains("HardSwish"), "{:?}", workload.notes);
+    let of = |name: &str| workload.loose.iter().find(|v| v.name() == name).expect("a tensor");
+    for want in expected(gpu, "unread", Kind::Weights) {
+        let have = of(want.name());
+        assert_eq!((have.shape(), integers(have)), (want.shape(), integers(&want)), "{}", want.name());
+    }
+    let granularities = ["w0", "w1", "table"].map(|name| of(name).granularity());
+    assert_eq!(granularities, [Granularity::Channel, Granularity::Channel, Granularity::Tensor]);
+    assert_eq!((of("w0").shape(), of("w0").element()), (&[1, 3, 3, 3][..], Element::I8));
+    let options = ReadOptions { inputs: Some(fixture("sample.npy")), ..ReadOptions::default() };
+    let error = read(gpu, &file, &options, &Control::default()).expect_err("it cannot run");
+    assert!(error.help().is_some_and(|help| help.contains("weights alone")), "{error}");
+}
+
+/// Ring 3: published networks.
+#[test]
+fn published_networks_have_layers() {
+    let test = "published_networks_have_layers";
+    let Some(shared) = std::env::var_os("WAVEHULL_SHARED") else {
+        common::say(&format!("skipped: {test}: WAVEHULL_SHARED is not set"));
+        return;
+    };
+    let Some(gpu) = common::device(test, false) else { return };
+    let mut read = 0;
+    for folder in std::fs::read_dir(Path::new(&shared).join("vnncomp")).expect("a folder of benchmarks").flatten() {
+        let Ok(files) = std::fs::read_dir(folder.path().join("onnx")) else { continue };
+        let mut files: Vec<_> = files.flatten().map(|f| f.path()).collect();
+        files.sort();
+        for file in files.iter().take(2) {
+            let workload = weights(gpu, file).unwrap_or_else(|e| panic!("{e}"));
+            let stored: usize = workload.layers.iter().filter_map(|l| l.weights.as_ref()).map(Values::len).sum();
+            let shaped: usize = workload.layers.iter().map(|l| l.shape.weights()).sum();
+            assert!(stored == shaped && (stored > 0 || !workload.loose.is_empty()), "{}", file.display());
+            read += 1;
+        }
+    }
+    common::say(&format!("{test}: {read} networks"));
+}
+
+#[test]
 fn activations_are_those_of_onnxruntime_within_a_step() {
     let Some(gpu) = common::device("activations_are_those_of_onnxruntime_within_a_step", false) else { return };
     assert_eq!(samples(&fixture("sample.npy"), 9).expect("a sample").shape(), [1, 3, 8, 9]);

@@ -49,7 +49,7 @@ pub struct ReadOptions {
     pub weights: Storage,
     /// How activations are stored, where the file does not say.
     pub activations: Storage,
-    /// What a network is run on: a file that [`samples`] reads. Without, there are no activations.
+    /// What a network is run on: a file that [`samples()`] reads. Without, there are no activations.
     pub inputs: Option<PathBuf>,
     /// How many samples of it are taken, from the first on.
     pub samples: usize,
