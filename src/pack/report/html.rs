@@ -1,7 +1,7 @@
 //! Pages: what stands in them.
 
 use super::page::Page;
-use super::plot::{Bars, Scatter, short};
+use super::plot::{Bars, Dot, Dots, Scatter, short};
 use super::shape_text;
 use crate::error::Result;
 use crate::pack::study::{MachineStudy, Point, Role, Study, Sweep};
@@ -183,15 +183,15 @@ pub fn sweep_page(sweep: &Sweep) -> Result<String> {
 }
 
 /// A series a storage and machine.
-fn series(sweep: &Sweep) -> Vec<(String, Vec<(f64, f64, bool, String)>)> {
-    let mut series: Vec<(String, Vec<_>)> = Vec::new();
+fn series(sweep: &Sweep) -> Vec<Dots> {
+    let mut series: Vec<Dots> = Vec::new();
     for point in &sweep.points {
         let Point { machine: Some(machine), cycles: Some(cycles), energy: Some(energy), .. } = point else { continue };
         let name = format!("{}, {machine}", point.storage);
-        let dot = (*cycles as f64, *energy, point.front, point.scheme.clone());
-        match series.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, dots)) => dots.push(dot),
-            None => series.push((name, vec![dot])),
+        let dot = Dot { x: *cycles as f64, y: *energy, front: point.front, label: point.scheme.clone() };
+        match series.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.dots.push(dot),
+            None => series.push(Dots { name, dots: vec![dot] }),
         }
     }
     series

@@ -103,8 +103,22 @@ pub(super) struct Scatter<'a> {
     pub(super) title: &'a str,
     pub(super) x: &'a str,
     pub(super) y: &'a str,
-    /// A name, and its points: x, y, whether it is on the front, a label.
-    pub(super) series: Vec<(String, Vec<(f64, f64, bool, String)>)>,
+    pub(super) series: Vec<Dots>,
+}
+
+/// A series of points.
+#[derive(Debug)]
+pub(super) struct Dots {
+    pub(super) name: String,
+    pub(super) dots: Vec<Dot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Dot {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) front: bool,
+    pub(super) label: String,
 }
 
 impl Scatter<'_> {
@@ -116,8 +130,8 @@ impl Scatter<'_> {
     }
 
     fn draw(&self, root: Area<'_>) -> Drawn {
-        let points = || self.series.iter().flat_map(|(_, points)| points);
-        let range = |of: fn(&(f64, f64, bool, String)) -> f64| {
+        let points = || self.series.iter().flat_map(|series| &series.dots);
+        let range = |of: fn(&Dot) -> f64| {
             let (low, high) = points().map(of).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
             if low > high {
                 0.0..1.0
@@ -130,7 +144,7 @@ impl Scatter<'_> {
             .margin(8)
             .x_label_area_size(46)
             .y_label_area_size(76)
-            .build_cartesian_2d(range(|point| point.0), range(|point| point.1))?;
+            .build_cartesian_2d(range(|dot| dot.x), range(|dot| dot.y))?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -142,18 +156,18 @@ impl Scatter<'_> {
             .y_label_formatter(&|value| short(*value))
             .label_style((FONT, 12).into_font().color(&INK))
             .draw()?;
-        for ((name, points), colour) in self.series.iter().zip(COLOURS.into_iter().cycle()) {
-            let dots = points.iter().map(|&(x, y, front, _)| {
-                let style = if front { colour.filled() } else { colour.stroke_width(1) };
-                Circle::new((x, y), if front { 5 } else { 3 }, style)
+        for (Dots { name, dots }, colour) in self.series.iter().zip(COLOURS.into_iter().cycle()) {
+            let circles = dots.iter().map(|dot| {
+                let style = if dot.front { colour.filled() } else { colour.stroke_width(1) };
+                Circle::new((dot.x, dot.y), if dot.front { 5 } else { 3 }, style)
             });
             chart
-                .draw_series(dots.collect::<Vec<_>>())?
+                .draw_series(circles.collect::<Vec<_>>())?
                 .label(name)
                 .legend(move |(x, y)| Circle::new((x + 6, y), 5, colour.filled()));
-            let names = points.iter().filter(|point| point.2);
-            chart.draw_series(names.map(|(x, y, _, label)| {
-                EmptyElement::at((*x, *y)) + Text::new(label.clone(), (7, -12), (FONT, 11).into_font().color(&INK))
+            chart.draw_series(dots.iter().filter(|dot| dot.front).map(|dot| {
+                let label = Text::new(dot.label.as_str(), (7, -12), (FONT, 11).into_font().color(&INK));
+                EmptyElement::at((dot.x, dot.y)) + label
             }))?;
         }
         legend(&mut chart)?;

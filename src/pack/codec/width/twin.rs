@@ -124,7 +124,7 @@ mod tests {
     fn a_payload_by_hand() {
         // 33 values: -2, 1, 0 and zeros; then 5.
         let mut words = vec![0_u32; 9];
-        words[0] = 0x0001_fe;
+        words[0] = 0x01fe;
         words[0] = 0x01 << 8 | 0xfe;
         words[8] = 5;
         let payload = encode(Element::I8, &words, 33);

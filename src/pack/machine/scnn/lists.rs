@@ -98,7 +98,7 @@ fn activations(plan: &Plan, layer: &Layer, inputs: &Values) -> Result<Blocks> {
         let (channel, y, x) = place(i);
         let phase = y % stride[0] * stride[1] + x % stride[1];
         let element = y / plan.tile[0] * plan.array.columns + x / plan.tile[1];
-        let word = (y / stride[0]) << 16 | x / stride[1];
+        let word = ((y / stride[0]) << 16) | (x / stride[1]);
         ((channel * phases + phase) * elements + element, word as u32)
     };
     fill(inputs, plan.shape.input[2] * phases * elements, NO_ACTIVATION, 0..inputs.len(), bucket)
@@ -138,7 +138,7 @@ fn taps(plan: &Plan, layer: &Layer, weights: &Values) -> Result<Blocks> {
         let phase = y % stride[0] * stride[1] + x % stride[1];
         let absolute = k / per_group * (folded.input[2] / folded.groups) + channel;
         let unit = absolute * chunks + k % per_group / plan.together;
-        let word = (k & 7) << 28 | (y / stride[0]) << 16 | x / stride[1];
+        let word = ((k & 7) << 28) | ((y / stride[0]) << 16) | (x / stride[1]);
         (unit * phases + phase, word as u32)
     };
     fill(weights, folded.input[2] * chunks * phases, NO_WEIGHT, ordered, bucket)
