@@ -87,6 +87,19 @@ fn a_layer_worked_by_hand() {
     });
 }
 
+/// Full blocks and one bank: each step takes 16 cycles.
+#[test]
+fn a_single_bank_takes_a_cycle_a_product() {
+    let array = Scnn { rows: 1, columns: 1, accumulators: 64, banks: 1 };
+    let shape = Shape { input: [4, 4, 1], filter: [1, 1], filters: 4, padding: [0; 4], ..CONV };
+    let layer = layer(shape, [100, 100], 1);
+    let run = scnn::literal(array, &layer, 0).unwrap();
+    assert_eq!((run.steps, run.cycles, run.products, run.idle.bank_conflicts), (4, 64, 64, 60 * 16));
+    on_both("a_single_bank_takes_a_cycle_a_product", |gpu| {
+        assert_eq!(scnn::run(gpu, array, &layer, 0, &Control::default()).unwrap(), run);
+    });
+}
+
 /// Shapes that cross elements, blocks, phases and groups, and those that are folded.
 fn shapes() -> Vec<Shape> {
     let plain = Shape { padding: [0; 4], ..CONV };
@@ -224,6 +237,10 @@ fn what_cannot_be_simulated_is_said() {
         let error = scnn::literal(Scnn::PUBLISHED, layer, sample).unwrap_err();
         assert!(error.kind() == kind && error.message().contains(what), "{error}");
     }
+    let steep = layer(Shape { stride: [9000, 9000], ..CONV }, [50, 50], 1);
+    assert!(scnn::literal(Scnn::PUBLISHED, &steep, 0).unwrap_err().message().contains("lists of values"));
+    let wide = layer(Shape { input: [1, 17_000, 1], filter: [1, 2], ..CONV }, [50, 50], 1);
+    assert!(scnn::literal(Scnn::PUBLISHED, &wide, 0).unwrap_err().message().contains("too large to simulate"));
     let odd = Scnn { banks: 24, ..Scnn::PUBLISHED };
     assert!(scnn::literal(odd, &whole, 0).unwrap_err().message().contains("24 accumulator banks"));
     let machine = Machine::parse(include_str!("../examples/machines/scnn.toml")).unwrap();

@@ -4,7 +4,7 @@ use super::lists::Lists;
 use super::{Plan, Run, Scnn, Sums, values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Control, Gpu, Grid, Kernel, ReadTicket, Recording, params};
-use crate::ops::{strided_grid, word};
+use crate::ops::{bindable, strided_grid, word};
 use crate::pack::Layer;
 use crate::tensor::Tensor;
 
@@ -65,22 +65,22 @@ pub async fn runs_async(gpu: &Gpu, jobs: &[(Scnn, &Layer, usize)], control: &Con
         }
         let lists = Lists::new(&plan, layer, weights, inputs)?;
         sums.push(lists.sums(&plan));
-        for channels in pieces(&plan, &lists)? {
+        for channels in pieces(&plan, &lists, &layer.name)? {
             batch.add(job, &plan, &lists, channels, &mut sums).await?;
         }
     }
     batch.finish(&mut sums).await?;
     control.report("simulating sparse layers", jobs.len() as u64, jobs.len() as u64, "layers");
-    Ok(plans.iter().zip(sums).map(|(plan, sums)| plan.finish(sums)).collect())
+    plans.iter().zip(sums).map(|(plan, sums)| plan.finish(sums)).collect()
 }
 
 /// Ranges of channels whose lists and counts are on the device together.
-fn pieces(plan: &Plan, lists: &Lists) -> Result<Vec<std::ops::Range<usize>>> {
+fn pieces(plan: &Plan, lists: &Lists, name: &str) -> Result<Vec<std::ops::Range<usize>>> {
     let (elements, phases, chunks) = (plan.array.elements(), plan.phases(), plan.chunks());
     let mut ranges = Vec::new();
     let (mut first, mut words) = (0, 0);
     for channel in 0..plan.shape.input[2] {
-        check_counts(plan, lists, channel)?;
+        check_counts(plan, lists, channel, name)?;
         let of = |at: &[u32], per: usize| (at[(channel + 1) * per] - at[channel * per]) as usize * super::BLOCK + per;
         let own = of(&lists.activations.at, phases * elements)
             + of(&lists.weights.at, chunks * phases)
@@ -96,7 +96,7 @@ fn pieces(plan: &Plan, lists: &Lists) -> Result<Vec<std::ops::Range<usize>>> {
 }
 
 /// Refuses what kernels could not count: all elements' cycles of one channel of one filter group stay below 2^32.
-fn check_counts(plan: &Plan, lists: &Lists, channel: usize) -> Result<()> {
+fn check_counts(plan: &Plan, lists: &Lists, channel: usize, name: &str) -> Result<()> {
     let (elements, phases, chunks) = (plan.array.elements(), plan.phases(), plan.chunks());
     for chunk in 0..chunks {
         let steps = |phase: usize| {
@@ -106,7 +106,7 @@ fn check_counts(plan: &Plan, lists: &Lists, channel: usize) -> Result<()> {
             blocks * u64::from(lists.weights.at[unit + 1] - lists.weights.at[unit])
         };
         if (0..phases).map(steps).sum::<u64>() >= 1 << 28 {
-            let what = format!("channel {channel} of a sparse layer takes more than 2^28 steps");
+            let what = format!("layer '{name}': channel {channel} takes more than 2^28 steps");
             return Err(Error::new(ErrorKind::TooBig, what).with_help("simulate an array with fewer accumulators"));
         }
     }
@@ -214,11 +214,12 @@ fn record_steps(
         unit_step: down,
         chunks: word(plan.chunks())?,
         phases: word(plan.phases())?,
-        limit: word((plan.output[0] - 1) << 16 | (plan.output[1] - 1))?,
+        limit: word(((plan.output[0] - 1) << 16) | (plan.output[1] - 1))?,
         bank_mask: plan.array.banks - 1,
         ..Default::default()
     };
-    let bindings = operands.iter().chain([counts]).map(Tensor::binding).collect();
+    let bindings: Vec<_> = operands.iter().chain([counts]).map(Tensor::binding).collect();
+    bindable(gpu.caps(), &bindings)?;
     let grid = Grid::Direct([word(elements.div_ceil(64))?, down, 1]);
     recording.dispatch(&steps_kernel(), bindings, &params, grid, work)
 }

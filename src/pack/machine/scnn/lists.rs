@@ -1,7 +1,7 @@
 //! Non-zero values in blocks, as kernels read them: linear work, done on the host; what is quadratic is left to the device.
 
 use super::{BLOCK, Fold, Plan, SIDE, Sums, is_depthwise, is_zero};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Layer, Values};
 
 /// Fills up a block of activations.
@@ -21,7 +21,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    fn new(counts: Vec<u32>, filler: u32) -> Result<Self> {
+    fn new(name: &str, counts: Vec<u32>, filler: u32) -> Result<Self> {
         let mut at = Vec::with_capacity(counts.len() + 1);
         let mut end = 0_u32;
         at.push(0);
@@ -31,7 +31,7 @@ impl Blocks {
             end = end
                 .checked_add(blocks)
                 .filter(|&end| end < 1 << 30)
-                .ok_or_else(|| Error::new(crate::ErrorKind::TooBig, "a layer has more than 2^32 non-zero values"))?;
+                .ok_or_else(|| Error::new(ErrorKind::TooBig, format!("'{name}' has more than 2^32 non-zero values")))?;
             at.push(end);
         }
         Ok(Self { words: vec![filler; end as usize * BLOCK], at, counts })
@@ -98,7 +98,7 @@ fn activations(plan: &Plan, layer: &Layer, inputs: &Values) -> Result<Blocks> {
         let (channel, y, x) = place(i);
         let phase = y % stride[0] * stride[1] + x % stride[1];
         let element = y / plan.tile[0] * plan.array.columns + x / plan.tile[1];
-        let word = (y / stride[0]) << 16 | x / stride[1];
+        let word = ((y / stride[0]) << 16) | (x / stride[1]);
         ((channel * phases + phase) * elements + element, word as u32)
     };
     fill(inputs, plan.shape.input[2] * phases * elements, NO_ACTIVATION, 0..inputs.len(), bucket)
@@ -138,7 +138,7 @@ fn taps(plan: &Plan, layer: &Layer, weights: &Values) -> Result<Blocks> {
         let phase = y % stride[0] * stride[1] + x % stride[1];
         let absolute = k / per_group * (folded.input[2] / folded.groups) + channel;
         let unit = absolute * chunks + k % per_group / plan.together;
-        let word = (k & 7) << 28 | (y / stride[0]) << 16 | x / stride[1];
+        let word = ((k & 7) << 28) | ((y / stride[0]) << 16) | (x / stride[1]);
         (unit * phases + phase, word as u32)
     };
     fill(weights, folded.input[2] * chunks * phases, NO_WEIGHT, ordered, bucket)
@@ -156,7 +156,7 @@ fn fill(
     for i in (0..values.len()).filter(|&i| !is_zero(values, i)) {
         counts[bucket(i).0] += 1;
     }
-    let mut blocks = Blocks::new(counts, filler)?;
+    let mut blocks = Blocks::new(values.name(), counts, filler)?;
     let mut filled = vec![0; buckets];
     for i in order.filter(|&i| !is_zero(values, i)) {
         let (bucket, word) = bucket(i);
