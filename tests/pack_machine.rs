@@ -162,6 +162,19 @@ fn the_device_is_the_literal_simulation() {
     });
 }
 
+/// Lists and counts of 2048 channels by 16 filter groups on 256 elements are more than goes to the device at once.
+#[test]
+fn a_layer_in_several_pieces() {
+    let array = Scnn { rows: 16, columns: 16, accumulators: 1, banks: 32 };
+    let shape = Shape { input: [3, 5, 2048], filter: [1, 1], filters: 16, padding: [0; 4], ..CONV };
+    let (large, small) = (layer(shape, [60, 60], 11), layer(CONV, [50, 50], 12));
+    let expected = [&large, &small].map(|layer| scnn::literal(array, layer, 0).unwrap());
+    if let Some(gpu) = common::device("a_layer_in_several_pieces", false) {
+        let jobs = [(array, &large, 0), (array, &small, 0)];
+        assert_eq!(pollster::block_on(scnn::runs_async(gpu, &jobs, &Control::default())).unwrap(), expected);
+    }
+}
+
 #[test]
 fn random_layers_on_random_arrays() {
     on_both("random_layers_on_random_arrays", |gpu| {
