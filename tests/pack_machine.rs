@@ -175,6 +175,25 @@ fn a_layer_in_several_pieces() {
     }
 }
 
+/// Lists so long that no single invocation may walk them: llvmpipe would leave its loops early, without a word.
+#[test]
+fn long_lists_are_walked_to_their_end() {
+    let Some(gpu) = common::device("long_lists_are_walked_to_their_end", false) else { return };
+    let one = Scnn { rows: 1, columns: 1, accumulators: 1 << 20, banks: 32 };
+    let pointwise = Shape { filter: [1, 1], padding: [0; 4], ..CONV };
+    for (array, shape) in [
+        // Many blocks of weights, of activations, and of both.
+        (Scnn::PUBLISHED, Shape::dense(1, 300, 2100)),
+        (one, Shape { input: [160, 160, 1], filters: 9, ..pointwise }),
+        (one, Shape { input: [300, 300, 1], filters: 2, ..pointwise }),
+        (one, Shape { input: [40, 40, 1], filters: 900, stride: [2, 2], ..pointwise }),
+    ] {
+        let layer = layer(shape, [100, 100], 77);
+        let expected = scnn::literal(array, &layer, 0).unwrap();
+        assert_eq!(scnn::run(gpu, array, &layer, 0, &Control::default()).unwrap(), expected, "{shape:?}");
+    }
+}
+
 #[test]
 fn random_layers_on_random_arrays() {
     on_both("random_layers_on_random_arrays", |gpu| {
@@ -250,7 +269,7 @@ fn what_cannot_be_simulated_is_said() {
         let error = scnn::literal(Scnn::PUBLISHED, layer, sample).unwrap_err();
         assert!(error.kind() == kind && error.message().contains(what), "{error}");
     }
-    let steep = layer(Shape { stride: [9000, 9000], ..CONV }, [50, 50], 1);
+    let steep = layer(Shape { stride: [90, 90], ..CONV }, [50, 50], 1);
     assert!(scnn::literal(Scnn::PUBLISHED, &steep, 0).unwrap_err().message().contains("lists of values"));
     let wide = layer(Shape { input: [1, 17_000, 1], filter: [1, 2], ..CONV }, [50, 50], 1);
     assert!(scnn::literal(Scnn::PUBLISHED, &wide, 0).unwrap_err().message().contains("too large to simulate"));

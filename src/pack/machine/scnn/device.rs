@@ -13,16 +13,25 @@ const SCNN_SLOWEST: &str = include_str!("../../../../shaders/pack/scnn_slowest.w
 
 params!(ScnnStepsParams {
     elements: u32,
-    units: u32,
-    unit_step: u32,
+    jobs: u32,
+    jobs_y: u32,
     chunks: u32,
     phases: u32,
     limit: u32,
     bank_mask: u32,
+    weight_slices: u32,
+    weight_slice: u32,
+    activation_slices: u32,
+    activation_slice: u32,
     pad0: u32,
 });
 
 params!(ScnnSlowestParams { elements: u32, units: u32, threads: u32, pad0: u32 });
+
+/// Iterations of all loops of an invocation, about; llvmpipe leaves loops after 65,535.
+const ITERATIONS: u32 = 1 << 14;
+/// Blocks of activations that an invocation looks at in a phase.
+const ACTIVATION_SLICE: u32 = 1 << 12;
 
 /// Words of lists and counts that are on the device at once.
 const AT_ONCE: usize = 8 << 20;
@@ -145,6 +154,7 @@ impl Batch<'_> {
         let (activations, activation_at) = part(&lists.activations, phases * elements);
         let (weights, weight_at) = part(&lists.weights, chunks * phases);
         let work = steps(&activation_at, &weight_at, (elements, phases, chunks)) * 400.0;
+        let slices = Slices::new(&activation_at, &weight_at, phases);
         let words = activations.len() + activation_at.len() + weights.len() + weight_at.len() + 2 * units * elements;
         if self.words > 0 && self.words + words > AT_ONCE {
             self.finish(sums).await?;
@@ -160,7 +170,7 @@ impl Batch<'_> {
             upload(weights).await?,
             upload(weight_at).await?,
         ];
-        record_steps(&mut self.recording, gpu, plan, &operands, (&counts, units), work)?;
+        record_steps(&mut self.recording, gpu, plan, &operands, (&counts, units), (slices, work))?;
         record_slowest(&mut self.recording, gpu, (&counts, &totals), elements, units)?;
         let ticket = totals.record_read(&mut self.recording);
         self.tickets.push((job, totals, ticket));
@@ -197,6 +207,30 @@ fn steps(activation_at: &[u32], weight_at: &[u32], (elements, phases, chunks): (
     (0..weight_at.len() - 1).map(unit).sum()
 }
 
+/// How a piece is cut so that no invocation loops for long.
+#[derive(Debug, Clone, Copy)]
+struct Slices {
+    /// Blocks of weights of a slice.
+    weight_slice: u32,
+    weight_slices: u32,
+    activation_slices: u32,
+}
+
+impl Slices {
+    fn new(activation_at: &[u32], weight_at: &[u32], phases: usize) -> Self {
+        let most = |at: &[u32], per: usize| {
+            (per..at.len()).step_by(per).map(|end| at[end] - at[end - per]).max().unwrap_or(0).max(1)
+        };
+        let (activations, weights) = (most(activation_at, 1), most(weight_at, phases));
+        let weight_slice = (ITERATIONS / (activations.min(ACTIVATION_SLICE) + 2)).max(1);
+        Self {
+            weight_slice,
+            weight_slices: weights.div_ceil(weight_slice),
+            activation_slices: activations.div_ceil(ACTIVATION_SLICE),
+        }
+    }
+}
+
 /// Records the counts of every element of every unit.
 fn record_steps(
     recording: &mut Recording,
@@ -204,23 +238,29 @@ fn record_steps(
     plan: &Plan,
     operands: &[Tensor<u32>; 4],
     (counts, units): (&Tensor<u32>, usize),
-    work: f64,
+    (slices, work): (Slices, f64),
 ) -> Result<()> {
     let elements = plan.array.elements();
-    let down = word(units)?.min(gpu.caps().max_workgroups);
+    let jobs = word(units * slices.weight_slices as usize * slices.activation_slices as usize)?;
+    let down = jobs.min(gpu.caps().max_workgroups);
     let params = ScnnStepsParams {
         elements: word(elements)?,
-        units: word(units)?,
-        unit_step: down,
+        jobs,
+        jobs_y: down,
         chunks: word(plan.chunks())?,
         phases: word(plan.phases())?,
         limit: word(((plan.output[0] - 1) << 16) | (plan.output[1] - 1))?,
         bank_mask: plan.array.banks - 1,
+        weight_slices: slices.weight_slices,
+        weight_slice: slices.weight_slice,
+        activation_slices: slices.activation_slices,
+        activation_slice: ACTIVATION_SLICE,
         ..Default::default()
     };
     let bindings: Vec<_> = operands.iter().chain([counts]).map(Tensor::binding).collect();
     bindable(gpu.caps(), &bindings)?;
-    let grid = Grid::Direct([word(elements.div_ceil(64))?, down, 1]);
+    recording.clear(counts.binding());
+    let grid = Grid::Direct([word(elements.div_ceil(64))?, down, jobs.div_ceil(down)]);
     recording.dispatch(&steps_kernel(), bindings, &params, grid, work)
 }
 

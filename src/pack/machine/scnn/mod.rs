@@ -82,10 +82,10 @@ impl Scnn {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let sides = 1..=256;
+        let sides = 1..=128;
         if !sides.contains(&self.rows) || !sides.contains(&self.columns) || self.accumulators == 0 {
             return Err(Error::bad_input(format!("an array of {}x{} elements", self.rows, self.columns))
-                .with_help("rows and columns are from 1 to 256, accumulators at least 1"));
+                .with_help("rows and columns are from 1 to 128, accumulators at least 1"));
         }
         if !self.banks.is_power_of_two() || self.banks > 32 {
             return Err(Error::bad_input(format!("{} accumulator banks", self.banks))
@@ -208,8 +208,8 @@ impl Plan {
         let together = array.filters_at_once(s);
         let lists = (shape.input[2] as f64) * (shape.stride[0] as f64) * (shape.stride[1] as f64);
         let most = array.elements().max(s.filters.div_ceil(together)) as f64;
-        if lists * most > f64::from(1 << 28) {
-            return Err(named("more than 2^28 lists of values (channels, phases of the stride, elements)".into()));
+        if lists * most > f64::from(1 << 28) || shape.stride[0] * shape.stride[1] > 1 << 12 {
+            return Err(named("too many lists of values (channels, phases of the stride, elements)".into()));
         }
         let tile = [plane[0].div_ceil(array.rows), plane[1].div_ceil(array.columns)];
         Ok(Self { array, fold, shape, output: [height, width], tile, together })
