@@ -30,7 +30,9 @@ mod device;
 mod lists;
 mod literal;
 
-pub use device::{run, run_async, runs_async};
+#[cfg(not(target_arch = "wasm32"))]
+pub use device::run;
+pub use device::{run_async, runs_async};
 pub use literal::literal;
 
 pub(super) use device::catalogue;
