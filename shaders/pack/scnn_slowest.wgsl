@@ -3,7 +3,7 @@
 //
 // Buffers (u32): counts [units, elements, 2]: cycles, products; totals [units] of vec4.
 // Precision: whole numbers, exact; the host refuses what could pass 2^32. Undefined: nothing.
-// Geometry: workgroup (64,1,1), one invocation a unit, grid-stride of p.threads.
+// Geometry: workgroup (64,1,1), one invocation a unit, grid-stride of p.threads. Elements are at most 2^14 (see scnn_steps for why).
 // Races: an invocation writes its own four words. Bounds: guarded by p.units.
 // Tried: nothing else; it reads each word once.
 

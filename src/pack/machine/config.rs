@@ -183,8 +183,8 @@ impl Reader<'_> {
             _ => {
                 let banks = sized("banks", &array.banks, Some(32), 32)?;
                 let scnn = Scnn {
-                    rows: sized("rows", &array.rows, None, 256)?,
-                    columns: sized("columns", &array.columns, None, 256)?,
+                    rows: sized("rows", &array.rows, None, 128)?,
+                    columns: sized("columns", &array.columns, None, 128)?,
                     accumulators: sized("accumulators", &array.accumulators, None, 1 << 30)?,
                     banks: banks as u32,
                 };

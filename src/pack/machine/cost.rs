@@ -328,7 +328,8 @@ fn coded_values(shape: &Shape, element: Element, stored: &Stored, touched: &Touc
     let plain = [shape.weights() as u64, inputs_of(shape), results_of(shape)];
     let sizes = [stored.weights, stored.inputs, stored.outputs];
     let coded = |i: &usize| sizes[*i] != plain[*i] * u64::from(element.bits());
-    (0..3).filter(coded).map(|i| touched.values[i]).sum()
+    // From 0: a sum of no floats is -0.
+    (0..3).filter(coded).fold(0.0, |sum, i| sum + touched.values[i])
 }
 
 /// What a layer computes on: the wider of its weights' and its map's containers, bytes where nothing is known.

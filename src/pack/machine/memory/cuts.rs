@@ -15,6 +15,9 @@ pub(super) struct Case<'a> {
     pub at_once: usize,
 }
 
+/// More sets than this only where fewer do not fit.
+const FINE: usize = 256;
+
 /// The numbers `ceil(n / s)` for s from 1 to n, each once, largest first.
 fn parts(n: usize) -> impl Iterator<Item = usize> {
     let mut next = Some(n.max(1));
@@ -50,7 +53,7 @@ impl Case<'_> {
             let mut found = false;
             for rows in parts(height) {
                 // Finer cuts have no less traffic, and hardly start earlier.
-                if found && height / rows > 4096 {
+                if found && height / rows > FINE {
                     break;
                 }
                 found |= self.with_windows(&self.row_sets(rows), stays, tell);
@@ -105,7 +108,11 @@ impl Case<'_> {
         let rows = (reach + ahead).min(height);
         let passing = (self.rows_bits(0, rows) as u128 + u128::from(rows < height)).min(map);
         let pieces = self.shape.output()[0] as u64;
+        let mut map_stays = false;
         for together in self.filter_parts() {
+            if map_stays && self.shape.filters / together > FINE {
+                break;
+            }
             let sets = self.filter_sets(together);
             let largest = u128::from(sets.iter().map(|set| set.bits).max().unwrap_or(0)) * self.held(sets.len());
             let mut cut = Cut {
@@ -119,6 +126,7 @@ impl Case<'_> {
             };
             for (room, stays) in [(map, true), (passing, false)] {
                 if self.fits(largest, room, 0) {
+                    map_stays |= stays;
                     cut.stays = stays;
                     cut.kept = self.memory.keep_maps && stays && self.fits(largest, room, outputs);
                     tell(cut.schedule(self));

@@ -4,7 +4,7 @@ use super::lists::Lists;
 use super::{Plan, Run, Scnn, Sums, values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Control, Gpu, Grid, Kernel, ReadTicket, Recording, params};
-use crate::ops::{strided_grid, word};
+use crate::ops::{bindable, strided_grid, word};
 use crate::pack::Layer;
 use crate::tensor::Tensor;
 
@@ -13,16 +13,25 @@ const SCNN_SLOWEST: &str = include_str!("../../../../shaders/pack/scnn_slowest.w
 
 params!(ScnnStepsParams {
     elements: u32,
-    units: u32,
-    unit_step: u32,
+    jobs: u32,
+    jobs_y: u32,
     chunks: u32,
     phases: u32,
     limit: u32,
     bank_mask: u32,
+    weight_slices: u32,
+    weight_slice: u32,
+    activation_slices: u32,
+    activation_slice: u32,
     pad0: u32,
 });
 
 params!(ScnnSlowestParams { elements: u32, units: u32, threads: u32, pad0: u32 });
+
+/// Iterations of all loops of an invocation, about; llvmpipe leaves loops after 65,535.
+const ITERATIONS: u32 = 1 << 14;
+/// Blocks of activations that an invocation looks at in a phase.
+const ACTIVATION_SLICE: u32 = 1 << 12;
 
 /// Words of lists and counts that are on the device at once.
 const AT_ONCE: usize = 8 << 20;
@@ -65,22 +74,22 @@ pub async fn runs_async(gpu: &Gpu, jobs: &[(Scnn, &Layer, usize)], control: &Con
         }
         let lists = Lists::new(&plan, layer, weights, inputs)?;
         sums.push(lists.sums(&plan));
-        for channels in pieces(&plan, &lists)? {
+        for channels in pieces(&plan, &lists, &layer.name)? {
             batch.add(job, &plan, &lists, channels, &mut sums).await?;
         }
     }
     batch.finish(&mut sums).await?;
     control.report("simulating sparse layers", jobs.len() as u64, jobs.len() as u64, "layers");
-    Ok(plans.iter().zip(sums).map(|(plan, sums)| plan.finish(sums)).collect())
+    plans.iter().zip(sums).map(|(plan, sums)| plan.finish(sums)).collect()
 }
 
 /// Ranges of channels whose lists and counts are on the device together.
-fn pieces(plan: &Plan, lists: &Lists) -> Result<Vec<std::ops::Range<usize>>> {
+fn pieces(plan: &Plan, lists: &Lists, name: &str) -> Result<Vec<std::ops::Range<usize>>> {
     let (elements, phases, chunks) = (plan.array.elements(), plan.phases(), plan.chunks());
     let mut ranges = Vec::new();
     let (mut first, mut words) = (0, 0);
     for channel in 0..plan.shape.input[2] {
-        check_counts(plan, lists, channel)?;
+        check_counts(plan, lists, channel, name)?;
         let of = |at: &[u32], per: usize| (at[(channel + 1) * per] - at[channel * per]) as usize * super::BLOCK + per;
         let own = of(&lists.activations.at, phases * elements)
             + of(&lists.weights.at, chunks * phases)
@@ -96,7 +105,7 @@ fn pieces(plan: &Plan, lists: &Lists) -> Result<Vec<std::ops::Range<usize>>> {
 }
 
 /// Refuses what kernels could not count: all elements' cycles of one channel of one filter group stay below 2^32.
-fn check_counts(plan: &Plan, lists: &Lists, channel: usize) -> Result<()> {
+fn check_counts(plan: &Plan, lists: &Lists, channel: usize, name: &str) -> Result<()> {
     let (elements, phases, chunks) = (plan.array.elements(), plan.phases(), plan.chunks());
     for chunk in 0..chunks {
         let steps = |phase: usize| {
@@ -106,7 +115,7 @@ fn check_counts(plan: &Plan, lists: &Lists, channel: usize) -> Result<()> {
             blocks * u64::from(lists.weights.at[unit + 1] - lists.weights.at[unit])
         };
         if (0..phases).map(steps).sum::<u64>() >= 1 << 28 {
-            let what = format!("channel {channel} of a sparse layer takes more than 2^28 steps");
+            let what = format!("layer '{name}': channel {channel} takes more than 2^28 steps");
             return Err(Error::new(ErrorKind::TooBig, what).with_help("simulate an array with fewer accumulators"));
         }
     }
@@ -145,6 +154,7 @@ impl Batch<'_> {
         let (activations, activation_at) = part(&lists.activations, phases * elements);
         let (weights, weight_at) = part(&lists.weights, chunks * phases);
         let work = steps(&activation_at, &weight_at, (elements, phases, chunks)) * 400.0;
+        let slices = Slices::new(&activation_at, &weight_at, phases);
         let words = activations.len() + activation_at.len() + weights.len() + weight_at.len() + 2 * units * elements;
         if self.words > 0 && self.words + words > AT_ONCE {
             self.finish(sums).await?;
@@ -160,7 +170,7 @@ impl Batch<'_> {
             upload(weights).await?,
             upload(weight_at).await?,
         ];
-        record_steps(&mut self.recording, gpu, plan, &operands, (&counts, units), work)?;
+        record_steps(&mut self.recording, gpu, plan, &operands, (&counts, units), (slices, work))?;
         record_slowest(&mut self.recording, gpu, (&counts, &totals), elements, units)?;
         let ticket = totals.record_read(&mut self.recording);
         self.tickets.push((job, totals, ticket));
@@ -197,6 +207,30 @@ fn steps(activation_at: &[u32], weight_at: &[u32], (elements, phases, chunks): (
     (0..weight_at.len() - 1).map(unit).sum()
 }
 
+/// How a piece is cut so that no invocation loops for long.
+#[derive(Debug, Clone, Copy)]
+struct Slices {
+    /// Blocks of weights of a slice.
+    weight_slice: u32,
+    weight_slices: u32,
+    activation_slices: u32,
+}
+
+impl Slices {
+    fn new(activation_at: &[u32], weight_at: &[u32], phases: usize) -> Self {
+        let most = |at: &[u32], per: usize| {
+            (per..at.len()).step_by(per).map(|end| at[end] - at[end - per]).max().unwrap_or(0).max(1)
+        };
+        let (activations, weights) = (most(activation_at, 1), most(weight_at, phases));
+        let weight_slice = (ITERATIONS / (activations.min(ACTIVATION_SLICE) + 2)).max(1);
+        Self {
+            weight_slice,
+            weight_slices: weights.div_ceil(weight_slice),
+            activation_slices: activations.div_ceil(ACTIVATION_SLICE),
+        }
+    }
+}
+
 /// Records the counts of every element of every unit.
 fn record_steps(
     recording: &mut Recording,
@@ -204,22 +238,29 @@ fn record_steps(
     plan: &Plan,
     operands: &[Tensor<u32>; 4],
     (counts, units): (&Tensor<u32>, usize),
-    work: f64,
+    (slices, work): (Slices, f64),
 ) -> Result<()> {
     let elements = plan.array.elements();
-    let down = word(units)?.min(gpu.caps().max_workgroups);
+    let jobs = word(units * slices.weight_slices as usize * slices.activation_slices as usize)?;
+    let down = jobs.min(gpu.caps().max_workgroups);
     let params = ScnnStepsParams {
         elements: word(elements)?,
-        units: word(units)?,
-        unit_step: down,
+        jobs,
+        jobs_y: down,
         chunks: word(plan.chunks())?,
         phases: word(plan.phases())?,
-        limit: word((plan.output[0] - 1) << 16 | (plan.output[1] - 1))?,
+        limit: word(((plan.output[0] - 1) << 16) | (plan.output[1] - 1))?,
         bank_mask: plan.array.banks - 1,
+        weight_slices: slices.weight_slices,
+        weight_slice: slices.weight_slice,
+        activation_slices: slices.activation_slices,
+        activation_slice: ACTIVATION_SLICE,
         ..Default::default()
     };
-    let bindings = operands.iter().chain([counts]).map(Tensor::binding).collect();
-    let grid = Grid::Direct([word(elements.div_ceil(64))?, down, 1]);
+    let bindings: Vec<_> = operands.iter().chain([counts]).map(Tensor::binding).collect();
+    bindable(gpu.caps(), &bindings)?;
+    recording.clear(counts.binding());
+    let grid = Grid::Direct([word(elements.div_ceil(64))?, down, jobs.div_ceil(down)]);
     recording.dispatch(&steps_kernel(), bindings, &params, grid, work)
 }
 

@@ -1,7 +1,7 @@
 //! Non-zero values in blocks, as kernels read them: linear work, done on the host; what is quadratic is left to the device.
 
 use super::{BLOCK, Fold, Plan, SIDE, Sums, is_depthwise, is_zero};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pack::{Layer, Values};
 
 /// Fills up a block of activations.
@@ -21,7 +21,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    fn new(counts: Vec<u32>, filler: u32) -> Result<Self> {
+    fn new(name: &str, counts: Vec<u32>, filler: u32) -> Result<Self> {
         let mut at = Vec::with_capacity(counts.len() + 1);
         let mut end = 0_u32;
         at.push(0);
@@ -31,7 +31,7 @@ impl Blocks {
             end = end
                 .checked_add(blocks)
                 .filter(|&end| end < 1 << 30)
-                .ok_or_else(|| Error::new(crate::ErrorKind::TooBig, "a layer has more than 2^32 non-zero values"))?;
+                .ok_or_else(|| Error::new(ErrorKind::TooBig, format!("'{name}' has more than 2^32 non-zero values")))?;
             at.push(end);
         }
         Ok(Self { words: vec![filler; end as usize * BLOCK], at, counts })
@@ -156,7 +156,7 @@ fn fill(
     for i in (0..values.len()).filter(|&i| !is_zero(values, i)) {
         counts[bucket(i).0] += 1;
     }
-    let mut blocks = Blocks::new(counts, filler)?;
+    let mut blocks = Blocks::new(values.name(), counts, filler)?;
     let mut filled = vec![0; buckets];
     for i in order.filter(|&i| !is_zero(values, i)) {
         let (bucket, word) = bucket(i);

@@ -21,7 +21,7 @@ pub fn literal(array: Scnn, layer: &Layer, sample: usize) -> Result<Run> {
     let simulation = Simulation { plan, layer, weights, inputs };
     let shape = &plan.shape;
     if plan.output.contains(&0) {
-        return Ok(plan.finish(sums));
+        return plan.finish(sums);
     }
     let (per_group, channels) = (shape.filters / shape.groups, shape.input[2] / shape.groups);
     for group in 0..shape.groups {
@@ -32,7 +32,7 @@ pub fn literal(array: Scnn, layer: &Layer, sample: usize) -> Result<Run> {
             }
         }
     }
-    Ok(plan.finish(sums))
+    plan.finish(sums)
 }
 
 struct Simulation<'a> {

@@ -30,7 +30,9 @@ mod device;
 mod lists;
 mod literal;
 
-pub use device::{run, run_async, runs_async};
+#[cfg(not(target_arch = "wasm32"))]
+pub use device::run;
+pub use device::{run_async, runs_async};
 pub use literal::literal;
 
 pub(super) use device::catalogue;
@@ -82,10 +84,10 @@ impl Scnn {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let sides = 1..=256;
+        let sides = 1..=128;
         if !sides.contains(&self.rows) || !sides.contains(&self.columns) || self.accumulators == 0 {
             return Err(Error::bad_input(format!("an array of {}x{} elements", self.rows, self.columns))
-                .with_help("rows and columns are from 1 to 256, accumulators at least 1"));
+                .with_help("rows and columns are from 1 to 128, accumulators at least 1"));
         }
         if !self.banks.is_power_of_two() || self.banks > 32 {
             return Err(Error::bad_input(format!("{} accumulator banks", self.banks))
@@ -206,6 +208,11 @@ impl Plan {
                 .with_help("planes are smaller than 16384x16384, filters reach less than 4096"));
         }
         let together = array.filters_at_once(s);
+        let lists = (shape.input[2] as f64) * (shape.stride[0] as f64) * (shape.stride[1] as f64);
+        let most = array.elements().max(s.filters.div_ceil(together)) as f64;
+        if lists * most > f64::from(1 << 28) || shape.stride[0] * shape.stride[1] > 1 << 12 {
+            return Err(named("too many lists of values (channels, phases of the stride, elements)".into()));
+        }
         let tile = [plane[0].div_ceil(array.rows), plane[1].div_ceil(array.columns)];
         Ok(Self { array, fold, shape, output: [height, width], tile, together })
     }
@@ -236,25 +243,30 @@ impl Plan {
     }
 
     /// Adds up what all channels of all filter groups did.
-    fn finish(&self, sums: Sums) -> Run {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] for sums that contradict each other.
+    fn finish(&self, sums: Sums) -> Result<Run> {
         let elements = self.array.elements() as u64;
         let halos = self.halo_cycles();
-        Run {
+        let wrong = || Error::internal(format!("counts of a sparse layer contradict each other: {sums:?}"));
+        let idle = |all: u64, busy: u64| all.checked_sub(busy).map(|lost| lost * MULTIPLIERS).ok_or_else(wrong);
+        Ok(Run {
             cycles: sums.slowest + halos,
             products: sums.products,
             multiplies: sums.multiplies,
             steps: sums.steps,
             idle: Idle {
-                partial_blocks: sums.steps * MULTIPLIERS - sums.products,
-                bank_conflicts: (sums.cycles - sums.steps) * MULTIPLIERS,
-                imbalance: (sums.slowest * elements - sums.cycles) * MULTIPLIERS,
+                partial_blocks: (sums.steps * MULTIPLIERS).checked_sub(sums.products).ok_or_else(wrong)?,
+                bank_conflicts: idle(sums.cycles, sums.steps)?,
+                imbalance: idle(sums.slowest * elements, sums.cycles)?,
                 halos: halos * elements * MULTIPLIERS,
             },
             weight_reads: sums.weight_reads,
             input_reads: sums.input_reads,
             weights: sums.weights,
             inputs: sums.inputs,
-        }
+        })
     }
 }
 
