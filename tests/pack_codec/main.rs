@@ -10,6 +10,7 @@ mod demands;
 mod fixed_lane;
 mod hostile;
 mod matmul;
+mod shapes;
 mod width;
 
 use common::Random;

@@ -51,7 +51,7 @@ const fn words_of(layout: &Layout, sum: usize) -> usize {
 
 /// Invocations of a workgroup that a device gets.
 pub fn lanes(caps: &Caps) -> u32 {
-    if caps.is_software() { 8 } else { 256 }
+    if caps.is_software() { 8 } else { 64 }
 }
 
 /// Room on the device for `len` values, whatever they are.
