@@ -264,7 +264,7 @@ fn unpack_kernel(layout: &Layout, lanes: u32) -> Kernel {
     layout::defined(Kernel::new::<LaneUnpackParams>("lane_unpack", LANE_UNPACK, &bindings), layout, lanes)
 }
 
-/// What [`layout`]'s kernel is for this codec.
+/// `group_widths` for this codec.
 pub(super) fn width_kernels() -> Vec<Kernel> {
     let of = |layout: Layout| {
         layout::LANES

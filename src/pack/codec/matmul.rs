@@ -67,7 +67,7 @@ pub struct Matrix {
 #[derive(Debug, Clone)]
 enum Stored {
     Plain(Tensor<u32>),
-    Packed { packed: Packed, starts: Tensor<u32> },
+    Packed { packed: Box<Packed>, starts: Tensor<u32> },
 }
 
 impl Matrix {
@@ -125,7 +125,7 @@ impl Matrix {
             begin += layout.width(widths, group);
         }
         let starts = Tensor::from_slice_async(gpu, &[starts.len()], &starts).await?;
-        Ok(Self { n, depth, stored: Stored::Packed { packed, starts } })
+        Ok(Self { n, depth, stored: Stored::Packed { packed: Box::new(packed), starts } })
     }
 
     /// Bytes that a product reads of it.
