@@ -7,7 +7,7 @@
 //   [p.width_words], WIDTHS of WIDTH_BITS bits a word; sums [p.blocks]. A block is GROUPS groups, 2048 words of values; a group is
 //   GROUP_QUADS vectors. Values behind p.words count as zeros; in the last word they have to be zeros.
 // Precision: exact (integers).
-// Geometry: workgroup (LANES,1,1), one block each, p.across of them along x, rows of those along y. LANES is 256 on GPUs, where neighbours
+// Geometry: workgroup (LANES,1,1), one block each, p.across of them along x, rows of those along y. LANES is 64 on GPUs, where neighbours
 //   take neighbouring groups, and 8 on software devices, where a barrier is then free.
 // Races: an invocation writes the words of widths that it packs; their sum is one atomic number, and integers add up in any order; barriers
 //   between write and read of workgroup memory. Bounds: loads are clamped to p.words, stores guarded by p.width_words and p.blocks.

@@ -1,8 +1,11 @@
 //! Codecs in device memory, against what memory allows: with B the copy's traffic and r compressed over original, decoding cannot
 //! give more than B / (1 + r) and coding in two passes not take more than B / (2 + r). Compressible values beside random ones.
+//!
+//! B is the fastest copy of three. On a software device that is the driver's command, a memcpy that no kernel comes near, so the share of what a kernel
+//! copies stands beside it.
 
 use super::oracle::{Random, gamma, near, poisoned, poisoned_words, wrong};
-use super::roofs::{COPY_ROOF, big};
+use super::roofs::{COPY_ROOF, big, record_copy};
 use super::{Context, Done, Measured, SEED, Spec};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording};
@@ -13,6 +16,8 @@ use crate::pack::codec::width::{self, Tile, reference};
 use crate::tensor::Tensor;
 
 const GROUP: &str = "pack";
+/// The row of what a kernel copies.
+const KERNEL_COPY: &str = "kernel_copy";
 /// Values that are drawn; longer arrays repeat them.
 const DRAWN: usize = 1 << 20;
 /// Words of a block ([`crate::pack::codec::layout`]).
@@ -31,7 +36,7 @@ enum Data {
 
 pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
     let bytes = big(context);
-    let mut specs = Vec::new();
+    let mut specs = vec![Spec::new(GROUP, KERNEL_COPY, Some(COPY_ROOF), move |context| kernel_copy(context, bytes))];
     let cases = [
         ("i8_laplace", Element::I8, Data::Laplace(4.0)),
         ("i16_laplace", Element::I16, Data::Laplace(100.0)),
@@ -106,12 +111,30 @@ fn count(element: Element, bytes: usize) -> usize {
     8 * bytes / element.bits() as usize
 }
 
-/// The share of what `traffic` bytes of memory a byte of values leave of the copy's rate.
+/// What a kernel copies by 16 bytes.
+fn kernel_copy(context: &Context<'_>, bytes: usize) -> Result<Done> {
+    let gpu = context.gpu;
+    let words = Data::Random.words(Element::I8, bytes);
+    let from = Tensor::from_slice(gpu, &[words.len()], &words)?;
+    let out = poisoned_words(gpu, &[words.len()])?;
+    let record = |recording: &mut Recording| record_copy(recording, gpu.caps(), false, &from, &out);
+    let check = || same("word", out.to_array(gpu)?.iter(), &words);
+    context.measure(2.0 * bytes as f64, "B", &record, check)?.note("by 16 bytes").done()
+}
+
+/// With its share of the bound where a byte of values is `traffic` bytes for memory.
 fn bounded(context: &Context<'_>, measured: Measured, ratio: f64, traffic: f64) -> Result<Done> {
     let rate = measured.work / measured.timing.seconds;
-    let bound = context.rates.borrow().get(COPY_ROOF).map(|copy| copy / traffic);
-    let share = bound.map_or_else(String::new, |bound| format!(", {:.0} % of B / {traffic:.2}", 100.0 * rate / bound));
-    measured.note(format!("r {ratio:.3}{share}, {:?}", Tile::of(context.gpu.caps()))).done()
+    let rates = context.rates.borrow();
+    let share = |copy: &str| rates.get(copy).map(|copy| 100.0 * rate * traffic / copy);
+    let mut note = format!("r {ratio:.3}");
+    if let Some(share) = share(COPY_ROOF) {
+        note += &format!(", {share:.0} % of B / {traffic:.2}");
+    }
+    if let Some(share) = share(KERNEL_COPY) {
+        note += &format!(", {share:.0} % with a kernel's copy for B");
+    }
+    measured.note(format!("{note}, {:?}", Tile::of(context.gpu.caps()))).done()
 }
 
 fn decode(context: &Context<'_>, bytes: usize, element: Element, data: Data) -> Result<Done> {

@@ -68,7 +68,8 @@ pub(super) fn big(context: &Context<'_>) -> usize {
     usize::try_from((wanted.min(most) >> 20).max(1) << 20).unwrap_or(1 << 20)
 }
 
-fn record_copy(
+/// Records a copy by a kernel, by 4 bytes or by 16.
+pub(super) fn record_copy(
     recording: &mut Recording,
     caps: &Caps,
     words: bool,

@@ -142,7 +142,7 @@ fn streams_may_be_cut_anywhere() {
             let expected = &values[range.start * stride(element)..range.end * stride(element)];
             assert!(reader.values("t", range.clone()).unwrap() == expected, "{element:?} {range:?}");
         }
-        for range in [0..len + 1, len + 1..len + 2, 7..6] {
+        for range in [0..len + 1, len + 1..len + 2, std::ops::Range { start: 7, end: 6 }] {
             assert_eq!(reader.values("t", range).unwrap_err().kind(), ErrorKind::BadInput);
         }
         assert!(reader.tensor("u").unwrap_err().to_string().contains("no tensor 'u'"));

@@ -10,6 +10,7 @@ mod demands;
 mod fixed_lane;
 mod hostile;
 mod matmul;
+mod shapes;
 mod width;
 
 use common::Random;
@@ -44,7 +45,7 @@ fn bytes(random: &mut Random, element: Element, len: usize, kind: usize) -> Vec<
             3 => same,
             4 => [1 << (bits - 1), (1 << (bits - 1)) - 1, u64::MAX, 0][word as usize % 4],
             5 => {
-                if word % 997 == 0 {
+                if word.is_multiple_of(997) {
                     word >> 20
                 } else {
                     0

@@ -51,7 +51,7 @@ const fn words_of(layout: &Layout, sum: usize) -> usize {
 
 /// Invocations of a workgroup that a device gets.
 pub fn lanes(caps: &Caps) -> u32 {
-    if caps.is_software() { 8 } else { 256 }
+    if caps.is_software() { 8 } else { 64 }
 }
 
 /// Room on the device for `len` values, whatever they are.
@@ -264,7 +264,7 @@ fn unpack_kernel(layout: &Layout, lanes: u32) -> Kernel {
     layout::defined(Kernel::new::<LaneUnpackParams>("lane_unpack", LANE_UNPACK, &bindings), layout, lanes)
 }
 
-/// What [`layout`]'s kernel is for this codec.
+/// `group_widths` for this codec.
 pub(super) fn width_kernels() -> Vec<Kernel> {
     let of = |layout: Layout| {
         layout::LANES

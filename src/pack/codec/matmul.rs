@@ -2,6 +2,10 @@
 //!
 //! `y[m, n] = sum over k of x[m, k] scale[n] W[n, k]`. Where x has few rows, memory is what such a product waits for, and a coded matrix brings
 //! the same numbers in fewer bytes. Both forms give the same bits.
+//!
+//! Tried on a software device (2 cores shared with other work, Mesa 22.3, 2048 x 2048, GB of weights a second, plain and coded): one row of x, 8 lanes of 4
+//! rows of W 2.0 and 0.87, 64 lanes of 1 row 1.5 and 0.67; 4 rows of x, 4 at a time 0.84 and 0.47, one at a time 0.55 and 0.09; 8 rows of x at a time
+//! take three times as long as 4 (registers spill).
 
 use super::layout::Packed;
 use super::width;
@@ -32,10 +36,9 @@ pub struct Tile {
 
 impl Tile {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self { lanes: 8, rows: 4, samples: 1 },
         Self { lanes: 8, rows: 4, samples: 4 },
-        Self { lanes: 8, rows: 2, samples: 8 },
         Self { lanes: 64, rows: 1, samples: 1 },
         Self { lanes: 64, rows: 1, samples: 4 },
         Self { lanes: 64, rows: 1, samples: 8 },
@@ -43,8 +46,13 @@ impl Tile {
 
     /// What a device gets for so many rows of x.
     pub fn of(caps: &Caps, m: usize) -> Self {
-        let first = if caps.is_software() { 0 } else { 3 };
-        Self::ALL[first + if m == 1 { 0 } else { 1 + usize::from(m > 4) }]
+        match (caps.is_software(), m) {
+            (true, 1) => Self::ALL[0],
+            (true, _) => Self::ALL[1],
+            (false, 1) => Self::ALL[2],
+            (false, 2..=4) => Self::ALL[3],
+            (false, _) => Self::ALL[4],
+        }
     }
 }
 
@@ -59,7 +67,7 @@ pub struct Matrix {
 #[derive(Debug, Clone)]
 enum Stored {
     Plain(Tensor<u32>),
-    Packed { packed: Packed, starts: Tensor<u32> },
+    Packed { packed: Box<Packed>, starts: Tensor<u32> },
 }
 
 impl Matrix {
@@ -117,7 +125,7 @@ impl Matrix {
             begin += layout.width(widths, group);
         }
         let starts = Tensor::from_slice_async(gpu, &[starts.len()], &starts).await?;
-        Ok(Self { n, depth, stored: Stored::Packed { packed, starts } })
+        Ok(Self { n, depth, stored: Stored::Packed { packed: Box::new(packed), starts } })
     }
 
     /// Bytes that a product reads of it.

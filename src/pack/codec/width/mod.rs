@@ -4,6 +4,10 @@
 //! signed. So groups begin at words, no group shares one with another, and a group of zeros takes nothing but its width. Index and widths: [`super::layout`].
 //!
 //! Coding takes two passes over the values (widths; a scan of the blocks' sums; packing), decoding one over the payload.
+//!
+//! Shapes tried on a software device (2 cores shared with other work, Mesa 22.3, 4 MiB of i8, r = 0.63, shares of B / (1 + r) and B / (2 + r)): 8 lanes, a
+//! group at a time, words stored as they come: decode 92 %, code 92 %; 8 lanes, half a group, blocks put together in workgroup memory: 101 % and 70 %; 64 and
+//! 256 lanes: 42 to 51 % and 40 to 48 % (a barrier there is a loop over all lanes).
 
 mod twin;
 
@@ -52,7 +56,7 @@ impl Tile {
 
     /// What a device gets.
     pub fn of(caps: &Caps) -> Self {
-        if caps.is_software() { Self::ALL[1] } else { Self::ALL[4] }
+        if caps.is_software() { Self::ALL[1] } else { Self::ALL[2] }
     }
 }
 
