@@ -33,7 +33,9 @@ fn bits(study: &Json, role: &str, scheme: &str) -> u64 {
     let place = schemes.iter().position(|name| name == scheme).expect("a scheme that was measured");
     let tensors = study["tensors"].as_array().expect("tensors").iter().filter(|tensor| tensor["role"] == role);
     let parts = ["values", "metadata", "padding", "pointers", "tables"];
-    tensors.map(|tensor| parts.map(|part| tensor["sizes"][place][part].as_u64().expect("bits")).iter().sum::<u64>()).sum()
+    tensors
+        .map(|tensor| parts.map(|part| tensor["sizes"][place][part].as_u64().expect("bits")).iter().sum::<u64>())
+        .sum()
 }
 
 #[test]
@@ -44,7 +46,8 @@ fn an_analysis_holds_together() {
     let folder = Folder::new("pack", "analysis");
     let (model, inputs) = (at("data/lenet-80.onnx"), at("data/mnist10k/test-images-idx3-ubyte.gz"));
     let machines = ["tpu", "tensorcore", "scnn"].map(|name| at(&format!("examples/machines/{name}.toml")));
-    let mut arguments = vec!["pack", "analyze", &model, "--inputs", &inputs, "--samples", "3", "--out", "report", "--json"];
+    let mut arguments =
+        vec!["pack", "analyze", &model, "--inputs", &inputs, "--samples", "3", "--out", "report", "--json"];
     machines.iter().for_each(|machine| arguments.extend(["--machine", machine]));
     let ran = folder.run(&arguments);
     let study = ran.expect(0, &["written to report"]).json();
@@ -65,13 +68,17 @@ fn an_analysis_holds_together() {
     for machine in machines {
         let schemes = machine["schemes"].as_array().expect("schemes");
         let dram = |cost: &Json| {
-            let of = |part: &str| ["weights", "inputs", "outputs"].map(|name| cost["total"][part][name].as_f64().expect("bits"));
+            let of = |part: &str| {
+                ["weights", "inputs", "outputs"].map(|name| cost["total"][part][name].as_f64().expect("bits"))
+            };
             of("dram_reads").iter().chain(&of("dram_writes")).sum::<f64>()
         };
-        let [none, fixed] = ["none", "fixed16"].map(|name| schemes.iter().find(|cost| cost["scheme"] == name).expect("there"));
+        let [none, fixed] =
+            ["none", "fixed16"].map(|name| schemes.iter().find(|cost| cost["scheme"] == name).expect("there"));
         assert!(dram(fixed) < dram(none), "{}", machine["machine"]);
         assert!(schemes.iter().all(|cost| cost["scheme"] != "entropy"), "a bound is stored nowhere");
-        let cycles = |of: &Json| of["compute_cycles"].as_u64().expect("cycles") + of["stall_cycles"].as_u64().expect("cycles");
+        let cycles =
+            |of: &Json| of["compute_cycles"].as_u64().expect("cycles") + of["stall_cycles"].as_u64().expect("cycles");
         let layers: u64 = fixed["layers"].as_array().expect("layers").iter().map(cycles).sum();
         assert_eq!(layers, cycles(&fixed["total"]), "the sum of its layers");
     }
@@ -106,8 +113,21 @@ fn storages_are_compared_in_a_sweep() {
     }
     let machine = at("examples/machines/tpu.toml");
     let small = folder.run(&[
-        "pack", "sweep", &model, "--machine", &machine, "--buffers", "16,64", "--bandwidths", "4,64", "--scheme", "none",
-        "--scheme", "fixed16", "--out", "out",
+        "pack",
+        "sweep",
+        &model,
+        "--machine",
+        &machine,
+        "--buffers",
+        "16,64",
+        "--bandwidths",
+        "4,64",
+        "--scheme",
+        "none",
+        "--scheme",
+        "fixed16",
+        "--out",
+        "out",
     ]);
     small.expect(0, &["sweep.html"]);
     assert_eq!(folder.read("out/sweep.csv").lines().count(), 1 + 2 * 2 * 2);

@@ -322,7 +322,7 @@ proptest! {
 fn layers_that_cannot_run_say_why() {
     let of = |shape: Shape, config: &Config| {
         let layer = Layer { name: "x".into(), shape, weights: None, inputs: Vec::new(), outputs: Vec::new() };
-        let workload = Workload { name: "test".into(), layers: vec![layer], loose: Vec::new() };
+        let workload = Workload { name: "test".into(), layers: vec![layer], ..Workload::default() };
         simulate(&workload, config).expect_err("an error").to_string()
     };
     let config = machine(4, 4, Dataflow::Output);

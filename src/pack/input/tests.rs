@@ -96,7 +96,7 @@ fn layers_are_the_products_of_the_network() {
             *forms += 1;
         }
     }
-    let have = |op: &str, form: WeightForm| seen.get(&(op, format!("{form:?}"))).is_some();
+    let have = |op: &str, form: WeightForm| seen.contains_key(&(op, format!("{form:?}")));
     for (op, form) in [
         ("Conv", WeightForm::Conv),
         ("Conv", WeightForm::Depthwise),

@@ -217,8 +217,7 @@ fn move_or_table(random: &mut Random, most: usize) -> Network {
 }
 
 fn device(test: &str, checked: bool) -> Option<Gpu> {
-    let mut options = Options::default();
-    options.checked = checked;
+    let options = Options { checked, ..Options::default() };
     let gpu = Gpu::open(&options).ok();
     let required = std::env::var("WAVEHULL_REQUIRE_GPU").is_ok_and(|v| v == "1");
     assert!(gpu.is_some() || !required, "{test}: no adapter, and WAVEHULL_REQUIRE_GPU=1 demands one");

@@ -166,7 +166,7 @@ impl Scatter<'_> {
                 .label(name)
                 .legend(move |(x, y)| Circle::new((x + 6, y), 5, colour.filled()));
             chart.draw_series(dots.iter().filter(|dot| dot.front).map(|dot| {
-                let label = Text::new(dot.label.as_str(), (7, -12), (FONT, 11).into_font().color(&INK));
+                let label = Text::new(dot.label.clone(), (7, -12), (FONT, 11).into_font().color(&INK));
                 EmptyElement::at((dot.x, dot.y)) + label
             }))?;
         }
