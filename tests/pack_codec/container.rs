@@ -61,7 +61,7 @@ fn round_trip(file: &Path, tensors: &[Values], options: &EncodeOptions, gpu: Opt
 
 #[test]
 fn thousands_of_tensors_come_back() {
-    many(2000, 14.0, 3, 22);
+    many(6000, 14.0, 6, 23);
 }
 
 #[test]
