@@ -3,7 +3,7 @@
 #![cfg(feature = "pack")]
 
 mod common;
-#[path = "../fuzz/src/pack.rs"]
+#[path = "../fuzz/src/tflite.rs"]
 mod demands;
 
 use std::collections::BTreeMap;

@@ -115,7 +115,7 @@ fn streams_may_be_cut_anywhere() {
         let values = bytes(&mut random, element, len, 2);
         let head = Head {
             name: "t".to_owned(),
-            kind: Kind::Activations,
+            kind: Some(Kind::Activations),
             element,
             granularity: Granularity::Tensor,
             shape: vec![1, 1, len],
@@ -184,7 +184,7 @@ fn a_range_is_read_without_the_rest() {
 fn a_writer_refuses_what_does_not_fit() {
     let head = |name: &str, shape: &[usize]| Head {
         name: name.to_owned(),
-        kind: Kind::Activations,
+        kind: Some(Kind::Activations),
         element: Element::I4,
         granularity: Granularity::Unknown,
         shape: shape.to_vec(),
