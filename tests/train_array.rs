@@ -270,7 +270,7 @@ fn parameters_can_be_edited_where_they_are() {
         assert_eq!(zero, value.name == first, "{}", value.name);
     }
     same(&model, &array.snapshot(1).expect("a snapshot"), &other, "the neighbour");
-    let reshaped = array.edit(0, &mut |_, tensor| *tensor = ndarray::ArrayD::zeros(vec![1]));
+    let reshaped = array.edit(0, &mut |_, tensor| *tensor = ArrayD::zeros(vec![1]));
     assert_eq!(reshaped.err().map(|e| e.kind()), Some(ErrorKind::BadInput));
 }
 
