@@ -80,7 +80,7 @@ fn lies_are_told_apart() {
         (told(word(24, 0)), "byte 28: the table goes on behind its last tensor"),
         (told(word(28, u32::MAX)), "byte 32: the name of tensor 0 of 1 has 4294967295 bytes"),
         (told(byte(32, 0xff)), "byte 33: the name of tensor 0 of 1 is not UTF-8"),
-        (told(byte(33, 2)), "byte 45: tensor 't' is of kind 2"),
+        (told(byte(33, 3)), "byte 45: tensor 't' is of kind 3"),
         (told(byte(34, 6)), "byte 45: tensor 't' has elements of type 6"),
         (told(byte(36, 1)), "byte 45: tensor 't' has granularity 0 of 0, 1"),
         (told(word(45, 9)), "byte 49: tensor 't' has 9 axes"),

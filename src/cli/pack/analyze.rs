@@ -13,7 +13,7 @@ use super::super::progress::Bar;
 use super::super::render::{Table, counted};
 use super::super::{Global, SCHEMA};
 use super::model::{ModelArgs, StorageArgs};
-use super::{joules, json_text, machines, schemes, size, write_report};
+use super::{joules, json_text, machines, parsed, schemes, size, write_report};
 
 /// Arguments of `wavehull pack analyze`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub struct Args {
     #[command(flatten)]
     storage: StorageArgs,
     /// A scheme, several times for several: none, zvc, rle4, ss16, fixed16:zero,same, scnn4w, ebpc, huffman, entropy [default: the usual ones]
-    #[arg(long = "scheme", value_name = "SCHEME")]
+    #[arg(long = "scheme", value_name = "SCHEME", value_parser = parsed::<Scheme>)]
     schemes: Vec<Scheme>,
     /// A machine to run the layers on, several times for several (examples/machines)
     #[arg(long = "machine", value_name = "FILE.toml")]

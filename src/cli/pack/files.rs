@@ -28,7 +28,7 @@ pub struct EncodeArgs {
     #[arg(value_name = "FILE.whpk")]
     to: PathBuf,
     /// raw, width (integers), rans (integers) or exponent (fp16, bf16) [default: rans for integers, exponent for floats]
-    #[arg(long, value_name = "CODEC", value_parser = |name: &str| Codec::of_name(name))]
+    #[arg(long, value_name = "CODEC", value_parser = |name: &str| Codec::of_name(name).map_err(|e| format!("{}: {}", e.message(), e.help().unwrap_or_default())))]
     codec: Option<Codec>,
     /// Values that are coded together: what has to be read to get at any one of them
     #[arg(long, value_name = "N", default_value_t = wavehull::pack::codec::CHUNK)]

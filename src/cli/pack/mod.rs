@@ -8,6 +8,7 @@ mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use wavehull::pack::Scheme;
 use wavehull::{Error, Result};
@@ -46,6 +47,14 @@ impl Args {
             Task::Decode(args) => args.json,
         }
     }
+}
+
+/// An argument that the library parses; what helps belongs to the message.
+fn parsed<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: Error| match e.help() {
+        Some(help) => format!("{}\n  help: {help}", e.message()),
+        None => e.message().to_owned(),
+    })
 }
 
 /// Runs what was asked for.

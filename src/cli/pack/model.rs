@@ -9,6 +9,7 @@ use wavehull::{Gpu, Result};
 
 use super::super::Global;
 use super::super::progress::Bar;
+use super::parsed;
 
 /// Which network, on which inputs.
 #[derive(Debug, clap::Args)]
@@ -28,10 +29,10 @@ pub struct ModelArgs {
 #[derive(Debug, clap::Args)]
 pub struct StorageArgs {
     /// How weights of a float network are stored: i4, i8, i16 (one scale), i8/channel, i4/32 (groups of 32), f16, bf16
-    #[arg(long, value_name = "STORAGE", default_value = "i8/channel")]
+    #[arg(long, value_name = "STORAGE", value_parser = parsed::<Storage>, default_value = "i8/channel")]
     pub weights: Storage,
     /// How its activations are stored: u8, i8, i16, f16, bf16; u8@99.9 cuts the range at a percentile
-    #[arg(long, value_name = "STORAGE", default_value = "u8")]
+    #[arg(long, value_name = "STORAGE", value_parser = parsed::<Storage>, default_value = "u8")]
     pub activations: Storage,
 }
 

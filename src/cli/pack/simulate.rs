@@ -15,7 +15,7 @@ use super::super::progress::Bar;
 use super::super::render::Table;
 use super::super::{Global, SCHEMA};
 use super::model::{ModelArgs, StorageArgs};
-use super::{joules, json_text, size, write_report};
+use super::{joules, json_text, parsed, size, write_report};
 
 /// Arguments of `wavehull pack simulate`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     machine: PathBuf,
     /// How tensors lie in its memory
-    #[arg(long, value_name = "SCHEME", default_value = "none")]
+    #[arg(long, value_name = "SCHEME", value_parser = parsed::<Scheme>, default_value = "none")]
     scheme: Scheme,
     /// Write the reports into this folder
     #[arg(long, value_name = "DIR")]

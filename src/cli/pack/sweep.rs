@@ -16,7 +16,7 @@ use super::super::render::{Table, bytes};
 use super::super::{Global, SCHEMA};
 use super::analyze::element;
 use super::model::ModelArgs;
-use super::{joules, json_text, machines, schemes, size, write_report};
+use super::{joules, json_text, machines, parsed, schemes, size, write_report};
 
 /// Arguments of `wavehull pack sweep`.
 #[derive(Debug, clap::Args)]
@@ -30,13 +30,13 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// How weights of a float network are stored, several: i16,i8,i8/channel,i4/32
-    #[arg(long, value_name = "STORAGE,...", value_delimiter = ',', default_value = "i8/channel")]
+    #[arg(long, value_name = "STORAGE,...", value_parser = parsed::<Storage>, value_delimiter = ',', default_value = "i8/channel")]
     weights: Vec<Storage>,
     /// How activations are stored, several: u8,i16
-    #[arg(long, value_name = "STORAGE,...", value_delimiter = ',', default_value = "u8")]
+    #[arg(long, value_name = "STORAGE,...", value_parser = parsed::<Storage>, value_delimiter = ',', default_value = "u8")]
     activations: Vec<Storage>,
     /// A scheme, several times for several [default: the usual ones]
-    #[arg(long = "scheme", value_name = "SCHEME")]
+    #[arg(long = "scheme", value_name = "SCHEME", value_parser = parsed::<Scheme>)]
     schemes: Vec<Scheme>,
     /// Groups of fixed-lane width coding to try beside the schemes
     #[arg(long, value_name = "N,...", value_delimiter = ',')]

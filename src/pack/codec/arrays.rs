@@ -298,8 +298,12 @@ async fn array_bytes<R: Read + Seek>(reader: &mut Reader<R>, entry: &Entry, to: 
                 .with_help("name the result .safetensors"));
         }
     };
-    let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    let mut text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", axes.trim_end());
+    // A tuple of one element has a comma.
+    let axes = match shape.as_slice() {
+        [one] => format!("{one},"),
+        axes => axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let mut text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({axes}), }}");
     text.extend(std::iter::repeat_n(' ', (text.len() + 11).next_multiple_of(64) - text.len() - 11));
     text.push('\n');
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -319,7 +323,7 @@ mod tests {
     fn arrays_come_back_bit_for_bit_in_every_form() {
         let scratch = Scratch::new("pack-arrays");
         let npy = |name: &str| scratch.file(name, b"");
-        let made = ndarray::Array3::from_shape_fn((5, 70, 11), |(i, j, k)| (i * j) as i8 - k as i8);
+        let made = ndarray::Array3::from_shape_fn((5, 70, 11), |(i, j, k)| (i * j % 5) as i8 - (k % 3) as i8);
         let mut bytes = Vec::new();
         ndarray_npy::WriteNpyExt::write_npy(&made, &mut bytes).unwrap();
         let (source, packed) = (scratch.file("a.npy", &bytes), npy("a.whpk"));

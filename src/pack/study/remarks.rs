@@ -46,15 +46,21 @@ fn gain(study: &Study, role: Role, name: &str, total: &Total) -> Option<String> 
         .filter(|tensor| matches!(tensor.granularity, Granularity::Channel | Granularity::Group(_)))
         .map(|tensor| tensor.bits)
         .sum();
-    let widths =
-        ["fixed", "ss"].map(|name| (0..study.schemes.len()).filter(move |&i| study.schemes[i].starts_with(name)));
-    let widths = widths.into_iter().flatten().map(|i| total.share(i)).min_by(f64::total_cmp);
-    if widths.is_some_and(|share| share > 1.0 - LITTLE) && total.zero_share() < 0.5 {
-        text += if 2 * fine > total.bits {
+    let groups = |i: &usize| ["fixed", "ss"].iter().any(|name| study.schemes[*i].starts_with(name));
+    let widths = (0..study.schemes.len()).filter(groups).min_by(|&a, &b| total.share(a).total_cmp(&total.share(b)));
+    if let Some(widths) = widths.filter(|&i| total.share(i) > 1.0 - LITTLE && total.zero_share() < 0.5) {
+        let padding = total.sizes[widths].padding as f64 / total.bits as f64;
+        text += &if padding > LITTLE {
+            let (scheme, share) = (&study.schemes[widths], 100.0 * padding);
+            format!(
+                " In {scheme} {share:.0} % of the uncompressed size is padding: there are fewer channels than a group has places."
+            )
+        } else if 2 * fine > total.bits {
             " They are quantised per channel or finer, so nearly every group has a value that needs all bits: widths gain little here. Coarser \
              scales leave more to compress, but that is the quantiser's loss, not the scheme's gain."
+                .to_owned()
         } else {
-            " Their values fill their containers: widths gain little here."
+            " Their values fill their containers: widths gain little here.".to_owned()
         };
     }
     Some(text)
