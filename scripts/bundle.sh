@@ -104,6 +104,9 @@ rm -rf "$copy"
 mkdir "$copy"
 # Times of files are kept, so that a second bundle compiles only what changed.
 cp -a Cargo.toml Cargo.lock README.md src shaders tests benches examples data docs "$copy"
+# Tests replay what the fuzz targets demand.
+mkdir "$copy/fuzz"
+cp -a fuzz/src "$copy/fuzz"
 device_tests >"$copy/steps.txt"
 one_test_binary "$copy" <"$copy/steps.txt"
 rm -rf "$target"

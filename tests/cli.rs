@@ -368,7 +368,9 @@ fn doctor_finds_nothing_wrong_here() {
     assert_eq!(json["ok"], true);
     let kernels = json["kernels"].as_array().expect("kernels");
     let catalogue = wavehull::ops::catalogue().len()
+        + wavehull::train::catalogue().len()
         + wavehull::verify::kernels::catalogue().len()
+        + wavehull::pack::catalogue().len()
         + wavehull::bench::catalogue().len();
     assert_eq!(kernels.len(), 2 * catalogue, "every permutation in both modes");
     let compared = json["tests"].as_array().expect("tests").iter().filter_map(|t| t["cases"].as_u64()).sum::<u64>();

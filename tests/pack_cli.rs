@@ -177,9 +177,19 @@ fn arrays_go_into_a_file_and_come_back() {
     let mut damaged = folder.bytes("a.whpk");
     damaged[5000] ^= 4;
     folder.write("damaged.whpk", damaged);
+    folder.write("d.npy", "of an earlier day");
+    folder
+        .run_without_device(&["pack", "decode", "a.whpk", "--check", "--host"])
+        .expect(0, &["every checksum is right"]);
+    folder.run_without_device(&["pack", "decode", "damaged.whpk", "--check", "--host"]).expect(2, &["tensor 'a'"]);
     let ran = folder.run_without_device(&["pack", "decode", "damaged.whpk", "d.npy", "--host"]);
     ran.expect(2, &["damaged.whpk", "tensor 'a'", "chunk", "help: "]);
-    assert!(!folder.0.join("d.npy").exists(), "half an array is none");
+    assert_eq!(folder.read("d.npy"), "of an earlier day", "what was there stays until there is something whole");
+    folder.run_without_device(&["pack", "encode", "a.npy", "./a.npy", "--host"]).expect(2, &["its own result"]);
+    assert_eq!(folder.bytes("a.npy"), folder.bytes("b.npy"));
+    let left: Vec<_> =
+        std::fs::read_dir(&folder.0).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains(".part")), "{left:?}");
     let listed = folder.run_without_device(&["pack", "decode", "a.whpk", "--list"]);
     assert!(listed.expect(0, &[]).stdout.contains("[200, 300]"), "{}", listed.stdout);
 }
@@ -188,7 +198,7 @@ fn arrays_go_into_a_file_and_come_back() {
 fn what_is_wrong_is_named() {
     let folder = Folder::new("pack", "wrong");
     let model = at("data/lenet-80.onnx");
-    folder.write("floats.npy", npy("<f4", "3", &[0; 12]));
+    folder.write("floats.npy", npy("<f4", "3,", &[0; 12]));
     folder.write("text.onnx", "this is no network");
     folder.write("slip.toml", "name = \"m\"\nkind = \"systolic\"\n[array]\nrows = 8\ncolums = 8\n");
     folder.write("slip.cfg", "[general]\nrun_name = a\n[architecture_presets]\nArrayHeight: tall\n");

@@ -68,7 +68,7 @@ pub fn text(error: &Error, global: &Global) -> String {
 fn help(error: &Error) -> Option<&str> {
     error.help().or(match error.kind() {
         ErrorKind::Io => Some("check the path, and that you may read or write there"),
-        ErrorKind::BadInput | ErrorKind::Unsupported => Some("`wavehull verify --help` says what is read"),
+        ErrorKind::BadInput | ErrorKind::Unsupported => Some("`wavehull COMMAND --help` says what is read"),
         ErrorKind::TooBig | ErrorKind::OutOfMemory => Some("`--memory MIB` sets how much device memory may be used"),
         _ => None,
     })

@@ -221,8 +221,8 @@ fn shape(kind: Kind, len: usize, random: &mut Random) -> Vec<usize> {
 }
 
 /// Standard schemes and groups of all sizes.
-fn many(element: Element) -> Vec<Scheme> {
-    let mut all = Scheme::standard(element);
+fn many() -> Vec<Scheme> {
+    let mut all = Scheme::standard();
     for group in [4, 8, 32, 64, 128, 256] {
         for restart in [Restart::Position, Restart::Row, Restart::Tensor] {
             let same_as_previous = group % 3 == 1;
@@ -265,7 +265,7 @@ fn the_device_counts_what_the_host_counts() {
             }
             tensors.push(tensor(element, Kind::Weights, &[3, 1, 0, 4], Look::AllZero, &mut random));
             tensors.push(tensor(element, Kind::Activations, &[0, 3, 4], Look::AllZero, &mut random));
-            agree(gpu, &tensors, &many(element), Meter::new);
+            agree(gpu, &tensors, &many(), Meter::new);
         }
     }
 }
@@ -284,7 +284,7 @@ fn parts_of_tensors_add_up_to_the_whole() {
                 tensors.push(tensor(element, kind, shape, look, &mut random));
             }
         }
-        agree(gpu, &tensors, &many(element), |gpu| Meter::new(gpu).with_parts_of(1024));
+        agree(gpu, &tensors, &many(), |gpu| Meter::new(gpu).with_parts_of(1024));
     }
 }
 
@@ -299,7 +299,7 @@ fn long_tensors_are_counted_as_the_host_counts_them() {
             let len = (17.5 + 2.5 * random.unit()).exp2() as usize;
             tensors.push(tensor(element, kind, &shape(kind, len, &mut random), look, &mut random));
         }
-        agree(gpu, &tensors, &Scheme::standard(element), Meter::new);
+        agree(gpu, &tensors, &Scheme::standard(), Meter::new);
     }
 }
 
@@ -314,7 +314,7 @@ fn the_longest_tensors_are_counted_as_the_host_counts_them() {
         (Element::Bf16, Look::Narrow, &[1 << 7, 1 << 8, 1 << 9]),
     ] {
         let kind = if shape.len() == 4 { Kind::Weights } else { Kind::Activations };
-        agree(gpu, &[tensor(element, kind, shape, look, &mut random)], &Scheme::standard(element), Meter::new);
+        agree(gpu, &[tensor(element, kind, shape, look, &mut random)], &Scheme::standard(), Meter::new);
     }
 }
 

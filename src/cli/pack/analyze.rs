@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use wavehull::pack::machine::Idle;
 use wavehull::pack::report::{costs_csv, footprints_csv, study_page};
-use wavehull::pack::study::{MachineStudy, Role, Study, study};
-use wavehull::pack::{Element, Scheme, Workload};
+use wavehull::pack::study::{MachineStudy, Role, Study, Total, study};
+use wavehull::pack::{Scheme, Workload};
 use wavehull::{Result, VERSION};
 
 use super::super::device::{DeviceArgs, DeviceReport};
@@ -13,7 +14,7 @@ use super::super::progress::Bar;
 use super::super::render::{Table, counted};
 use super::super::{Global, SCHEMA};
 use super::model::{ModelArgs, StorageArgs};
-use super::{joules, json_text, machines, parsed, schemes, size, write_report};
+use super::{joules, json_text, machines, parsed, schemes, size, with_values, write_report};
 
 /// Arguments of `wavehull pack analyze`.
 #[derive(Debug, clap::Args)]
@@ -63,19 +64,19 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let machines = machines(&args.machines)?;
     let gpu = args.device.open(global)?;
     let workload = args.model.read(&gpu, args.storage.weights, args.storage.activations, global)?;
-    let schemes = schemes(&args.schemes, Scheme::standard(element(&workload)));
+    with_values(&workload, &args.model.model)?;
+    let schemes = schemes(&args.schemes);
     let bar = Bar::phases(global);
     let study = study(&gpu, &workload, &schemes, &machines, &bar.control());
     bar.finish();
     let study = study?;
     let document = Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), study: &study };
     if let Some(folder) = &args.out {
-        let layers: Vec<&str> = workload.layers.iter().map(|layer| layer.name.as_str()).collect();
         let files = [
             ("report.html", study_page(&study)?),
             ("study.json", json_text(&document)?),
             ("footprints.csv", footprints_csv(&study)?),
-            ("costs.csv", costs_csv(&study, &layers)?),
+            ("costs.csv", costs_csv(&study)?),
         ];
         write_report(folder, &files, global)?;
     }
@@ -85,12 +86,6 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         global.print(text(&study, &workload, global));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The element that decides which schemes are usual: that of the first tensor.
-pub(super) fn element(workload: &Workload) -> Element {
-    let layers = workload.layers.iter().flat_map(|layer| layer.weights.iter().chain(&layer.inputs));
-    layers.chain(&workload.loose).next().map_or(Element::I8, |values| values.element())
 }
 
 fn text(study: &Study, workload: &Workload, global: &Global) -> String {
@@ -103,40 +98,44 @@ fn text(study: &Study, workload: &Workload, global: &Global) -> String {
     parts.push(footprints(study).render(global.out));
     for machine in &study.machines {
         parts.push(format!("\non {}, one input:\n{}", machine.machine, costs(machine).render(global.out)));
+        parts.extend(machine.schemes.first().and_then(|cost| cost.total.idle).map(idle));
     }
     parts.push(String::new());
     parts.extend(study.remarks.iter().cloned());
     parts.join("\n")
 }
 
-/// A line a scheme: shares of uncompressed, and of them metadata.
+/// A line a scheme, two columns a kind of tensors: the share of uncompressed, and what of it is no value.
 fn footprints(study: &Study) -> Table {
-    let [weights, maps] = [Role::Weights, Role::Input].map(|role| study.total(role));
-    let loose = study.total(Role::Loose);
-    let (first, name) = if weights.bits > 0 { (weights, "weights") } else { (loose, "tensors") };
-    let mut table = Table::new(&["", name, "of it metadata", "activations", "of it metadata"]);
-    let facts = |f: &dyn Fn(&wavehull::pack::study::Total) -> String| {
-        [f(&first), String::new(), if maps.bits > 0 { f(&maps) } else { "-".into() }, String::new()]
+    let kinds = [(Role::Weights, "weights"), (Role::Input, "activations"), (Role::Loose, "other tensors")];
+    let totals: Vec<(&str, Total)> = kinds.map(|(role, name)| (name, study.total(role))).into();
+    let totals: Vec<_> = totals.into_iter().filter(|(_, total)| total.bits > 0).collect();
+    let mut headings = vec![""];
+    totals.iter().for_each(|(name, _)| headings.extend([name, "of it metadata"]));
+    let mut table = Table::new(&headings);
+    let mut line = |name: &str, cells: &dyn Fn(&Total) -> [String; 2]| {
+        let cells = totals.iter().flat_map(|(_, total)| cells(total));
+        table.line(std::iter::once(name.to_owned()).chain(cells).collect());
     };
-    for (name, [a, b, c, d]) in [
-        ("values", facts(&|total| total.values.to_string())),
-        ("zero", facts(&|total| format!("{:.1} %", 100.0 * total.zero_share()))),
-        ("uncompressed", facts(&|total| size(total.bits as f64))),
-    ] {
-        table.row([name.to_owned(), a, b, c, d]);
-    }
+    line("values", &|total| [total.values.to_string(), String::new()]);
+    line("zero", &|total| [format!("{:.1} %", 100.0 * total.zero_share()), String::new()]);
+    line("uncompressed", &|total| [size(total.bits as f64), String::new()]);
     for (i, scheme) in study.schemes.iter().enumerate() {
-        let cells = |total: &wavehull::pack::study::Total| {
+        line(scheme, &|total| {
             let stored = total.sizes[i];
-            let beside = stored.total() - stored.values;
-            let metadata = format!("{:.1} %", 100.0 * beside as f64 / stored.total().max(1) as f64);
-            if total.bits > 0 { [format!("{:.3}", total.share(i)), metadata] } else { ["-".into(), "-".into()] }
-        };
-        let [share, metadata] = cells(&first);
-        let [map_share, map_metadata] = cells(&maps);
-        table.row([scheme.clone(), share, metadata, map_share, map_metadata]);
+            let beside = 100.0 * (stored.total() - stored.values) as f64 / stored.total().max(1) as f64;
+            [format!("{:.3}", total.share(i)), format!("{beside:.1} %")]
+        });
     }
     table
+}
+
+/// Where multipliers were idle, which no scheme changes.
+fn idle(idle: Idle) -> String {
+    let Idle { partial_blocks, bank_conflicts, imbalance, halos } = idle;
+    format!(
+        "multiplier-cycles lost: {partial_blocks} to partial blocks, {bank_conflicts} to bank conflicts, {imbalance} to imbalance, {halos} to halos"
+    )
 }
 
 /// A line a scheme: what one input costs.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use wavehull::pack::codec::{Codec, EncodeOptions, Entry, Written, decode_file, encode_file};
+use wavehull::pack::codec::{Codec, EncodeOptions, Entry, Written, check, decode_file, encode_file};
 use wavehull::{Error, Gpu, Result, VERSION};
 
 use super::super::device::DeviceArgs;
@@ -27,7 +27,7 @@ pub struct EncodeArgs {
     /// The compressed file
     #[arg(value_name = "FILE.whpk")]
     to: PathBuf,
-    /// raw, width (integers), rans (integers) or exponent (fp16, bf16) [default: rans for integers, exponent for floats]
+    /// raw, width (integers), rans (integers) or exponent (fp16, bf16), for all arrays that it takes [default: rans, exponent]
     #[arg(long, value_name = "CODEC", value_parser = |name: &str| Codec::of_name(name).map_err(|e| format!("{}: {}", e.message(), e.help().unwrap_or_default())))]
     codec: Option<Codec>,
     /// Values that are coded together: what has to be read to get at any one of them
@@ -48,17 +48,20 @@ pub struct EncodeArgs {
 #[command(after_help = "\
 Examples:
   wavehull pack decode weights.whpk weights.safetensors
-  wavehull pack decode weights.whpk --list")]
+  wavehull pack decode weights.whpk --check")]
 pub struct DecodeArgs {
     /// The compressed file
     #[arg(value_name = "FILE.whpk")]
     from: PathBuf,
     /// A .safetensors, .npy or .npz file to write
-    #[arg(value_name = "ARRAYS", required_unless_present = "list")]
+    #[arg(value_name = "ARRAYS", required_unless_present_any = ["list", "check"])]
     to: Option<PathBuf>,
-    /// Say what is inside, and write nothing
+    /// Say what is inside, by its table alone, and write nothing
     #[arg(long, conflicts_with = "to")]
     list: bool,
+    /// Decode everything, compare every checksum, and write nothing
+    #[arg(long, conflicts_with_all = ["to", "list"])]
+    check: bool,
     /// Use no device
     #[arg(long)]
     host: bool,
@@ -102,9 +105,6 @@ struct Inside<'a> {
 /// # Errors
 /// Errors of the files with their place; device errors.
 pub fn encode(args: &EncodeArgs, global: &Global) -> Result<ExitCode> {
-    if args.from == args.to {
-        return Err(Error::bad_input("a file cannot be compressed into itself").in_file(&args.to));
-    }
     let gpu = device(args.host, &args.device, global)?;
     let mut options = EncodeOptions::default();
     (options.codec, options.chunk) = (args.codec, args.chunk);
@@ -117,11 +117,12 @@ pub fn encode(args: &EncodeArgs, global: &Global) -> Result<ExitCode> {
         global.print_json(&Encoded { schema: SCHEMA, version: VERSION, seconds, written: &written })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["array", "values", "bytes", "stored", "share", "chunks stored raw"]);
+    let mut table = Table::new(&["array", "codec", "values", "bytes", "stored", "share", "chunks stored raw"]);
     for tensor in &written.tensors {
         let raw = tensor.raw_bits.div_ceil(8);
         table.row([
             tensor.name.clone(),
+            tensor.codec.name().to_owned(),
             tensor.values.to_string(),
             bytes(raw),
             bytes(tensor.bytes),
@@ -148,10 +149,14 @@ pub fn encode(args: &EncodeArgs, global: &Global) -> Result<ExitCode> {
 /// Errors of the files with their place; device errors.
 pub fn decode(args: &DecodeArgs, global: &Global) -> Result<ExitCode> {
     let entries = match &args.to {
-        None => inside(args)?,
-        Some(to) if *to == args.from => {
-            return Err(Error::bad_input("a file cannot be decompressed into itself").in_file(to));
+        None if args.check => {
+            let gpu = device(args.host, &args.device, global)?;
+            let bar = Bar::phases(global);
+            let checked = check(&args.from, gpu.as_ref(), &bar.control());
+            bar.finish();
+            checked?
         }
+        None => inside(args)?,
         Some(to) => {
             let gpu = device(args.host, &args.device, global)?;
             let bar = Bar::phases(global);
@@ -183,8 +188,10 @@ pub fn decode(args: &DecodeArgs, global: &Global) -> Result<ExitCode> {
         ]);
     }
     global.print(table.render(global.out));
-    if let Some(to) = &args.to {
-        global.say(format!("written, every checksum right: {}", to.display()));
+    match &args.to {
+        Some(to) => global.say(format!("written, every checksum right: {}", to.display())),
+        None if args.check => global.say("every checksum is right"),
+        None => {}
     }
     Ok(ExitCode::SUCCESS)
 }

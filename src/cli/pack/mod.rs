@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use wavehull::pack::Scheme;
+use wavehull::pack::{Scheme, Workload};
 use wavehull::{Error, Result};
 
 use super::{Global, write_file};
@@ -72,8 +72,19 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
 }
 
 /// The schemes that were named, or those of a report by default.
-fn schemes(named: &[Scheme], default: Vec<Scheme>) -> Vec<Scheme> {
-    if named.is_empty() { default } else { named.to_vec() }
+fn schemes(named: &[Scheme]) -> Vec<Scheme> {
+    if named.is_empty() { Scheme::standard() } else { named.to_vec() }
+}
+
+/// Refuses a table of layers where values are compressed.
+fn with_values(workload: &Workload, file: &Path) -> Result<()> {
+    let known = workload.layers.iter().any(|layer| layer.weights.is_some() || !layer.inputs.is_empty());
+    if known || !workload.loose.is_empty() {
+        return Ok(());
+    }
+    Err(Error::bad_input("shapes without values: there is nothing to compress")
+        .in_file(file)
+        .with_help("give a network, or see what its layers cost uncompressed with `wavehull pack simulate`"))
 }
 
 /// Writes files of a report into a folder, which is made, and says so.

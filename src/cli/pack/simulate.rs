@@ -1,12 +1,12 @@
 //! `wavehull pack simulate`: a network's layers on one machine, or SCALE-Sim's model of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use wavehull::pack::machine::scalesim;
 use wavehull::pack::machine::{Cost, Machine};
 use wavehull::pack::report::costs_csv;
-use wavehull::pack::study::{SchemeCost, Study, study};
+use wavehull::pack::study::{SchemeCost, study};
 use wavehull::pack::{Scheme, Workload};
 use wavehull::{Error, Result, VERSION};
 
@@ -15,7 +15,7 @@ use super::super::progress::Bar;
 use super::super::render::Table;
 use super::super::{Global, SCHEMA};
 use super::model::{ModelArgs, StorageArgs};
-use super::{joules, json_text, parsed, size, write_report};
+use super::{joules, json_text, parsed, size, with_values, write_report};
 
 /// Arguments of `wavehull pack simulate`.
 #[derive(Debug, clap::Args)]
@@ -82,9 +82,10 @@ struct Row<'a> {
 /// # Errors
 /// Errors of the files with their place; device errors.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
-    match args.machine.extension().is_some_and(|extension| extension == "cfg") {
-        true => like_scalesim(args, global),
-        false => on_machine(args, global),
+    if args.machine.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("cfg")) {
+        like_scalesim(args, global)
+    } else {
+        on_machine(args, global)
     }
 }
 
@@ -97,6 +98,9 @@ fn on_machine(args: &Args, global: &Global) -> Result<ExitCode> {
     }
     let gpu = args.device.open(global)?;
     let workload = args.model.read(&gpu, args.storage.weights, args.storage.activations, global)?;
+    if args.scheme != Scheme::Uncompressed {
+        with_values(&workload, &args.model.model)?;
+    }
     let bar = Bar::phases(global);
     let study = study(&gpu, &workload, &[args.scheme], &[machine], &bar.control());
     bar.finish();
@@ -114,13 +118,14 @@ fn on_machine(args: &Args, global: &Global) -> Result<ExitCode> {
         total: &cost.total,
     };
     if let Some(folder) = &args.out {
-        write_costs(folder, &study, &workload, json_text(&document)?, global)?;
+        write_report(folder, &[("costs.json", json_text(&document)?), ("costs.csv", costs_csv(&study)?)], global)?;
     }
     if args.json {
         global.print_json(&document)?;
     } else {
         let head = format!("{} on {}, {}, one input:", study.network, study.machines[0].machine, cost.scheme);
         global.print(format!("{head}\n{}", table(&workload, cost).render(global.out)));
+        study.remarks.iter().for_each(|remark| global.say(remark));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -128,7 +133,19 @@ fn on_machine(args: &Args, global: &Global) -> Result<ExitCode> {
 /// SCALE-Sim's model: its three reports as files, and their figures as a table.
 fn like_scalesim(args: &Args, global: &Global) -> Result<ExitCode> {
     let config = scalesim::Config::read(&args.machine)?;
-    let workload = scalesim::read_topology(&args.model.model, None)?;
+    if args.scheme != Scheme::Uncompressed || args.model.inputs.is_some() {
+        return Err(Error::bad_input("SCALE-Sim looks at shapes alone: --scheme and --inputs change nothing")
+            .in_file(&args.machine)
+            .with_help("take a machine of ours (examples/machines/tpu.toml), where values count"));
+    }
+    // A table of layers needs no device.
+    let workload = match args.model.model.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("csv") => scalesim::read_topology(&args.model.model, None)?,
+        _ => {
+            let gpu = args.device.open(global)?;
+            args.model.read(&gpu, args.storage.weights, args.storage.activations, global)?
+        }
+    };
     let reports = scalesim::simulate(&workload, &config).map_err(|e| e.in_file(&args.model.model))?;
     if let Some(folder) = &args.out {
         write_report(folder, &reports.to_csv(), global)?;
@@ -160,11 +177,6 @@ fn mirrored(reports: &scalesim::Reports) -> Table {
     let [cycles, with_prefetch, stalls] = sums.map(|sum| sum.to_string());
     table.row(["total".into(), cycles, with_prefetch, stalls, "-".into(), "-".into(), "-".into()]);
     table
-}
-
-fn write_costs(folder: &Path, study: &Study, workload: &Workload, json: String, global: &Global) -> Result<()> {
-    let names: Vec<&str> = workload.layers.iter().map(|layer| layer.name.as_str()).collect();
-    write_report(folder, &[("costs.json", json), ("costs.csv", costs_csv(study, &names)?)], global)
 }
 
 /// A line a layer, and the sum.

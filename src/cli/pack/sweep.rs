@@ -14,9 +14,8 @@ use super::super::device::{DeviceArgs, DeviceReport};
 use super::super::progress::Bar;
 use super::super::render::{Table, bytes};
 use super::super::{Global, SCHEMA};
-use super::analyze::element;
 use super::model::ModelArgs;
-use super::{joules, json_text, machines, parsed, schemes, size, write_report};
+use super::{joules, json_text, machines, parsed, schemes, size, with_values, write_report};
 
 /// Arguments of `wavehull pack sweep`.
 #[derive(Debug, clap::Args)]
@@ -76,16 +75,24 @@ struct Document<'a> {
 /// Errors of the files with their place; device errors.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let machines = varied(args)?;
+    let ending = args.model.model.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    if ending.as_deref() == Some("tflite") && args.weights.len() * args.activations.len() > 1 {
+        return Err(Error::bad_input(
+            "a full-integer network stores its values itself: there are no storages to compare",
+        )
+        .in_file(&args.model.model)
+        .with_help("leave --weights and --activations out, or give the float network"));
+    }
     let gpu = args.device.open(global)?;
     let mut candidates: Vec<Candidate> = Vec::new();
     for &weights in &args.weights {
         for &activations in &args.activations {
             let workload = args.model.read(&gpu, weights, activations, global)?;
+            with_values(&workload, &args.model.model)?;
             candidates.push(Candidate { storage: named(args, weights, activations), workload });
         }
     }
-    let default = candidates.first().map_or_else(Vec::new, |first| Scheme::standard(element(&first.workload)));
-    let mut schemes = schemes(&args.schemes, default);
+    let mut schemes = schemes(&args.schemes);
     for group in args.groups.iter().copied().map(fixed) {
         if !schemes.contains(&group) {
             schemes.push(group);
@@ -95,6 +102,9 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let sweep = sweep(&gpu, &candidates, &schemes, &machines, &bar.control());
     bar.finish();
     let sweep = sweep?;
+    for candidate in &candidates {
+        candidate.workload.notes.iter().for_each(|note| global.say(format!("{}: {note}", candidate.storage)));
+    }
     let document = Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), sweep: &sweep };
     if let Some(folder) = &args.out {
         let files = [
@@ -130,7 +140,9 @@ fn varied(args: &Args) -> Result<Vec<Machine>> {
     for machine in machines(&args.machines)? {
         let sized: Vec<Machine> = match args.buffers.as_slice() {
             [] => vec![machine],
-            sizes => sizes.iter().map(|&kib| machine.with_buffer_bytes(kib << 10)).collect::<Result<_>>()?,
+            sizes => {
+                sizes.iter().map(|&kib| machine.with_buffer_bytes(kib.saturating_mul(1024))).collect::<Result<_>>()?
+            }
         };
         for machine in sized {
             match args.bandwidths.as_slice() {
@@ -155,7 +167,7 @@ fn shares(sweep: &Sweep, schemes: &[Scheme]) -> Table {
     let mut table = Table::new(&headings);
     let lines = sweep.points.chunks(schemes.len().max(1));
     for line in lines.clone() {
-        let cells = line.iter().map(|point| format!("{:.3}", point.weights));
+        let cells = line.iter().map(|point| point.weights.map_or_else(|| "-".into(), |share| format!("{share:.3}")));
         table.line(std::iter::once(format!("weights {}", line[0].storage)).chain(cells).collect());
     }
     for line in lines.filter(|line| line[0].activations.is_some()) {

@@ -1,10 +1,11 @@
-//! Whole files of arrays through a container and back: safetensors, NPY, NPZ. Names, shapes, types and every bit of the values return.
+//! Whole files of arrays through a container and back: safetensors, NPY, NPZ. Names, shapes, types, a safetensors file's metadata and every bit of the
+//! values return.
 //!
 //! Arrays of I8, U8, I16, F16 and BF16 are taken. Safetensors files go through piece by piece, however large they are; arrays of numpy one at a time.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::f16;
 use safetensors::tensor::Dtype;
@@ -18,6 +19,8 @@ use crate::gpu::{Control, Gpu};
 use crate::pack::input::safetensors::header;
 use crate::pack::values::{Element, Granularity};
 
+/// The entry that holds what a safetensors file says of itself, as JSON.
+const METADATA: &str = "__metadata__";
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 24;
 
@@ -47,7 +50,7 @@ impl Form {
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`]; [`crate::ErrorKind::BadInput`] for files that are damaged; [`crate::ErrorKind::Unsupported`] for arrays of other types; those of
-/// the device. Nothing is left of a file that could not be finished.
+/// the device. A file that is there already stays as it was until the new one is whole.
 pub async fn encode_file_async(
     from: &Path,
     to: &Path,
@@ -56,19 +59,18 @@ pub async fn encode_file_async(
     control: &Control,
 ) -> Result<Written> {
     let form = Form::of(from)?;
-    let made = async {
-        let sink = BufWriter::new(File::create(to).map_err(|e| Error::io(to, e))?);
-        let mut writer = Writer::new(sink, to, options)?.on(gpu).controlled(control);
-        match form {
-            Form::Safetensors => push_safetensors(&mut writer, from, control).await?,
-            Form::Npy => push_array(&mut writer, &stem(from), npy::parse(&files::bytes(from)?), from).await?,
-            Form::Npz => push_npz(&mut writer, from, control).await?,
-        }
-        let (sink, written) = writer.finish()?;
-        sink.into_inner().map_err(|e| Error::io(to, e.into_error()))?.sync_all().map_err(|e| Error::io(to, e))?;
-        Ok(written)
-    };
-    finished(made.await, to)
+    let source = File::open(from).map_err(|e| Error::io(from, e))?;
+    let draft = Draft::beside(to, from)?;
+    let mut writer = Writer::new(BufWriter::new(&draft.file), to, options)?.on(gpu).controlled(control);
+    match form {
+        Form::Safetensors => push_safetensors(&mut writer, source, from, control).await?,
+        Form::Npy => push_array(&mut writer, &stem(from), npy::parse(&files::bytes(from)?), from).await?,
+        Form::Npz => push_npz(&mut writer, source, from, control).await?,
+    }
+    let (sink, written) = writer.finish()?;
+    sink.into_inner().map_err(|e| Error::io(to, e.into_error()))?;
+    draft.keep()?;
+    Ok(written)
 }
 
 /// Blocking twin of [`encode_file_async`].
@@ -87,18 +89,20 @@ pub fn encode_file(
 ///
 /// # Errors
 /// [`crate::ErrorKind::BadInput`] that says where the file is damaged; [`crate::ErrorKind::Unsupported`] for a form that cannot hold what is inside;
-/// [`crate::ErrorKind::Io`]; those of the device. Nothing is left of a file that could not be finished.
+/// [`crate::ErrorKind::Io`]; those of the device. A file that is there already stays as it was until the new one is whole.
 pub async fn decode_file_async(from: &Path, to: &Path, gpu: Option<&Gpu>, control: &Control) -> Result<Vec<Entry>> {
     let form = Form::of(to)?;
     let source = BufReader::new(File::open(from).map_err(|e| Error::io(from, e))?);
     let mut reader = Reader::new(source, from)?.on(gpu).controlled(control);
     let entries = reader.entries().to_vec();
-    let made = match form {
-        Form::Safetensors => pull_safetensors(&mut reader, &entries, to, control).await,
-        Form::Npy => pull_npy(&mut reader, &entries, to).await,
-        Form::Npz => pull_npz(&mut reader, &entries, to, control).await,
-    };
-    finished(made, to)?;
+    let draft = Draft::beside(to, from)?;
+    let sink = BufWriter::new(&draft.file);
+    match form {
+        Form::Safetensors => pull_safetensors(&mut reader, &entries, (sink, to), control).await?,
+        Form::Npy => pull_npy(&mut reader, &entries, (sink, to)).await?,
+        Form::Npz => pull_npz(&mut reader, &entries, (sink, to), control).await?,
+    }
+    draft.keep()?;
     Ok(entries)
 }
 
@@ -108,13 +112,79 @@ pub fn decode_file(from: &Path, to: &Path, gpu: Option<&Gpu>, control: &Control)
     pollster::block_on(decode_file_async(from, to, gpu, control))
 }
 
-/// Removes a file that could not be finished.
-fn finished<T>(made: Result<T>, file: &Path) -> Result<T> {
-    if made.is_err() {
-        // It may not have come to being.
-        let _ = std::fs::remove_file(file);
+/// Decodes all of a container and compares every checksum.
+///
+/// # Errors
+/// [`crate::ErrorKind::BadInput`] that says where the file is damaged; else as [`decode_file_async`].
+pub async fn check_async(file: &Path, gpu: Option<&Gpu>, control: &Control) -> Result<Vec<Entry>> {
+    let source = BufReader::new(File::open(file).map_err(|e| Error::io(file, e))?);
+    let mut reader = Reader::new(source, file)?.on(gpu).controlled(control);
+    let entries = reader.entries().to_vec();
+    for (done, entry) in entries.iter().enumerate() {
+        let name = &entry.head().name;
+        control.report(name, done as u64, entries.len() as u64, "tensors");
+        for piece in pieces(entry) {
+            reader.values_async(name, piece).await?;
+        }
     }
-    made
+    Ok(entries)
+}
+
+/// Blocking twin of [`check_async`].
+#[cfg(not(target_arch = "wasm32"))]
+pub fn check(file: &Path, gpu: Option<&Gpu>, control: &Control) -> Result<Vec<Entry>> {
+    pollster::block_on(check_async(file, gpu, control))
+}
+
+/// A file in the making beside its target, which stays as it is until the file is whole.
+#[derive(Debug)]
+struct Draft {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Draft {
+    /// A draft of `target`, which must not be the source.
+    fn beside(target: &Path, source: &Path) -> Result<Self> {
+        let io = |e| Error::io(target, e);
+        // What a link leads to is replaced, not the link; a device or a pipe cannot be.
+        let target = match std::fs::metadata(target) {
+            Ok(found) if !found.is_file() => {
+                return Err(Error::bad_input("this is no file that can be replaced")
+                    .in_file(target)
+                    .with_help("name a file"));
+            }
+            Ok(found) if found.permissions().readonly() => {
+                return Err(io(std::io::ErrorKind::PermissionDenied.into()));
+            }
+            Ok(_) if target.canonicalize().ok() == source.canonicalize().ok() => {
+                return Err(Error::bad_input("a file cannot become its own result")
+                    .in_file(target)
+                    .with_help("name another"));
+            }
+            Ok(_) => target.canonicalize().map_err(io)?,
+            Err(_) => target.to_owned(),
+        };
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let path = target.with_file_name(name);
+        let file = File::create_new(&path).map_err(io)?;
+        Ok(Self { file, path, target })
+    }
+
+    /// Puts the file, which is whole, in the place of its target.
+    fn keep(self) -> Result<()> {
+        let io = |e| Error::io(&self.target, e);
+        self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target)).map_err(io)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After `keep` there is none.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 fn stem(path: &Path) -> String {
@@ -142,17 +212,27 @@ fn head(name: &str, element: Element, shape: &[usize]) -> Head {
     Head { name: name.to_owned(), kind: None, element, granularity: Granularity::Unknown, shape: shape.to_vec() }
 }
 
-async fn push_safetensors<W: Write>(writer: &mut Writer<W>, from: &Path, control: &Control) -> Result<()> {
+async fn push_safetensors<W: Write>(writer: &mut Writer<W>, file: File, from: &Path, control: &Control) -> Result<()> {
     let io = |e| Error::io(from, e);
-    let file = File::open(from).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     let mut file = BufReader::new(file);
     let (start, table) = header(&mut file, length).map_err(|e| e.in_file(from))?;
     let names = table.offset_keys();
+    let element = |name: &str, dtype| element_of(dtype).ok_or_else(|| refused(name, &format!("{dtype:?}"), from));
+    // Before anything is coded.
+    for (name, info) in names.iter().filter_map(|name| Some((name, table.info(name)?))) {
+        element(name, info.dtype)?;
+    }
+    if let Some(metadata) = table.metadata() {
+        let text = serde_json::to_vec(metadata).map_err(|e| Error::internal(e.to_string()))?;
+        writer.begin(head(METADATA, Element::U8, &[text.len()]))?;
+        writer.push_async(&text).await?;
+        writer.end_async().await?;
+    }
     for (done, name) in names.iter().enumerate() {
         control.report(name, done as u64, names.len() as u64, "tensors");
         let Some(info) = table.info(name) else { continue };
-        let element = element_of(info.dtype).ok_or_else(|| refused(name, &format!("{:?}", info.dtype), from))?;
+        let element = element(name, info.dtype)?;
         writer.begin(head(name, element, &info.shape)).map_err(|e| e.in_file(from))?;
         let (first, end) = info.data_offsets;
         file.seek(SeekFrom::Start(start + first as u64)).map_err(io)?;
@@ -169,8 +249,7 @@ async fn push_safetensors<W: Write>(writer: &mut Writer<W>, from: &Path, control
     Ok(())
 }
 
-async fn push_npz<W: Write>(writer: &mut Writer<W>, from: &Path, control: &Control) -> Result<()> {
-    let file = File::open(from).map_err(|e| Error::io(from, e))?;
+async fn push_npz<W: Write>(writer: &mut Writer<W>, file: File, from: &Path, control: &Control) -> Result<()> {
     let mut archive = npy::Archive::open(BufReader::new(file)).map_err(|e| e.in_file(from))?;
     let names = archive.names();
     for (done, name) in names.iter().enumerate() {
@@ -188,6 +267,9 @@ async fn push_array<W: Write>(
 ) -> Result<()> {
     use npy::Numbers;
     let array = array.map_err(|e| e.in_file(from))?;
+    if name == METADATA {
+        return Err(refused(name, "a name that safetensors files keep for themselves", from));
+    }
     let shape = array.shape().to_vec();
     let halves = |all: Vec<u16>| -> Vec<u8> { all.iter().flat_map(|half| half.to_le_bytes()).collect() };
     let (element, bytes) = match array {
@@ -214,12 +296,18 @@ fn pieces(entry: &Entry) -> impl Iterator<Item = std::ops::Range<usize>> + use<>
 async fn pull_safetensors<R: Read + Seek>(
     reader: &mut Reader<R>,
     entries: &[Entry],
-    to: &Path,
+    (mut sink, to): (BufWriter<&File>, &Path),
     control: &Control,
 ) -> Result<()> {
     let mut table = serde_json::Map::new();
+    if entries.iter().any(is_metadata) {
+        let text = reader.values_async(METADATA, 0..reader.len(METADATA)).await?;
+        let metadata = serde_json::from_slice::<std::collections::BTreeMap<String, String>>(&text)
+            .map_err(|e| Error::bad_input(format!("what the file says of itself is damaged: {e}")).in_file(to))?;
+        table.insert(METADATA.to_owned(), serde_json::json!(metadata));
+    }
     let mut at = 0;
-    for entry in entries {
+    for entry in arrays(entries) {
         let Head { name, element, shape, .. } = entry.head();
         let (dtype, bytes) = match element {
             Element::I4 => return Err(nibbles(name, to)),
@@ -237,9 +325,8 @@ async fn pull_safetensors<R: Read + Seek>(
     // The format wants data to begin at a multiple of 8.
     text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
     let io = |e| Error::io(to, e);
-    let mut sink = BufWriter::new(File::create(to).map_err(io)?);
     sink.write_all(&(text.len() as u64).to_le_bytes()).and_then(|()| sink.write_all(text.as_bytes())).map_err(io)?;
-    for (done, entry) in entries.iter().enumerate() {
+    for (done, entry) in arrays(entries).enumerate() {
         let name = &entry.head().name;
         control.report(name, done as u64, entries.len() as u64, "tensors");
         for piece in pieces(entry) {
@@ -247,37 +334,51 @@ async fn pull_safetensors<R: Read + Seek>(
             sink.write_all(&values).map_err(io)?;
         }
     }
-    sink.into_inner().map_err(|e| Error::io(to, e.into_error()))?.sync_all().map_err(io)
+    sink.flush().map_err(io)
+}
+
+fn is_metadata(entry: &Entry) -> bool {
+    entry.head().name == METADATA
+}
+
+/// All entries but what the file says of itself, which only safetensors can hold.
+fn arrays(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| !is_metadata(entry))
 }
 
 fn nibbles(name: &str, to: &Path) -> Error {
     Error::unsupported(format!("tensor '{name}' is of 4-bit integers, which such files cannot hold")).in_file(to)
 }
 
-async fn pull_npy<R: Read + Seek>(reader: &mut Reader<R>, entries: &[Entry], to: &Path) -> Result<()> {
-    let [entry] = entries else {
-        return Err(Error::unsupported(format!("an NPY file holds one array, not {}", entries.len()))
+async fn pull_npy<R: Read + Seek>(
+    reader: &mut Reader<R>,
+    entries: &[Entry],
+    (mut sink, to): (BufWriter<&File>, &Path),
+) -> Result<()> {
+    let (Some(entry), 1) = (arrays(entries).next(), arrays(entries).count()) else {
+        return Err(Error::unsupported(format!("an NPY file holds one array, not {}", arrays(entries).count()))
             .in_file(to)
             .with_help("name the result .npz or .safetensors"));
     };
     let bytes = array_bytes(reader, entry, to).await?;
-    std::fs::write(to, bytes).map_err(|e| Error::io(to, e))
+    sink.write_all(&bytes).and_then(|()| sink.flush()).map_err(|e| Error::io(to, e))
 }
 
 async fn pull_npz<R: Read + Seek>(
     reader: &mut Reader<R>,
     entries: &[Entry],
-    to: &Path,
+    (sink, to): (BufWriter<&File>, &Path),
     control: &Control,
 ) -> Result<()> {
     let io = |e| Error::io(to, e);
     let zipped = |e: zip::result::ZipError| Error::io(to, std::io::Error::other(e));
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(to).map_err(io)?));
-    for (done, entry) in entries.iter().enumerate() {
+    let mut archive = ZipWriter::new(sink);
+    let options = SimpleFileOptions::default().large_file(true);
+    for (done, entry) in arrays(entries).enumerate() {
         let name = &entry.head().name;
         control.report(name, done as u64, entries.len() as u64, "arrays");
         let bytes = array_bytes(reader, entry, to).await?;
-        archive.start_file(format!("{name}.npy"), SimpleFileOptions::default()).map_err(zipped)?;
+        archive.start_file(format!("{name}.npy"), options).map_err(zipped)?;
         archive.write_all(&bytes).map_err(io)?;
     }
     archive.finish().map_err(zipped)?.flush().map_err(io)
@@ -349,12 +450,25 @@ mod tests {
         let scratch = Scratch::new("pack-arrays-refused");
         let mut bytes = Vec::new();
         ndarray_npy::WriteNpyExt::write_npy(&ndarray::arr1(&[1.0_f32, 2.0]), &mut bytes).unwrap();
-        let (floats, target) = (scratch.file("f.npy", &bytes), scratch.file("f.whpk", b""));
+        let (floats, target) = (scratch.file("f.npy", &bytes), scratch.file("f.whpk", b"old"));
         let encoded = |from: &Path| encode_file(from, &target, &EncodeOptions::default(), None, &Control::default());
         let error = encoded(&floats).expect_err("float32");
         assert!(error.message().contains("float32") && error.help().is_some(), "{error}");
-        assert!(!target.exists(), "nothing is left");
+        assert_eq!(std::fs::read(&target).unwrap(), b"old", "what was there stays");
         assert!(encoded(&scratch.file("f.txt", b"x")).expect_err("a text").help().is_some());
+        // A file into itself, by another name: refused or replaced by a whole one, never lost.
+        let own = scratch.file("own.npy", &bytes);
+        assert!(
+            encode_file(
+                &own,
+                &own.parent().unwrap().join("./own.npy"),
+                &EncodeOptions::default(),
+                None,
+                &Control::default()
+            )
+            .is_err()
+        );
+        assert_eq!(std::fs::read(&own).unwrap(), bytes);
         let cut = scratch.file("cut.npy", &bytes[..bytes.len() - 3]);
         assert_eq!(encoded(&cut).expect_err("cut off").place().map(|place| place.file.clone()), Some(cut));
     }

@@ -22,8 +22,8 @@ pub mod width;
 mod writer;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use arrays::{decode_file, encode_file};
-pub use arrays::{decode_file_async, encode_file_async};
+pub use arrays::{check, decode_file, encode_file};
+pub use arrays::{check_async, decode_file_async, encode_file_async};
 pub use layout::Layout;
 pub use reader::Reader;
 pub use table::{Chunk, Entry, Head};

@@ -78,6 +78,11 @@ impl<R: Read + Seek> Reader<R> {
         &self.entries
     }
 
+    /// Number of values of a tensor; 0 if there is none of this name.
+    pub(super) fn len(&self, name: &str) -> usize {
+        self.names.get(name).map_or(0, |&index| self.entries[index].len())
+    }
+
     /// A tensor by its name. An array of any shape comes as weights: its first axis counts filters, all others together are channels.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ struct Open {
 pub struct Stored {
     /// Its name.
     pub name: String,
+    /// The codec of its chunks but those that are stored raw.
+    pub codec: Codec,
     /// Number of values.
     pub values: u64,
     /// Bits of the values as they are.
@@ -260,8 +262,10 @@ impl<W: Write> Writer<W> {
 
 impl Stored {
     fn of(entry: &Entry) -> Self {
+        let coded = entry.chunks.iter().find(|chunk| chunk.codec != Codec::Raw.id());
         Self {
             name: entry.head.name.clone(),
+            codec: coded.and_then(|chunk| Codec::of_id(chunk.codec).ok()).unwrap_or(Codec::Raw),
             values: entry.len() as u64,
             raw_bits: entry.len() as u64 * u64::from(entry.head.element.bits()),
             bytes: entry.stored(),

@@ -135,9 +135,12 @@ async fn integers(gpu: &Gpu, path: &Path, options: &ReadOptions, control: &Contr
     let network = tflite::read(path)?;
     let Some(file) = &options.inputs else { return Ok(network.workload()) };
     let given = samples::given(file, options.samples)?;
-    let wanted = network.input().len();
-    if given.numbers.len() != given.count * wanted {
-        let what = format!("a sample of {} numbers, the network takes {wanted}", given.numbers.len() / given.count);
+    let wanted = &network.input().shape;
+    let trimmed = |axes: &[usize]| axes.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    // Flat rows are taken, and axes of one element may be missing; another order of axes is not.
+    let fits = given.shape.len() <= 1 && given.shape.iter().product::<usize>() == network.input().len();
+    if given.count == 0 || !fits && trimmed(&given.shape) != trimmed(wanted) {
+        let what = format!("{} samples of shape {:?}, the network takes {wanted:?}", given.count, given.shape);
         return Err(Error::bad_input(what)
             .in_file(file)
             .with_help("give an array of shape [samples, height, width, channels]"));

@@ -38,6 +38,8 @@ pub fn samples(path: &Path, most: usize) -> Result<ArrayD<f32>> {
 pub(super) struct Given {
     /// How many there are.
     pub count: usize,
+    /// Of one of them.
+    pub shape: Vec<usize>,
     /// Sample after sample.
     pub numbers: Vec<f32>,
     /// They are codes of 8 bits, not numbers to quantise.
@@ -49,7 +51,8 @@ pub(super) fn given(path: &Path, most: usize) -> Result<Given> {
     let bytes = files::bytes(path)?;
     let codes = bytes.starts_with(b"\x93NUMPY") && matches!(npy::parse(&bytes), Ok(npy::Numbers::I8(_)));
     let numbers = samples(path, most)?;
-    Ok(Given { count: numbers.shape()[0], numbers: numbers.iter().copied().collect(), codes })
+    let (count, shape) = (numbers.shape()[0], numbers.shape()[1..].to_vec());
+    Ok(Given { count, shape, numbers: numbers.iter().copied().collect(), codes })
 }
 
 /// Samples `[n, ..]` as rows.

@@ -102,6 +102,13 @@ impl Machine {
         &self.name
     }
 
+    /// Where its energies come from, node and kind of DRAM first.
+    pub fn sources(&self) -> Vec<energy::Sourced> {
+        let Energies { table, node, dram, .. } = &self.energy;
+        let own = energy::Sourced { what: "this machine".into(), source: format!("{node} nm, {dram}") };
+        std::iter::once(own).chain(table.sources().iter().cloned()).collect()
+    }
+
     /// On-chip memory of all buffers together, in bytes.
     pub fn buffer_bytes(&self) -> u64 {
         self.memory.buffers.bytes()
@@ -233,7 +240,7 @@ impl Machine {
             arithmetic: products as f64 * multiply + sums as f64 * add,
             buffers: self.buffer_energy(touched)?,
             dram: dram * per_dram_bit,
-            codec: codec * coded_values(&layer.shape, element, stored, touched),
+            codec: codec * coded_values(layer, stored, touched),
         })
     }
 
@@ -323,11 +330,14 @@ fn scnn_touched(shape: &Shape, stored: &Stored, run: &scnn::Run) -> Touched {
     }
 }
 
-/// Values that pass a codec: those of tensors whose stored size is not that of their containers.
-fn coded_values(shape: &Shape, element: Element, stored: &Stored, touched: &Touched) -> f64 {
-    let plain = [shape.weights() as u64, inputs_of(shape), results_of(shape)];
+/// Values that pass a codec: those of tensors whose stored size is not that of their containers. A tensor that is not known is not coded.
+fn coded_values(layer: &Layer, stored: &Stored, touched: &Touched) -> f64 {
+    let shape = &layer.shape;
+    let counts = [shape.weights() as u64, inputs_of(shape), results_of(shape)];
+    let known = [layer.weights.as_ref(), layer.inputs.first(), layer.outputs.first()];
     let sizes = [stored.weights, stored.inputs, stored.outputs];
-    let coded = |i: &usize| sizes[*i] != plain[*i] * u64::from(element.bits());
+    let coded =
+        |i: &usize| known[*i].is_some_and(|values| sizes[*i] != counts[*i] * u64::from(values.element().bits()));
     // From 0: a sum of no floats is -0.
     (0..3).filter(coded).fold(0.0, |sum, i| sum + touched.values[i])
 }

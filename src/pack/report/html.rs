@@ -24,7 +24,7 @@ pub fn study_page(study: &Study) -> Result<String> {
         }
     }
     for machine in &study.machines {
-        costs(&mut page, machine)?;
+        costs(&mut page, study, machine)?;
     }
     tensors(&mut page, study);
     Ok(page.finish())
@@ -68,7 +68,7 @@ fn footprint(page: &mut Page, study: &Study, role: Role, name: &str) -> Result<(
     Ok(())
 }
 
-fn costs(page: &mut Page, machine: &MachineStudy) -> Result<()> {
+fn costs(page: &mut Page, study: &Study, machine: &MachineStudy) -> Result<()> {
     page.heading(&format!("On {}", machine.machine));
     let labels = || machine.schemes.iter().map(|cost| cost.scheme.clone()).collect();
     let of =
@@ -97,6 +97,22 @@ fn costs(page: &mut Page, machine: &MachineStudy) -> Result<()> {
     };
     page.figure(&cycles.svg()?);
     page.figure(&energy.svg()?);
+    totals(page, machine);
+    if let Some(idle) = machine.schemes.first().and_then(|cost| cost.total.idle) {
+        page.paragraph(&format!(
+            "Multiplier-cycles lost: {} to partial blocks, {} to bank conflicts, {} to imbalance, {} to halos.",
+            idle.partial_blocks, idle.bank_conflicts, idle.imbalance, idle.halos
+        ));
+    }
+    each_layer(page, study, machine);
+    let sources = machine.sources.iter().map(|entry| format!("{}: {}", entry.what, entry.source));
+    page.paragraph("Where energies come from:");
+    page.list(&sources.collect::<Vec<_>>());
+    Ok(())
+}
+
+/// A line a scheme.
+fn totals(page: &mut Page, machine: &MachineStudy) {
     let header = [
         "scheme",
         "DRAM read",
@@ -122,7 +138,6 @@ fn costs(page: &mut Page, machine: &MachineStudy) -> Result<()> {
         (false, row)
     });
     page.table(&header.map(str::to_owned), &rows.collect::<Vec<_>>(), 1);
-    Ok(())
 }
 
 fn tensors(page: &mut Page, study: &Study) {
@@ -143,6 +158,19 @@ fn tensors(page: &mut Page, study: &Study) {
         (false, row)
     });
     page.table(&header, &rows.collect::<Vec<_>>(), 4);
+}
+
+/// Cycles of each layer under each scheme, stalls behind a plus.
+fn each_layer(page: &mut Page, study: &Study, machine: &MachineStudy) {
+    page.paragraph("Cycles of each layer, computing + waiting for memory:");
+    let mut header = vec!["layer".to_owned()];
+    header.extend(machine.schemes.iter().map(|cost| cost.scheme.clone()));
+    let rows = study.layers.iter().enumerate().map(|(place, name)| {
+        let cells = machine.schemes.iter().filter_map(|cost| cost.layers.get(place));
+        let cells = cells.map(|cost| format!("{} + {}", cost.compute_cycles, cost.stall_cycles));
+        (false, std::iter::once(name.clone()).chain(cells).collect())
+    });
+    page.table(&header, &rows.collect::<Vec<_>>(), 1);
 }
 
 /// A sweep as one page that needs no other file.
@@ -169,7 +197,7 @@ pub fn sweep_page(sweep: &Sweep) -> Result<String> {
             point.storage.clone(),
             point.machine.clone().unwrap_or_else(none),
             point.scheme.clone(),
-            format!("{:.3}", point.weights),
+            point.weights.map_or_else(none, |share| format!("{share:.3}")),
             point.activations.map_or_else(none, |share| format!("{share:.3}")),
             point.buffer_bytes.map_or_else(none, |size| bytes(8.0 * size as f64)),
             point.dram_bits.map_or_else(none, bytes),

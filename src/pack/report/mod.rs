@@ -6,6 +6,7 @@ mod plot;
 
 pub use html::{study_page, sweep_page};
 
+use super::machine::Cost;
 use super::study::{Footprint, Study, Sweep};
 use crate::error::{Error, Result};
 
@@ -60,7 +61,7 @@ fn described(tensor: &Footprint) -> Vec<String> {
 ///
 /// # Errors
 /// As [`footprints_csv`].
-pub fn costs_csv(study: &Study, layers: &[&str]) -> Result<String> {
+pub fn costs_csv(study: &Study) -> Result<String> {
     let header = [
         "machine",
         "scheme",
@@ -91,28 +92,30 @@ pub fn costs_csv(study: &Study, layers: &[&str]) -> Result<String> {
     ];
     let rows = study.machines.iter().flat_map(|machine| {
         machine.schemes.iter().flat_map(|cost| {
-            let named = layers.iter().copied().zip(&cost.layers).chain([("total", &cost.total)]);
+            let layers = study.layers.iter().map(String::as_str).zip(&cost.layers);
+            let named = layers.chain([("total", &cost.total)]);
             named.map(|(layer, of)| {
                 let mut row = vec![machine.machine.clone(), cost.scheme.clone(), layer.to_owned()];
-                row.extend([
-                    of.compute_cycles.to_string(),
-                    of.stall_cycles.to_string(),
-                    format!("{:.6}", of.utilisation),
-                ]);
-                for part in [of.buffer_reads, of.buffer_writes, of.dram_reads, of.dram_writes] {
-                    row.extend([part.weights, part.inputs, part.outputs].map(|bits| format!("{bits:.0}")));
-                }
-                let energy = [of.energy.arithmetic, of.energy.buffers, of.energy.dram, of.energy.codec];
-                row.extend(energy.map(|pj| format!("{pj:.3}")));
-                let idle = of.idle.map(|idle| [idle.partial_blocks, idle.bank_conflicts, idle.imbalance, idle.halos]);
-                row.extend(
-                    idle.map_or_else(|| [const { String::new() }; 4], |idle| idle.map(|count| count.to_string())),
-                );
+                row.extend(figures(of));
                 row
             })
         })
     });
     table(&header, rows)
+}
+
+/// The cells of a cost.
+fn figures(cost: &Cost) -> Vec<String> {
+    let mut cells =
+        vec![cost.compute_cycles.to_string(), cost.stall_cycles.to_string(), format!("{:.6}", cost.utilisation)];
+    for part in [cost.buffer_reads, cost.buffer_writes, cost.dram_reads, cost.dram_writes] {
+        cells.extend([part.weights, part.inputs, part.outputs].map(|bits| format!("{bits:.0}")));
+    }
+    let energy = [cost.energy.arithmetic, cost.energy.buffers, cost.energy.dram, cost.energy.codec];
+    cells.extend(energy.map(|pj| format!("{pj:.3}")));
+    let idle = cost.idle.map(|idle| [idle.partial_blocks, idle.bank_conflicts, idle.imbalance, idle.halos]);
+    cells.extend(idle.map_or_else(|| [const { String::new() }; 4], |idle| idle.map(|count| count.to_string())));
+    cells
 }
 
 /// Every point of a sweep, a row each.
@@ -139,7 +142,7 @@ pub fn sweep_csv(sweep: &Sweep) -> Result<String> {
             point.storage.clone(),
             optional(point.machine.clone()),
             point.scheme.clone(),
-            format!("{:.6}", point.weights),
+            optional(point.weights.map(|share| format!("{share:.6}"))),
             optional(point.activations.map(|share| format!("{share:.6}"))),
             point.weight_bits.to_string(),
             optional(point.buffer_bytes.map(|bytes| bytes.to_string())),
@@ -171,7 +174,7 @@ fn shape_text(shape: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pack::machine::{Cost, Energy, PerOperand};
+    use crate::pack::machine::{Energy, PerOperand};
     use crate::pack::study::{MachineStudy, Point, Role, SchemeCost};
     use crate::pack::{Element, Granularity, Size};
 
@@ -203,9 +206,11 @@ mod tests {
             network: "a <small> network".into(),
             schemes: ["none", "fixed16", "entropy"].map(str::to_owned).into(),
             samples: 2,
+            layers: vec!["conv, first".into()],
             tensors: vec![tensor(Role::Weights, "conv, first"), tensor(Role::Input, "conv, first")],
             machines: vec![MachineStudy {
                 machine: "array".into(),
+                sources: vec![],
                 schemes: vec![scheme("none", 300), scheme("fixed16", 100)],
             }],
             remarks: vec!["3 < 4".into()],
@@ -235,7 +240,7 @@ mod tests {
             storage: "i8".into(),
             scheme: "fixed16".into(),
             machine: Some("array".into()),
-            weights: 0.7,
+            weights: Some(0.7),
             activations: None,
             weight_bits: 1136,
             buffer_bytes: Some(1 << 20),
@@ -246,7 +251,7 @@ mod tests {
         };
         let none = Point {
             scheme: "none".into(),
-            weights: 1.0,
+            weights: Some(1.0),
             cycles: Some(1300),
             energy: Some(99.0),
             front: false,
@@ -267,7 +272,7 @@ mod tests {
         let lines: Vec<&str> = footprints.lines().collect();
         assert_eq!(lines.len(), 1 + 2 * 3);
         assert_eq!(lines[2], "1,\"conv, first\",weights,i8,8x3x3x3,216,20,1728,fixed16,1136,1000,96,8,32,0");
-        let costs = costs_csv(&study(), &["conv, first"]).unwrap();
+        let costs = costs_csv(&study()).unwrap();
         assert_eq!(costs.lines().count(), 1 + 2 * 2);
         let last = "array,fixed16,total,1000,100,0.500000,0,0,0,0,0,0,1136,500,0,0,0,0,5.000,10.000,70.000,1.000,,,,";
         assert_eq!(costs.lines().last(), Some(last));

@@ -86,18 +86,23 @@ impl Bars<'_> {
         if self.series.len() > 1 || self.line.is_some() {
             legend(&mut chart)?;
         }
-        // An axis of numbers has no names: labels are drawn by hand, on two lines in turn, so that neighbours do not touch.
+        self.name(&root, |x| chart.plotting_area().map_coordinate(&(x, 0.0)))?;
+        root.present()?;
+        Ok(())
+    }
+
+    /// Names under the bars, by hand, as an axis of numbers has none; on two lines in turn, so that neighbours do not touch.
+    fn name(&self, root: &Area<'_>, at: impl Fn(f64) -> (i32, i32)) -> Drawn {
         let style = (FONT, 12).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Top));
         for (bar, label) in self.labels.iter().enumerate() {
-            let (x, y) = chart.plotting_area().map_coordinate(&(bar as f64 + 0.5, 0.0));
+            let (x, y) = at(bar as f64 + 0.5);
             root.draw(&Text::new(label.as_str(), (x, y + if bar % 2 == 0 { 8 } else { 22 }), style.clone()))?;
         }
-        root.present()?;
         Ok(())
     }
 }
 
-/// Points of several series, those of the front joined by a line.
+/// Points of several series; those of the front are filled and named.
 #[derive(Debug)]
 pub(super) struct Scatter<'a> {
     pub(super) title: &'a str,
@@ -170,7 +175,10 @@ impl Scatter<'_> {
                 EmptyElement::at((dot.x, dot.y)) + label
             }))?;
         }
-        legend(&mut chart)?;
+        // More do not fit; the table below has them all.
+        if self.series.len() <= 12 {
+            legend(&mut chart)?;
+        }
         root.present()?;
         Ok(())
     }

@@ -94,7 +94,8 @@ impl Meter {
                 own.push(match scheme {
                     // Coded without being written.
                     Scheme::Rans if tensor.values.len() > FEW => {
-                        rans::encoded_bits_async(&self.gpu, tensor.values, control).await?
+                        let coded = rans::encoded_bits_async(&self.gpu, tensor.values, control).await?;
+                        reference::at_most_plain(tensor.values, coded)
                     }
                     scheme => tensor.size(scheme)?,
                 });

@@ -65,7 +65,8 @@ pub enum Scheme {
     BitPlanes,
     /// Canonical Huffman codes of the values, with a table.
     Huffman,
-    /// Interleaved rANS, as [`crate::pack::codec::rans`] writes it, with its tables, states and lengths; of floats the exponents alone.
+    /// Interleaved rANS, as [`crate::pack::codec::rans`] writes it, with its tables, states and lengths; of floats the exponents alone. A tensor that would
+    /// grow stays as it is.
     Rans,
     /// The order-0 entropy: no scheme, a bound for all that know nothing of neighbours. No table is counted.
     Entropy,
@@ -108,19 +109,18 @@ impl Default for FixedLane {
 }
 
 impl Scheme {
-    /// What a report shows if nobody says otherwise, the plain container first and the bound last. It depends on the element alone.
-    pub fn standard(element: Element) -> Vec<Self> {
+    /// What a report shows if nobody says otherwise, the plain container first and the bound last.
+    pub fn standard() -> Vec<Self> {
         let lanes = FixedLane::default();
-        let shifted = |prefix, zero_vector| Self::ShapeShifter { group: 16, prefix, zero_vector };
-        let narrow = width::prefix_bits(element, false);
+        let shifted = |zero_vector| Self::ShapeShifter { group: 16, prefix: 0, zero_vector };
         vec![
             Self::Uncompressed,
             Self::OneWidth,
             Self::ZeroValue,
             Self::ZeroRuns { run_bits: 4 },
             Self::BitPlanes,
-            shifted(0, true),
-            shifted(narrow, false),
+            shifted(true),
+            shifted(false),
             Self::FixedLane(FixedLane { restart: Restart::Position, ..lanes }),
             Self::FixedLane(lanes),
             Self::FixedLane(FixedLane { group: 8, ..lanes }),

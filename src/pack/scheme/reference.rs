@@ -36,9 +36,14 @@ pub fn size(values: &Values, scheme: &Scheme) -> Result<Size> {
         Scheme::Scnn { group, run_bits, widths } => streams::scnn(values, group, run_bits, widths),
         Scheme::BitPlanes => streams::bit_planes(values),
         Scheme::Huffman => codes::huffman(&codes::histogram(values), values.element()),
-        Scheme::Rans => rans::encoded_bits(values),
+        Scheme::Rans => at_most_plain(values, rans::encoded_bits(values)),
         Scheme::Entropy => Size { values: codes::entropy(&codes::histogram(values)), ..Size::default() },
     })
+}
+
+/// What a container stores: a tensor as it is where coding does not pay.
+pub(super) fn at_most_plain(values: &Values, size: Size) -> Size {
+    if size.total() < values.bits() { size } else { Size { values: values.bits(), ..Size::default() } }
 }
 
 fn one_width(values: &Values) -> Size {

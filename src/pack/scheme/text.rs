@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(parse("scnn4w"), Scheme::Scnn { group: 4, run_bits: 4, widths: true });
         assert_eq!(parse("ss16:prefix=3,dense"), Scheme::ShapeShifter { group: 16, prefix: 3, zero_vector: false });
         for element in [Element::I4, Element::I8, Element::U8, Element::I16, Element::F16, Element::Bf16] {
-            for scheme in Scheme::standard(element) {
+            for scheme in Scheme::standard() {
                 scheme.check(element).unwrap();
                 assert_eq!(parse(&scheme.to_string()), scheme);
             }

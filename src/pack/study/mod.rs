@@ -9,6 +9,7 @@ pub use sweep::{Candidate, Point, Sweep, sweep_async};
 
 use serde::Serialize;
 
+use super::machine::energy::Sourced;
 use super::machine::{Cost, Energy, Idle, Machine, PerOperand, Question, Stored, costs_async};
 use super::{Element, Granularity, Meter, Scheme, Size, Values, Workload};
 use crate::error::Result;
@@ -23,6 +24,8 @@ pub struct Study {
     pub schemes: Vec<String>,
     /// Inputs that activations are of.
     pub samples: usize,
+    /// Names of the layers, in the order of computing.
+    pub layers: Vec<String>,
     /// Tensors in the order of layers: weights, the map that is read, the map that is written.
     pub tensors: Vec<Footprint>,
     /// What layers cost on each machine; empty where no machine was asked for.
@@ -89,6 +92,8 @@ pub struct MachineStudy {
     pub machine: String,
     /// One entry a scheme that can be stored; the entropy is none.
     pub schemes: Vec<SchemeCost>,
+    /// Where the energies come from.
+    pub sources: Vec<Sourced>,
 }
 
 /// A network on a machine under one scheme, for one sample.
@@ -160,6 +165,7 @@ pub async fn study_async(
         network: workload.name.clone(),
         schemes: schemes.iter().map(ToString::to_string).collect(),
         samples,
+        layers: workload.layers.iter().map(|layer| layer.name.clone()).collect(),
         tensors,
         machines: vec![],
         remarks: vec![],
@@ -171,7 +177,7 @@ pub async fn study_async(
         let schemes = kept.iter().map(|&scheme| study.schemes[scheme].clone());
         let schemes = schemes.zip(costs.by_ref().take(kept.len()));
         let schemes = schemes.map(|(scheme, layers)| SchemeCost { scheme, total: sum(&layers), layers }).collect();
-        study.machines.push(MachineStudy { machine: machine.name().to_owned(), schemes });
+        study.machines.push(MachineStudy { machine: machine.name().to_owned(), schemes, sources: machine.sources() });
     }
     study.remarks = remarks::of(&study);
     study.remarks.extend(workload.notes.iter().cloned());
@@ -261,16 +267,19 @@ async fn footprints(gpu: &Gpu, workload: &Workload, schemes: &[Scheme], control:
 
 impl Study {
     /// What the tensors of each layer take in memory under a scheme: maps by their mean over samples, rounded up. A tensor whose values are not known
-    /// takes its containers of 8 bits.
+    /// takes containers of 8 bits, or as many as the weights of its layer if those have more.
     fn stored(&self, workload: &Workload, scheme: usize) -> Vec<Stored> {
-        let plain = |values: usize| 8 * values as u64;
         let mut stored: Vec<Stored> = workload
             .layers
             .iter()
-            .map(|layer| Stored {
-                weights: plain(layer.shape.weights()),
-                inputs: plain(layer.shape.input.iter().product()),
-                outputs: plain(layer.shape.output().iter().product()),
+            .map(|layer| {
+                let bits = layer.weights.as_ref().map_or(8, |weights| weights.element().bits().max(8));
+                let plain = |values: usize| u64::from(bits) * values as u64;
+                Stored {
+                    weights: plain(layer.shape.weights()),
+                    inputs: plain(layer.shape.input.iter().product()),
+                    outputs: plain(layer.shape.output().iter().product()),
+                }
             })
             .collect();
         for tensor in &self.tensors {

@@ -90,6 +90,7 @@ mod tests {
             network: "n".into(),
             schemes: ["none", "fixed16", "entropy"].map(str::to_owned).into(),
             samples: 0,
+            layers: vec![],
             tensors: vec![tensor],
             machines: vec![],
             remarks: vec![],

@@ -35,8 +35,8 @@ pub struct Point {
     pub scheme: String,
     /// The machine; none where only footprints were asked for.
     pub machine: Option<String>,
-    /// Weights under the scheme, as a share of the same uncompressed.
-    pub weights: f64,
+    /// Weights (or tensors without a layer, where there are no weights) under the scheme, as a share of the same uncompressed.
+    pub weights: Option<f64>,
     /// Activations under the scheme, as a share of the same uncompressed; none without inputs.
     pub activations: Option<f64>,
     /// Bits of weights under the scheme.
@@ -87,12 +87,15 @@ pub fn sweep(
 }
 
 fn of(storage: &str, study: &Study, machines: &[Machine]) -> Vec<Point> {
-    let (weights, inputs) = (study.total(Role::Weights), study.total(Role::Input));
+    // Tensors without a layer count as weights where there are no others: embeddings, arrays of a file.
+    let weights = [Role::Weights, Role::Loose].map(|role| study.total(role)).into_iter().find(|total| total.bits > 0);
+    let weights = weights.unwrap_or_else(|| study.total(Role::Weights));
+    let inputs = study.total(Role::Input);
     let plain = |scheme: usize| Point {
         storage: storage.to_owned(),
         scheme: study.schemes[scheme].clone(),
         machine: None,
-        weights: weights.share(scheme),
+        weights: (weights.bits > 0).then(|| weights.share(scheme)),
         activations: (inputs.bits > 0).then(|| inputs.share(scheme)),
         weight_bits: weights.sizes[scheme].total(),
         buffer_bytes: None,
@@ -142,7 +145,7 @@ mod tests {
             storage: String::new(),
             scheme: String::new(),
             machine: None,
-            weights: 1.0,
+            weights: Some(1.0),
             activations: None,
             weight_bits: 0,
             buffer_bytes: Some(buffer),

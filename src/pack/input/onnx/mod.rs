@@ -20,7 +20,7 @@ use ndarray::ArrayD;
 
 use self::rewrite::Plain;
 use super::{Codes, ReadOptions, activations, assemble, flatten, layers, maps, samples, workload_async};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
 use crate::graph::{Graph, Value, onnx};
 use crate::pack::layer::Workload;
@@ -68,7 +68,16 @@ pub(super) async fn read(gpu: &Gpu, path: &Path, options: &ReadOptions, control:
 /// The samples of a file, which must fit the network.
 fn fitting(inputs: &Path, most: usize, graph: &Graph) -> Result<ArrayD<f32>> {
     let samples = samples(inputs, most)?;
-    activations::check(graph, &flatten(&samples)?.view()).map_err(|e| e.in_file(inputs))?;
+    let rows = flatten(&samples)?;
+    activations::check(graph, &rows.view()).map_err(|e| e.in_file(inputs))?;
+    // Flat rows are taken, and axes of one element may be missing; another order of axes is not.
+    let trimmed = |axes: &[usize]| axes.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+    let (given, wanted) = (&samples.shape()[1..], &graph.value(graph.input).shape);
+    if given.len() > 1 && trimmed(given) != trimmed(wanted) {
+        return Err(Error::bad_input(format!("samples of shape {given:?} for a network that takes {wanted:?}"))
+            .in_file(inputs)
+            .with_help("give the axes in the network's order, or each sample as one row"));
+    }
     Ok(samples)
 }
 

@@ -109,7 +109,7 @@ impl Case<'_> {
         let passing = (self.rows_bits(0, rows) as u128 + u128::from(rows < height)).min(map);
         let pieces = self.shape.output()[0] as u64;
         let mut map_stays = false;
-        for together in self.filter_parts() {
+        for together in parts(self.shape.filters) {
             if map_stays && self.shape.filters / together > FINE {
                 break;
             }
@@ -133,20 +133,6 @@ impl Case<'_> {
                 }
             }
         }
-    }
-
-    /// Sizes of sets of filters: up to 16 sets, then halves.
-    fn filter_parts(&self) -> Vec<usize> {
-        let filters = self.shape.filters;
-        let mut sizes: Vec<usize> = (1..=16.min(filters)).map(|sets| filters.div_ceil(sets)).collect();
-        let mut sets = 32;
-        while sets < filters {
-            sizes.push(filters.div_ceil(sets));
-            sets *= 2;
-        }
-        sizes.push(1);
-        sizes.dedup();
-        sizes
     }
 
     fn filter_sets(&self, together: usize) -> Vec<Set> {

@@ -107,6 +107,9 @@ impl Buffers {
                 Self::Apart { weights: part(weights), inputs: part(inputs), outputs: part(outputs) }
             }
         };
+        if bytes > 1 << 50 {
+            return Err(Error::bad_input(format!("{bytes} bytes of on-chip memory")).with_help("give at most 2^50"));
+        }
         if sized.each().iter().any(|buffer| buffer.bytes == 0) {
             let what = format!("{bytes} bytes of on-chip memory leave a buffer without any");
             return Err(Error::bad_input(what).with_help("give the machine more"));

@@ -23,8 +23,8 @@
 //! values that never meet where padding is no multiple of the stride); halos count results, so they are divided by the stride and never larger
 //! than the result; filter groups restart at groups of the convolution. With stride 1, no groups and planes larger than halos all is the same.
 //!
-//! Counters are multiplier-cycles, and exact: `products + idle = 16 x elements x cycles`. Products outside of the result count
-//! as partial blocks, as in DNNsim.
+//! Counters are multiplier-cycles, and exact: `products + idle = 16 x elements x cycles` (of one run; the mean over samples rounds each counter down). Products
+//! outside of the result count as partial blocks, as in DNNsim.
 
 mod device;
 mod lists;
