@@ -5,18 +5,20 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::f16;
 use safetensors::tensor::Dtype;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::draft::Draft;
 use super::{EncodeOptions, Entry, Head, Reader, Writer, Written};
 use crate::error::{Error, Result};
 use crate::files::{self, npy};
 use crate::gpu::{Control, Gpu};
 use crate::pack::input::safetensors::header;
+use crate::pack::input::stem;
 use crate::pack::values::{Element, Granularity};
 
 /// The entry that holds what a safetensors file says of itself, as JSON.
@@ -60,7 +62,7 @@ pub async fn encode_file_async(
 ) -> Result<Written> {
     let form = Form::of(from)?;
     let source = File::open(from).map_err(|e| Error::io(from, e))?;
-    let draft = Draft::beside(to, from)?;
+    let draft = Draft::beside(to, Some(from))?;
     let mut writer = Writer::new(BufWriter::new(&draft.file), to, options)?.on(gpu).controlled(control);
     match form {
         Form::Safetensors => push_safetensors(&mut writer, source, from, control).await?,
@@ -95,7 +97,7 @@ pub async fn decode_file_async(from: &Path, to: &Path, gpu: Option<&Gpu>, contro
     let source = BufReader::new(File::open(from).map_err(|e| Error::io(from, e))?);
     let mut reader = Reader::new(source, from)?.on(gpu).controlled(control);
     let entries = reader.entries().to_vec();
-    let draft = Draft::beside(to, from)?;
+    let draft = Draft::beside(to, Some(from))?;
     let sink = BufWriter::new(&draft.file);
     match form {
         Form::Safetensors => pull_safetensors(&mut reader, &entries, (sink, to), control).await?,
@@ -134,61 +136,6 @@ pub async fn check_async(file: &Path, gpu: Option<&Gpu>, control: &Control) -> R
 #[cfg(not(target_arch = "wasm32"))]
 pub fn check(file: &Path, gpu: Option<&Gpu>, control: &Control) -> Result<Vec<Entry>> {
     pollster::block_on(check_async(file, gpu, control))
-}
-
-/// A file in the making beside its target, which stays as it is until the file is whole.
-#[derive(Debug)]
-struct Draft {
-    file: File,
-    path: PathBuf,
-    target: PathBuf,
-}
-
-impl Draft {
-    /// A draft of `target`, which must not be the source.
-    fn beside(target: &Path, source: &Path) -> Result<Self> {
-        let io = |e| Error::io(target, e);
-        // What a link leads to is replaced, not the link; a device or a pipe cannot be.
-        let target = match std::fs::metadata(target) {
-            Ok(found) if !found.is_file() => {
-                return Err(Error::bad_input("this is no file that can be replaced")
-                    .in_file(target)
-                    .with_help("name a file"));
-            }
-            Ok(found) if found.permissions().readonly() => {
-                return Err(io(std::io::ErrorKind::PermissionDenied.into()));
-            }
-            Ok(_) if target.canonicalize().ok() == source.canonicalize().ok() => {
-                return Err(Error::bad_input("a file cannot become its own result")
-                    .in_file(target)
-                    .with_help("name another"));
-            }
-            Ok(_) => target.canonicalize().map_err(io)?,
-            Err(_) => target.to_owned(),
-        };
-        let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let path = target.with_file_name(name);
-        let file = File::create_new(&path).map_err(io)?;
-        Ok(Self { file, path, target })
-    }
-
-    /// Puts the file, which is whole, in the place of its target.
-    fn keep(self) -> Result<()> {
-        let io = |e| Error::io(&self.target, e);
-        self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target)).map_err(io)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After `keep` there is none.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
 
 fn element_of(dtype: Dtype) -> Option<Element> {

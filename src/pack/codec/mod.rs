@@ -9,6 +9,7 @@
 
 mod arrays;
 mod bytes;
+mod draft;
 pub mod exponent;
 #[cfg(feature = "fixed-lane")]
 pub mod fixed_lane;
@@ -30,7 +31,7 @@ pub use table::{Chunk, Entry, Head};
 pub use writer::{Stored, Writer, Written};
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter};
 use std::path::Path;
 
 use super::values::{Element, Values};
@@ -238,17 +239,15 @@ pub async fn encode_async(
     gpu: Option<&Gpu>,
     control: &Control,
 ) -> Result<Written> {
-    let sink = BufWriter::new(File::create(file).map_err(|error| Error::io(file, error))?);
-    let mut writer = Writer::new(sink, file, options)?.on(gpu).controlled(control);
+    let draft = draft::Draft::beside(file, None)?;
+    let mut writer = Writer::new(BufWriter::new(&draft.file), file, options)?.on(gpu).controlled(control);
     for (done, values) in (0..).zip(tensors) {
         control.report(values.name(), done, tensors.len() as u64, "tensors");
         writer.write_async(values).await?;
     }
     let (sink, written) = writer.finish()?;
-    sink.into_inner()
-        .map_err(|error| error.into_error())
-        .and_then(|mut f| f.flush())
-        .map_err(|e| Error::io(file, e))?;
+    sink.into_inner().map_err(|e| Error::io(file, e.into_error()))?;
+    draft.keep()?;
     Ok(written)
 }
 

@@ -103,7 +103,7 @@ pub async fn read_async(gpu: &Gpu, path: &Path, options: &ReadOptions, control: 
 }
 
 /// The name of a file without folder and ending.
-fn stem(path: &Path) -> String {
+pub(in crate::pack) fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
 

@@ -49,11 +49,14 @@ fn gain(study: &Study, role: Role, name: &str, total: &Total) -> Option<String> 
     let groups = |i: &usize| ["fixed", "ss"].iter().any(|name| study.schemes[*i].starts_with(name));
     let widths = (0..study.schemes.len()).filter(groups).min_by(|&a, &b| total.share(a).total_cmp(&total.share(b)));
     if let Some(widths) = widths.filter(|&i| total.share(i) > 1.0 - LITTLE && total.zero_share() < 0.5) {
-        let padding = total.sizes[widths].padding as f64 / total.bits as f64;
-        text += &if padding > LITTLE {
-            let (scheme, share) = (&study.schemes[widths], 100.0 * padding);
+        let (stored, all) = (total.sizes[widths], total.bits as f64);
+        let (values, beside) = (stored.values as f64 / all, (stored.total() - stored.values) as f64 / all);
+        text += &if values <= 1.0 - LITTLE {
             format!(
-                " In {scheme} {share:.0} % of the uncompressed size is padding: there are fewer channels than a group has places."
+                " Under {} the values alone would take {:.0} %; prefixes, padding and pointers add {:.0} %.",
+                study.schemes[widths],
+                100.0 * values,
+                100.0 * beside
             )
         } else if 2 * fine > total.bits {
             " They are quantised per channel or finer, so nearly every group has a value that needs all bits: widths gain little here. Coarser \
