@@ -225,7 +225,7 @@ fn what_is_wrong_is_named() {
     for (arguments, words) in [
         (&["pack", "analyze", "text.onnx"][..], &["text.onnx"][..]),
         (&["pack", "analyze", "absent.onnx"], &["absent.onnx"]),
-        (&["pack", "analyze", &model, "--inputs", "short.npy"], &["short.npy", "784"]),
+        (&["pack", "analyze", &model, "--inputs", "short.npy"], &["short.npy", "[1, 1, 28, 28]"]),
         (&["pack", "analyze", &model, "--inputs", "nan.npy"], &["nan.npy"]),
         (&["pack", "analyze", &model, "--inputs", "slip.toml"], &["slip.toml", "help: "]),
     ] {
