@@ -121,6 +121,15 @@ fn joules(pj: f64) -> String {
     format!("{} {unit}", super::render::digits(pj / scale))
 }
 
+/// A name that a table has room for: converters string together all that they merged, and what tells layers apart comes last.
+fn brief(name: &str) -> String {
+    const ROOM: usize = 40;
+    match name.chars().count().checked_sub(ROOM) {
+        None | Some(0) => name.to_owned(),
+        Some(over) => std::iter::once('…').chain(name.chars().skip(over + 1)).collect(),
+    }
+}
+
 /// Bits as bytes in the unit that fits.
 fn size(bits: f64) -> String {
     super::render::bytes((bits / 8.0).ceil() as u64)

@@ -15,7 +15,7 @@ use super::super::progress::Bar;
 use super::super::render::Table;
 use super::super::{Global, SCHEMA};
 use super::model::{ModelArgs, StorageArgs};
-use super::{joules, json_text, parsed, size, with_values, write_report};
+use super::{brief, joules, json_text, parsed, size, with_values, write_report};
 
 /// Arguments of `wavehull pack simulate`.
 #[derive(Debug, clap::Args)]
@@ -172,7 +172,7 @@ fn mirrored(reports: &scalesim::Reports) -> Table {
         let shares =
             [compute.overall_utilisation, compute.mapping_efficiency, compute.compute_utilisation].map(percent);
         let [overall, mapping, computing] = shares;
-        table.row([report.name.clone(), cycles, with_prefetch, stalls, overall, mapping, computing]);
+        table.row([brief(&report.name), cycles, with_prefetch, stalls, overall, mapping, computing]);
     }
     let [cycles, with_prefetch, stalls] = sums.map(|sum| sum.to_string());
     table.row(["total".into(), cycles, with_prefetch, stalls, "-".into(), "-".into(), "-".into()]);
@@ -195,7 +195,7 @@ fn table(workload: &Workload, cost: &SchemeCost) -> Table {
         ]);
     };
     for (layer, cost) in workload.layers.iter().zip(&cost.layers) {
-        row(&layer.name, layer.shape.macs(), cost);
+        row(&brief(&layer.name), layer.shape.macs(), cost);
     }
     row("total", workload.layers.iter().map(|layer| layer.shape.macs()).sum(), &cost.total);
     table
