@@ -117,6 +117,8 @@ slim "$CARGO_TARGET_DIR/release/wavehull" "$target/wavehull"
 messages=$(cd "$copy" && cargo test --release --locked --no-run --lib --test device --message-format=json)
 slim "$(executable device <<<"$messages")" "$target/device-tests"
 slim "$(executable wavehull <<<"$messages")" "$target/library-tests"
+# A third of the size; run.sh unpacks them.
+gzip "$target/device-tests" "$target/library-tests"
 cp "$copy/steps.txt" "$target/tests/steps.txt"
 cp -r data "$target/"
 cp -r tests/fixtures "$target/tests/"

@@ -44,6 +44,7 @@ done
 if [[ -n $instances ]]; then instances=$(cd "$instances" && pwd) || exit 2; fi
 output=$(mkdir -p "$output" && cd "$output" && pwd) && : >"$output/run.log" && : >"$output/summary.txt" || exit 4
 cd "$here" || exit 4
+if compgen -G '*-tests.gz' >/dev/null; then gunzip ./*-tests.gz || exit 4; fi
 
 # --- steps -----------------------------------------------------------------------------------------------------------
 
