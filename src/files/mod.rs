@@ -44,7 +44,6 @@ pub(crate) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
 }
 
 /// The text of a file.
-#[cfg(feature = "train")]
 pub(crate) fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes(path)?).map_err(|e| {
         let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];

@@ -63,6 +63,21 @@ impl Shape {
         self.places() as u64 * self.filters as u64 * self.depth() as u64
     }
 
+    /// Pairs of a place of the result and a tap of the filter, along one axis, that meet a value of the map and not its padding.
+    pub(super) fn taps_inside(&self, axis: usize) -> u64 {
+        let (size, before) = (self.input[axis], self.padding[axis]);
+        let (stride, dilation) = (self.stride[axis].max(1), self.dilation[axis].max(1));
+        let results = self.output()[axis];
+        let of_tap = |tap: usize| {
+            // Results i with before <= i stride + tap dilation < before + size.
+            let at = tap * dilation;
+            let first = before.saturating_sub(at).div_ceil(stride);
+            let end = (before + size).saturating_sub(at).div_ceil(stride).min(results);
+            end.saturating_sub(first) as u64
+        };
+        (0..self.filter[axis]).map(of_tap).sum()
+    }
+
     /// Values of all filters.
     pub fn weights(&self) -> usize {
         self.filters * self.depth()

@@ -8,7 +8,6 @@ use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use half::f16;
-use safetensors::tensor::Dtype;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -17,7 +16,7 @@ use super::{EncodeOptions, Entry, Head, Reader, Writer, Written};
 use crate::error::{Error, Result};
 use crate::files::{self, npy};
 use crate::gpu::{Control, Gpu};
-use crate::pack::input::safetensors::header;
+use crate::pack::input::safetensors::{element_of, header};
 use crate::pack::input::stem;
 use crate::pack::values::{Element, Granularity};
 
@@ -136,17 +135,6 @@ pub async fn check_async(file: &Path, gpu: Option<&Gpu>, control: &Control) -> R
 #[cfg(not(target_arch = "wasm32"))]
 pub fn check(file: &Path, gpu: Option<&Gpu>, control: &Control) -> Result<Vec<Entry>> {
     pollster::block_on(check_async(file, gpu, control))
-}
-
-fn element_of(dtype: Dtype) -> Option<Element> {
-    match dtype {
-        Dtype::I8 => Some(Element::I8),
-        Dtype::U8 => Some(Element::U8),
-        Dtype::I16 => Some(Element::I16),
-        Dtype::F16 => Some(Element::F16),
-        Dtype::BF16 => Some(Element::Bf16),
-        _ => None,
-    }
 }
 
 fn refused(name: &str, what: &str, file: &Path) -> Error {

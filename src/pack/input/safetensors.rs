@@ -68,12 +68,19 @@ pub(in crate::pack) fn header(file: &mut impl Read, length: u64) -> Result<(u64,
 /// What elements of a type are; those to be quantised first are `None` inside.
 fn element(dtype: Dtype) -> Option<Option<Element>> {
     match dtype {
-        Dtype::F16 => Some(Some(Element::F16)),
-        Dtype::BF16 => Some(Some(Element::Bf16)),
-        Dtype::I8 => Some(Some(Element::I8)),
-        Dtype::U8 => Some(Some(Element::U8)),
-        Dtype::I16 => Some(Some(Element::I16)),
         Dtype::F32 | Dtype::F64 => Some(None),
+        stored => element_of(stored).map(Some),
+    }
+}
+
+/// The container that holds a type as it is.
+pub(in crate::pack) fn element_of(dtype: Dtype) -> Option<Element> {
+    match dtype {
+        Dtype::F16 => Some(Element::F16),
+        Dtype::BF16 => Some(Element::Bf16),
+        Dtype::I8 => Some(Element::I8),
+        Dtype::U8 => Some(Element::U8),
+        Dtype::I16 => Some(Element::I16),
         _ => None,
     }
 }

@@ -59,23 +59,13 @@ pub fn run(shape: &Shape, grid: Grid) -> Run {
     let filter_sets = (shape.filters / groups).div_ceil(grid.filters_at_once().max(1)) as u64;
     let taps = (shape.filter[0] * shape.filter[1]) as u64;
     let channel_sets = (shape.input[2] / groups).div_ceil(grid.lanes.max(1)) as u64;
-    let inside = [0, 1].map(|axis| taps_inside(shape, axis)).iter().product::<u64>();
+    let inside = [0, 1].map(|axis| shape.taps_inside(axis)).iter().product::<u64>();
     Run {
         cycles: groups as u64 * window_sets * filter_sets * taps * channel_sets,
         position_reads: groups as u64 * filter_sets * inside,
         filter_reads: window_sets * shape.filters as u64,
         place_writes: places,
     }
-}
-
-/// Pairs of a place of the result and a tap, along one axis, that meet the map and not its padding.
-fn taps_inside(shape: &Shape, axis: usize) -> u64 {
-    let (length, padding, results) = (shape.input[axis], shape.padding[axis], shape.output()[axis]);
-    // Results i with padding <= i stride + tap dilation < padding + length.
-    let before =
-        |end: usize, tap: usize| end.saturating_sub(tap * shape.dilation[axis]).div_ceil(shape.stride[axis].max(1));
-    let of_tap = |tap: usize| before(padding + length, tap).min(results) - before(padding, tap).min(results);
-    (0..shape.filter[axis]).map(|tap| of_tap(tap) as u64).sum()
 }
 
 /// The same, cycle by cycle and read by read: slow, for tests.

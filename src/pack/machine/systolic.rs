@@ -95,7 +95,7 @@ pub fn run(shape: &Shape, array: Array, dataflow: Dataflow) -> Run {
     let load = if dataflow == Dataflow::Output { 0 } else { rows };
     let fold = steps.saturating_add(rows + columns - 2).saturating_add(load);
     let weights = product(&[groups, filters, depth]);
-    let inputs = product(&[groups, taps(shape, 0), taps(shape, 1), channels]);
+    let inputs = product(&[groups, shape.taps_inside(0), shape.taps_inside(1), channels]);
     let outputs = product(&[groups, places, filters]);
     let (weights, inputs, sums) = match dataflow {
         Dataflow::Output => (weights.saturating_mul(down), inputs.saturating_mul(across), 1),
@@ -113,21 +113,6 @@ pub fn run(shape: &Shape, array: Array, dataflow: Dataflow) -> Run {
         utilisation: products / (rows as f64 * columns as f64 * cycles as f64),
         folds,
     }
-}
-
-/// Pairs of a result and a tap of the filter along an axis that meet a value of the map, not its padding.
-fn taps(shape: &Shape, axis: usize) -> u64 {
-    let (size, before) = (shape.input[axis], shape.padding[axis]);
-    let (stride, dilation) = (shape.stride[axis].max(1), shape.dilation[axis].max(1));
-    let results = shape.output()[axis];
-    let of_tap = |tap: usize| {
-        // Results i with before <= i stride + tap dilation < before + size.
-        let at = tap * dilation;
-        let first = before.saturating_sub(at).div_ceil(stride);
-        let end = (before + size).saturating_sub(at).div_ceil(stride).min(results);
-        end.saturating_sub(first) as u64
-    };
-    (0..shape.filter[axis]).map(of_tap).sum()
 }
 
 /// Saturates.

@@ -101,7 +101,7 @@ impl Config {
     /// # Errors
     /// [`crate::ErrorKind::Io`], and as [`Config::parse`], with the place in the file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = super::topology::text_of(path)?;
+        let text = crate::files::text(path)?;
         Self::parse(&text).map_err(|error| error.in_file(path))
     }
 

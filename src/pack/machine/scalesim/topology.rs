@@ -6,6 +6,7 @@
 //! a layer depthwise.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::pack::{Layer, Shape, Workload};
 use std::path::Path;
 
@@ -26,7 +27,7 @@ const MOST: usize = 1 << 24;
 /// # Errors
 /// [`crate::ErrorKind::Io`], and [`crate::ErrorKind::BadInput`] with the line.
 pub fn read_topology(path: &Path, table: Option<Table>) -> Result<Workload> {
-    let text = text_of(path)?;
+    let text = files::text(path)?;
     let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     parse_topology(&text, &name, table).map_err(|error| error.in_file(path))
 }
@@ -57,15 +58,6 @@ pub fn parse_topology(text: &str, name: &str, table: Option<Table>) -> Result<Wo
             .at(1, 1));
     }
     Ok(Workload { name: name.to_owned(), layers, ..Workload::default() })
-}
-
-/// The text of a file.
-pub(super) fn text_of(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
-        Error::bad_input("this is not text").at(line, 1).in_file(path)
-    })
 }
 
 impl Table {
