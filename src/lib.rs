@@ -37,6 +37,8 @@ mod files;
 mod fnv;
 pub mod gpu;
 pub mod graph;
+#[cfg(feature = "hash")]
+pub mod hash;
 pub mod ops;
 #[cfg(feature = "pack")]
 pub mod pack;

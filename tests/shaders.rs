@@ -22,6 +22,8 @@ fn catalogue() -> Vec<Kernel> {
     all.extend(wavehull::verify::kernels::catalogue());
     #[cfg(feature = "pack")]
     all.extend(wavehull::pack::catalogue());
+    #[cfg(feature = "hash")]
+    all.extend(wavehull::hash::catalogue());
     #[cfg(feature = "bench")]
     all.extend(wavehull::bench::catalogue());
     all
