@@ -32,13 +32,15 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod error;
-#[cfg(any(feature = "train", feature = "pack"))]
+#[cfg(any(feature = "train", feature = "pack", feature = "hash"))]
 mod files;
 mod fnv;
 pub mod gpu;
 pub mod graph;
 #[cfg(feature = "hash")]
 pub mod hash;
+#[cfg(any(feature = "train", feature = "hash"))]
+mod nearest;
 pub mod ops;
 #[cfg(feature = "pack")]
 pub mod pack;

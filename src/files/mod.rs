@@ -1,8 +1,12 @@
-//! Files of numbers as they are: bytes, unpacked where they are gzipped, and the arrays of NPY, NPZ and IDX files. It knows nothing of
+//! Files of numbers as they are: bytes, unpacked where they are gzipped, and the arrays of NPY, NPZ and IDX files, and TOML whose values know their places. It knows nothing of
 //! networks or samples, so it stands on the floor of `error`, below every wing that reads such files.
 
+#[cfg(any(feature = "train", feature = "pack"))]
 pub(crate) mod idx;
+#[cfg(any(feature = "train", feature = "pack"))]
 pub(crate) mod npy;
+#[cfg(any(feature = "config", feature = "hash"))]
+pub(crate) mod tree;
 
 use std::fs::File;
 use std::io::Read;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::nearest::nearest;
 
 /// One hyper-parameter's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -252,34 +253,6 @@ pub fn shape_classes<'a>(members: impl IntoIterator<Item = &'a Hyper>) -> Vec<Ve
     classes.into_iter().map(|(_, places)| places).collect()
 }
 
-/// The name that a mistyped word was most likely meant to be: at most a third of its letters (at least one) inserted, left out, changed, or
-/// swapped with the next.
-pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).max(1);
-    names.into_iter().map(|name| (distance(word, name), name)).filter(|&(d, _)| d <= most).min().map(|(_, name)| name)
-}
-
-/// Optimal string alignment (Damerau, CACM 1964, without edits of what was swapped).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut d = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            d[i][j] = match (i, j) {
-                (0, _) => j,
-                (_, 0) => i,
-                _ => {
-                    let other = usize::from(a[i - 1] != b[j - 1]);
-                    let plain = (d[i - 1][j] + 1).min(d[i][j - 1] + 1).min(d[i - 1][j - 1] + other);
-                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                    if swapped { plain.min(d[i - 2][j - 2] + 1) } else { plain }
-                }
-            };
-        }
-    }
-    d[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,14 +291,5 @@ mod tests {
         let wide = Hyper::new().with("width", 128.0).expect("a width");
         let said = Hyper::new().with("batch", 64.0).expect("the default, said");
         assert_eq!(shape_classes([&plain, &wide, &fast, &said, &wide]), [vec![0, 2, 3], vec![1, 4]]);
-    }
-
-    #[test]
-    fn slips_of_the_pen() {
-        let names = ["epochs", "steps", "batch", "seed"];
-        assert_eq!(nearest("epoch", names), Some("epochs"));
-        assert_eq!(nearest("bacth", names), Some("batch"));
-        assert_eq!(nearest("sede", names), Some("seed"));
-        assert_eq!(nearest("optimiser", names), None);
     }
 }

@@ -1,6 +1,6 @@
 //! `[members]` and `[search]`.
 
-use super::tree::{Item, Section, Table, Value};
+use crate::files::tree::{Item, Section, Table, Value};
 use super::{Length, Scope, setting};
 use crate::error::Result;
 use crate::train::hyper::{Hyper, Key, Kind, Setting};

@@ -8,7 +8,6 @@ mod load;
 mod members;
 mod model;
 mod schedule;
-mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +16,11 @@ pub use members::{Member, SearchConfig, SearchMethod};
 pub use model::{Activation, ModelConfig};
 pub use schedule::{Length, Loss, Optimiser, Schedule, TrainConfig};
 
-use self::tree::{Item, Places, Section, Value};
 use super::data::Normalisation;
 use super::hyper::{Hyper, KEYS, Key, Kind, Setting};
 use super::search::Searcher;
 use crate::error::{Error, Result};
+use crate::files::tree::{self, Item, Places, Section, Value};
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::tree::Section;
+use crate::files::tree::Section;
 use super::{Key, setting};
 use crate::error::Result;
 use crate::train::hyper::Hyper;

@@ -6,17 +6,17 @@ use std::ops::RangeInclusive;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Result};
-use crate::train::hyper::nearest;
+use crate::nearest::nearest;
 
 /// A value with its place in the text.
 #[derive(Debug, Clone)]
-pub(super) struct Item {
+pub(crate) struct Item {
     pub at: usize,
     pub value: Value,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Whole(i64),
     Real(f64),
@@ -28,13 +28,13 @@ pub(super) enum Value {
 
 /// Keys with their places and values, in the order of the text.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub at: usize,
     pub entries: Vec<(String, usize, Item)>,
 }
 
 /// A text as TOML.
-pub(super) fn parse(text: &str) -> Result<Table> {
+pub(crate) fn parse(text: &str) -> Result<Table> {
     let root = DeTable::parse(text).map_err(|e| {
         let (line, column) = place(text, e.span().map_or(0, |span| span.start));
         let words: Vec<&str> = e.message().lines().map(str::trim).collect();
@@ -73,7 +73,7 @@ fn item(text: &str, at: usize, value: &DeValue<'_>) -> Result<Item> {
 
 /// Where keys stand, by names such as `data.validation`: for faults that show only once the data is there.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Places(BTreeMap<String, (usize, usize)>);
+pub(crate) struct Places(BTreeMap<String, (usize, usize)>);
 
 impl Places {
     pub fn new(text: &str, root: &Table) -> Self {
@@ -133,7 +133,7 @@ impl Value {
 
 /// A table whose keys are known, with its name for messages.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     text: &'a str,
     pub name: &'a str,
     pub table: &'a Table,
