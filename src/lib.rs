@@ -44,6 +44,8 @@ mod nearest;
 pub mod ops;
 #[cfg(feature = "pack")]
 pub mod pack;
+#[cfg(any(feature = "train", feature = "hash"))]
+mod schedule;
 pub mod tensor;
 #[cfg(feature = "train")]
 pub mod train;

@@ -47,6 +47,34 @@ pub(crate) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
+/// Puts bytes into a file at once: written beside it under another name, brought to the disk, renamed.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`]; then whatever was there before is still there.
+#[cfg(any(feature = "train", feature = "hash"))]
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let name = path.file_name().ok_or_else(|| Error::bad_input("this is no name of a file").in_file(path))?;
+    let beside = folder.join(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+    let written = (|| {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        drop(file);
+        std::fs::rename(&beside, path)?;
+        // The new name itself must reach the disk; where folders cannot be opened the system does it.
+        #[cfg(unix)]
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    })();
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&beside);
+        Error::io(path, e)
+    })
+}
+
 /// The text of a file.
 pub(crate) fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes(path)?).map_err(|e| {

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hyper::Hyper;
 use crate::error::{Error, Result};
+pub use crate::files::replace;
 
 /// Of the files that this version writes; others are refused.
 pub const FORMAT: u32 = 1;
@@ -255,32 +255,6 @@ fn array(name: &str, view: &TensorView<'_>) -> Result<ArrayD<f32>> {
     let numbers = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     ArrayD::from_shape_vec(IxDyn(view.shape()), numbers)
         .map_err(|e| Error::bad_input(format!("tensor '{name}' does not fit its shape: {e}")))
-}
-
-/// Puts bytes into a file at once: written beside it under another name, brought to the disk, renamed.
-///
-/// # Errors
-/// [`crate::ErrorKind::Io`]; then whatever was there before is still there.
-pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
-    fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
-    let name = path.file_name().ok_or_else(|| Error::bad_input("this is no name of a file").in_file(path))?;
-    let beside = folder.join(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-    let written = (|| {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&beside, path)?;
-        // The new name itself must reach the disk; where folders cannot be opened the system does it.
-        #[cfg(unix)]
-        File::open(&folder)?.sync_all()?;
-        Ok(())
-    })();
-    written.map_err(|e| {
-        let _ = fs::remove_file(&beside);
-        Error::io(path, e)
-    })
 }
 
 #[cfg(test)]

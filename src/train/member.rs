@@ -2,7 +2,7 @@
 
 use super::certify::Certify;
 use super::optimiser::{self, Optimiser};
-use super::schedule::Schedule;
+use crate::schedule::Schedule;
 use crate::error::Result;
 
 /// A model's own hyper-parameters. Members of one array share shapes, batch size and kind of optimiser, nothing else.

@@ -24,7 +24,6 @@ mod model;
 pub mod models;
 pub mod optimiser;
 pub mod random;
-mod schedule;
 pub mod search;
 #[cfg(all(feature = "config", not(target_arch = "wasm32")))]
 pub mod session;
@@ -40,7 +39,7 @@ pub use loss::Loss;
 pub use member::{Member, Progress, Score, Snapshot, State};
 pub use model::{Model, Parameter};
 pub use optimiser::Optimiser;
-pub use schedule::Schedule;
+pub use crate::schedule::Schedule;
 pub use set::{Augment, DeviceSet, Labels};
 
 use crate::gpu::Kernel;
