@@ -100,6 +100,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         wavehull::train::catalogue(),
         verify::kernels::catalogue(),
         wavehull::pack::catalogue(),
+        wavehull::hash::catalogue(),
         wavehull::bench::catalogue(),
     ]
     .concat();

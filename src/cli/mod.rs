@@ -7,6 +7,7 @@ mod device;
 mod devices;
 mod doctor;
 mod fault;
+mod hash;
 mod list;
 mod pack;
 mod progress;
@@ -50,7 +51,7 @@ Exit codes:
   5    a list with a verdict that contradicts the published one (verify --instances)
   130  stopped with Ctrl-C; what was known by then was printed";
 
-/// Trains, proves and packs neural networks on any Vulkan, Metal or DX12 GPU.
+/// Trains, proves, packs and hashes neural networks on any Vulkan, Metal or DX12 GPU.
 #[derive(Debug, Parser)]
 #[command(name = "wavehull", version, after_help = EXIT_CODES)]
 #[command(disable_help_subcommand = true)]
@@ -81,6 +82,8 @@ enum Command {
     Train(train::Args),
     /// What lossless compression does to an accelerator's memory; compressed files of tensors
     Pack(pack::Args),
+    /// Networks with hundreds of thousands of labels, trained and asked through active sets
+    Hash(hash::Args),
     /// Re-check a proof on the CPU, without a GPU
     Check(check::Args),
     /// List the adapters of this machine
@@ -157,6 +160,7 @@ fn run(command: Option<Command>, global: &Global) -> Result<ExitCode> {
         Some(Command::Verify(args)) => verify::run(&args, global),
         Some(Command::Train(args)) => train::run(&args, global),
         Some(Command::Pack(args)) => pack::run(&args, global),
+        Some(Command::Hash(args)) => hash::run(&args, global),
         Some(Command::Check(args)) => check::run(&args, global),
         Some(Command::Devices(args)) => devices::run(&args, global),
         Some(Command::Doctor(args)) => doctor::run(&args, global),
@@ -171,6 +175,7 @@ impl Command {
             Self::Verify(args) => args.json,
             Self::Train(args) => args.json,
             Self::Pack(args) => args.wants_json(),
+            Self::Hash(args) => args.wants_json(),
             Self::Check(args) => args.json,
             Self::Devices(args) => args.json,
             Self::Doctor(args) => args.json,

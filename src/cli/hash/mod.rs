@@ -1,0 +1,83 @@
+//! `wavehull hash`: networks with very many labels, trained and asked through active sets.
+
+mod eval;
+mod predict;
+mod train;
+
+use std::process::ExitCode;
+
+use wavehull::Result;
+use wavehull::hash::lsh::{Family, LshOptions};
+
+use super::Global;
+
+/// Arguments of `wavehull hash`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Train a network as CONFIG.toml describes it, or go on with its training
+    Train(train::Args),
+    /// How good a trained network is: precision of the exact answers, and recall and speed of hash tables
+    Eval(eval::Args),
+    /// The labels that a trained network finds for samples
+    Predict(predict::Args),
+}
+
+impl Args {
+    /// Whether errors are printed as JSON too.
+    pub fn wants_json(&self) -> bool {
+        match &self.task {
+            Task::Train(args) => args.json,
+            Task::Eval(args) => args.json,
+            Task::Predict(args) => args.json,
+        }
+    }
+}
+
+/// Runs what was asked for.
+///
+/// # Errors
+/// Bad files with their place; device errors.
+pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
+    match &args.task {
+        Task::Train(args) => train::run(args, global),
+        Task::Eval(args) => eval::run(args, global),
+        Task::Predict(args) => predict::run(args, global),
+    }
+}
+
+/// Hash tables over the labels, for asking without scoring all of them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TableArgs {
+    /// Look labels up in hash tables instead of scoring all of them
+    #[arg(long)]
+    pub sparse: bool,
+    /// Hash tables
+    #[arg(long, value_name = "L", default_value_t = 200, requires = "sparse", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub tables: u64,
+    /// Codes of a key: more make buckets smaller
+    #[arg(long, value_name = "K", default_value_t = 4, requires = "sparse", value_parser = clap::value_parser!(u64).range(1..=10))]
+    pub codes: u64,
+    /// Labels that one bucket gives at most
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "sparse", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub bucket: u64,
+}
+
+impl TableArgs {
+    /// The tables, if they were asked for.
+    pub fn options(&self) -> Option<LshOptions> {
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        self.sparse.then(|| LshOptions {
+            family: Family::Dwta,
+            codes: size(self.codes),
+            tables: size(self.tables),
+            bucket: size(self.bucket),
+            ..LshOptions::default()
+        })
+    }
+}
