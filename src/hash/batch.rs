@@ -31,8 +31,16 @@ impl Batch {
     /// # Errors
     /// [`crate::ErrorKind::Internal`] for a sample that the set does not have, [`crate::ErrorKind::TooBig`] beyond 2^32 non-zeros.
     pub fn new(set: &SparseSet, chosen: &[u32]) -> Result<Self> {
+        Self::with_bias(set, chosen, set.feature_count)
+    }
+
+    /// [`Batch::new`] with another number for the bias, for networks with more features than the set.
+    ///
+    /// # Errors
+    /// As [`Batch::new`].
+    pub fn with_bias(set: &SparseSet, chosen: &[u32], bias: usize) -> Result<Self> {
         let mut batch = Self { samples: chosen.len(), offsets: vec![0], label_offsets: vec![0], ..Self::default() };
-        let bias = crate::ops::word(set.feature_count)?;
+        let bias = crate::ops::word(bias)?;
         for &sample in chosen {
             let sample = sample as usize;
             if sample >= set.len() {

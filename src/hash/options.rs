@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::layer::Loss;
-use super::lsh::{Family, LshOptions, Policy};
-use super::optimiser::{Mode as Update, Rule, Storage};
+use super::Storage;
+use super::lsh::{Family, LshOptions};
+use super::optimiser::{Mode as Update, Rule};
 use crate::error::{Error, Result};
 use crate::schedule::Schedule;
 
@@ -130,7 +131,7 @@ impl Default for Options {
             active: 1000,
             correction: false,
             loss: Loss::Softmax,
-            rule: Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
+            rule: Rule::adam(),
             update: Update::CatchUp,
             storage: Storage::F32,
             learning_rate: 5e-4,
@@ -227,13 +228,13 @@ impl Options {
         if self.rebuild.every() == 0 {
             return refuse("hash tables that are made anew after 0 samples".into(), "give 1 or more, such as 12,800");
         }
-        if self.update == Update::CatchUp && self.storage != Storage::F32 {
-            let what = "catch-up Adam with weights in bf16".to_owned();
+        if self.update != Update::Lazy && self.storage != Storage::F32 && self.rule.moves_alone() {
+            let what = "weights in bf16 whose rows owe nothing to steps that they miss".to_owned();
             return refuse(what, "use rows = \"lazy\" with bf16 weights, or f32 weights");
         }
         self.rule.check()?;
         self.schedule.check()?;
-        if self.mode.hashes() { self.lsh.check(self.hidden) } else { Ok(()) }
+        if self.mode.hashes() { self.lsh.check() } else { Ok(()) }
     }
 }
 

@@ -2,18 +2,21 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
 use super::checkpoint::Store;
 use super::config::{Config, DataConfig, Length, Source};
-use super::data;
-use super::predict::Precision;
+use super::data::generate::{Recipe, generate};
+use super::data::text::{Corpus, SkipGram};
+use super::data::{self, Cache, Names, ReadOptions, split};
+use super::network::{Network, Precision};
 use super::trainer::{Tally, Trainer};
 use super::{Batch, SparseSet, export};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::replace;
 use crate::gpu::{Control, Gpu};
 use crate::ops::random::{Stream, purpose};
 
@@ -25,7 +28,7 @@ pub struct Loaded {
     /// What it is looked at with; may be empty.
     pub test: SparseSet,
     /// Names of the labels, if they are known.
-    pub label_names: Vec<String>,
+    pub label_names: Option<Names>,
     /// What was noticed while reading.
     pub notes: Vec<String>,
 }
@@ -62,17 +65,25 @@ pub struct Outcome {
     pub stopped: bool,
 }
 
-/// What a checkpoint holds besides the rows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Meta {
+/// What a training is, beside its rows: `training.json` in its folder, and the front of every checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
     /// The configuration's text.
     pub config: String,
-    /// Tells data apart: samples, features and labels.
+    /// What paths in it are relative to.
+    pub base: PathBuf,
+    /// Samples, features and labels of the training part.
     pub data: [usize; 3],
-    /// Steps done.
-    pub step: u64,
+    /// Tells sets of one size apart: a checksum of the training part.
+    pub fingerprint: u32,
+}
+
+/// What a checkpoint holds besides the rows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Meta {
+    training: Training,
     /// Seconds spent.
-    pub seconds: f64,
+    seconds: f64,
 }
 
 /// Reads what a configuration is trained on.
@@ -80,42 +91,65 @@ pub struct Meta {
 /// # Errors
 /// Those of the readers, with their places.
 pub fn load(config: &DataConfig, seed: u64) -> Result<Loaded> {
-    let options = data::ReadOptions { cache: config.cache, ..data::ReadOptions::default() };
-    let mut notes = Vec::new();
-    let mut label_names = Vec::new();
-    let (train, test) = match &config.source {
-        Source::Files { train, test } => {
-            let mut read = |path: &Path| -> Result<SparseSet> {
-                let (set, said) = data::read(path, &options)?;
-                notes.extend(said.lines());
-                Ok(set)
-            };
-            let whole = read(train)?;
-            match test {
-                Some(path) => {
-                    let test = read(path)?;
-                    same_space(&whole, &test).map_err(|e| e.in_file(path))?;
-                    (whole, test)
-                }
-                None => data::split(&whole, config.test_share, seed),
-            }
-        }
-        Source::Text { file, window, least, subsample } => {
-            let recipe = data::text::SkipGram { window: *window, least: *least, subsample: *subsample, seed };
-            let (set, words) = data::text::skip_gram(file, &recipe)?;
-            label_names = words;
-            data::split(&set, config.test_share, seed)
+    let mut loaded = match &config.source {
+        Source::Files { train, test } => read_files(config, train, test.as_deref(), seed)?,
+        Source::Text { file, options } => {
+            let corpus = Corpus::read(file, &SkipGram { seed, ..*options })?;
+            // Windows of neighbours overlap, so the test part is one end of the text.
+            let last = corpus.len() - part_of(corpus.len(), config.test_share);
+            let notes = vec![format!(
+                "{} words, {} of them distinct; {} too rare, {} thinned out",
+                corpus.read,
+                corpus.words.len(),
+                corpus.rare,
+                corpus.thinned
+            )];
+            let (train, test) = (corpus.samples(0..last), corpus.samples(last..corpus.len()));
+            Loaded { train, test, label_names: Some(corpus.words), notes }
         }
         Source::Generated { samples, features, labels } => {
-            let recipe = data::generate::Recipe::amazon(*samples + samples / 10, *features, *labels, seed);
-            let set = data::generate::generate(&recipe)?;
-            data::split(&set, 1.0 / 11.0, seed)
+            let recipe = Recipe { features: *features, labels: *labels, ..Recipe::amazon_670k(seed) };
+            let train = generate(&recipe, 0..*samples, 0)?;
+            let test = generate(&recipe, *samples..samples + part_of(*samples, config.test_share), 0)?;
+            Loaded { train, test, label_names: None, notes: Vec::new() }
         }
     };
     if let Some(path) = &config.label_names {
-        label_names = data::names(path, train.label_count)?;
+        loaded.label_names = Some(Names::read(path, loaded.train.label_count)?);
     }
-    Ok(Loaded { train, test, label_names, notes })
+    Ok(loaded)
+}
+
+/// So large a share of this many; one at least, unless the share is 0.
+fn part_of(count: usize, share: f64) -> usize {
+    if share > 0.0 { ((count as f64 * share) as usize).clamp(1, count.max(1)) } else { 0 }
+}
+
+fn read_files(config: &DataConfig, train: &Path, test: Option<&Path>, seed: u64) -> Result<Loaded> {
+    let cache = if config.cache { Cache::Beside } else { Cache::Off };
+    let options = ReadOptions { cache, ..ReadOptions::default() };
+    let mut notes = Vec::new();
+    let mut read = |path: &Path| -> Result<SparseSet> {
+        let (set, said) = data::read(path, &options)?;
+        notes.extend(said.sentences().into_iter().map(|line| format!("{}: {line}", path.display())));
+        Ok(set)
+    };
+    let whole = read(train)?;
+    let (train, test) = match test {
+        Some(path) => {
+            let test = read(path)?;
+            same_space(&whole, &test).map_err(|e| e.in_file(path).at(1, 1))?;
+            (whole, test)
+        }
+        None => match part_of(whole.len(), config.test_share) {
+            0 => {
+                let none = split::select(&whole, &[])?;
+                (whole, none)
+            }
+            some => split::split(&whole, some, seed).map_err(|e| e.in_file(train))?,
+        },
+    };
+    Ok(Loaded { train, test, label_names: None, notes })
 }
 
 /// Refuses a test part of another shape.
@@ -127,7 +161,7 @@ fn same_space(train: &SparseSet, test: &SparseSet) -> Result<()> {
         "{} features and {} labels, but the training part has {} and {}",
         test.feature_count, test.label_count, train.feature_count, train.label_count
     );
-    Err(Error::bad_input(what).at(1, 1).with_help("both parts of a set count the same features and labels"))
+    Err(Error::bad_input(what).with_help("both parts of a set count the same features and labels"))
 }
 
 /// Where a training's rows are kept, in its folder.
@@ -136,17 +170,55 @@ pub const STATE: &str = "state";
 pub const LOG: &str = "log.jsonl";
 /// The network for other programs, in its folder.
 pub const MODEL: &str = "model.safetensors";
+/// What the training is, in its folder.
+pub const TRAINING: &str = "training.json";
+
+/// The configuration of the training in a folder, and how many features and labels its network has.
+///
+/// # Errors
+/// [`ErrorKind::Io`] and [`ErrorKind::BadInput`] for a folder without a training.
+pub fn configuration(folder: &Path) -> Result<(Config, [usize; 2])> {
+    let path = folder.join(TRAINING);
+    let help = "give the folder that `wavehull hash train` wrote: `folder` in its configuration";
+    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e).with_help(help))?;
+    let training: Training = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::bad_input("this describes no training").in_file(&path).at(e.line(), e.column()).with_help(help).with_source(e)
+    })?;
+    let mut config = Config::parse(&training.config, &training.base).map_err(|e| e.in_file(&path))?;
+    folder.clone_into(&mut config.folder);
+    let [_, features, labels] = training.data;
+    Ok((config, [features, labels]))
+}
+
+/// The network of the newest checkpoint in a folder, its rows up to date.
+///
+/// # Errors
+/// As [`configuration`]; [`ErrorKind::BadInput`] for a folder without a checkpoint; those of the device.
+pub fn open(gpu: &Gpu, folder: &Path, control: &Control) -> Result<Network> {
+    let (config, [features, labels]) = configuration(folder)?;
+    pollster::block_on(async {
+        let mut trainer = Trainer::sized_async(gpu, features, labels, config.options).await?;
+        let mut store = Store::open(&folder.join(STATE))?;
+        let Some(_) = trainer.load_async(&mut store, control).await? else {
+            return Err(Error::bad_input("the folder holds no checkpoint yet")
+                .in_file(&folder.join(STATE))
+                .with_help("let `wavehull hash train` run for a minute, or to its end"));
+        };
+        Ok(trainer.into_network())
+    })
+}
 
 /// Trains as a configuration says, going on from the checkpoints in its folder.
 #[derive(Debug)]
 pub struct Session<'a> {
-    gpu: &'a Gpu,
     config: &'a Config,
     loaded: &'a Loaded,
+    training: Training,
     trainer: Trainer,
     store: Store,
-    /// Seconds in steps before `since`.
+    /// Seconds in steps, and of these before the last look.
     spent: f64,
+    looked: f64,
     saved: Instant,
     looks: Vec<Look>,
 }
@@ -157,22 +229,31 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`ErrorKind::BadInput`] for a folder of another training; those of the device and of files.
     pub fn new(gpu: &'a Gpu, config: &'a Config, loaded: &'a Loaded, control: &Control) -> Result<Self> {
-        let mut trainer = pollster::block_on(Trainer::new_async(gpu, &loaded.train, config.options.clone()))?;
+        let training = Training {
+            config: config.text.clone(),
+            base: std::path::absolute(&config.base).map_err(|e| Error::io(&config.base, e))?,
+            data: [loaded.train.len(), loaded.train.feature_count, loaded.train.label_count],
+            fingerprint: fingerprint(&loaded.train),
+        };
+        let mut trainer = Trainer::new(gpu, &loaded.train, config.options.clone())?;
         let mut store = Store::open(&config.folder.join(STATE))?;
         let mut spent = 0.0;
         if let Some(meta) = pollster::block_on(trainer.load_async(&mut store, control))? {
             let meta: Meta = serde_json::from_slice(&meta)
                 .map_err(|e| foreign(config, "its description cannot be read").with_source(e))?;
-            if meta.data != shape(&loaded.train) {
+            let same = |other: &Training| (other.data, other.fingerprint) == (training.data, training.fingerprint);
+            if !same(&meta.training) {
                 return Err(foreign(config, "it was trained on other data"));
             }
-            if meta.config != config.text {
+            if meta.training.config != training.config {
                 return Err(foreign(config, "its configuration was another one"));
             }
-            trainer.resume(meta.step);
             spent = meta.seconds;
         }
-        Ok(Self { gpu, config, loaded, trainer, store, spent, saved: Instant::now(), looks: Vec::new() })
+        let text = serde_json::to_vec_pretty(&training).map_err(|e| Error::internal("a description").with_source(e))?;
+        replace(&config.folder.join(TRAINING), &text)?;
+        let saved = Instant::now();
+        Ok(Self { config, loaded, training, trainer, store, spent, looked: spent, saved, looks: Vec::new() })
     }
 
     /// Steps done before this session.
@@ -198,7 +279,7 @@ impl<'a> Session<'a> {
             if step >= last {
                 break false;
             }
-            if control.cancel.is_cancelled() {
+            if control.cancel.is_cancelled() && self.trainer.at_rest() {
                 break true;
             }
             let (epoch, at) = (step / per_epoch, step % per_epoch);
@@ -208,12 +289,12 @@ impl<'a> Session<'a> {
             let from = usize::try_from(at).unwrap_or(usize::MAX) * self.config.options.batch;
             let to = order.len().min(from + self.config.options.batch);
             let batch = Batch::new(&self.loaded.train, &order[from..to])?;
-            pollster::block_on(self.trainer.step_async(&batch, control))?;
+            pollster::block_on(self.trainer.step_async(&batch))?;
             control.report("training", step + 1, last, "steps");
             let done = step + 1;
             if self.config.looks > 0 && done.is_multiple_of(looks) && done < last {
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
-            } else if self.saved.elapsed().as_secs_f64() >= self.config.checkpoint_seconds {
+            } else if self.saved.elapsed().as_secs_f64() >= self.config.checkpoint_seconds && self.trainer.at_rest() {
                 self.settle(&mut part)?;
                 self.save(control)?;
                 part = Instant::now();
@@ -239,9 +320,7 @@ impl<'a> Session<'a> {
         self.settle(part)?;
         self.save(control)?;
         if !stopped {
-            let path = self.config.folder.join(MODEL);
-            pollster::block_on(self.trainer.read_async(control))?;
-            export::safetensors(self.gpu, &path, self.trainer.tables(), control)?;
+            self.export(control)?;
         }
         let Self { trainer, spent, looks, .. } = self;
         Ok(Outcome { steps: trainer.step(), seconds: spent, looks, stopped })
@@ -254,12 +333,11 @@ impl<'a> Session<'a> {
     }
 
     /// Waits for the device and counts the time.
-    fn settle(&mut self, part: &mut Instant) -> Result<(Tally, f64)> {
+    fn settle(&mut self, part: &mut Instant) -> Result<Tally> {
         let tally = pollster::block_on(self.trainer.settle_async())?;
-        let seconds = part.elapsed().as_secs_f64();
-        self.spent += seconds;
+        self.spent += part.elapsed().as_secs_f64();
         *part = Instant::now();
-        Ok((tally, seconds))
+        Ok(tally)
     }
 
     fn look(
@@ -270,9 +348,9 @@ impl<'a> Session<'a> {
         control: &Control,
         heard: &mut dyn FnMut(&Look),
     ) -> Result<()> {
-        let before = self.looks.last().map_or(0.0, |look| look.seconds);
-        let (tally, _) = self.settle(part)?;
-        let seconds = self.spent - before;
+        let mut tally = self.settle(part)?;
+        let seconds = self.spent - std::mem::replace(&mut self.looked, self.spent);
+        tally.rebuild_share = if seconds > 0.0 { tally.rebuild_seconds / seconds } else { 0.0 };
         let test = &self.loaded.test;
         let precision = if test.is_empty() {
             None
@@ -300,6 +378,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    fn export(&mut self, control: &Control) -> Result<()> {
+        pollster::block_on(self.trainer.read_async(control))?;
+        export::safetensors(self.trainer.network(), &self.config.folder.join(MODEL), control)
+    }
+
     fn log(&self, look: &Look) -> Result<()> {
         let path = self.config.folder.join(LOG);
         let line = serde_json::to_string(look).map_err(|e| Error::internal("a line of the log").with_source(e))?;
@@ -308,12 +391,7 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self, control: &Control) -> Result<()> {
-        let meta = Meta {
-            config: self.config.text.clone(),
-            data: shape(&self.loaded.train),
-            step: self.trainer.step(),
-            seconds: self.spent,
-        };
+        let meta = Meta { training: self.training.clone(), seconds: self.spent };
         let meta = serde_json::to_vec(&meta).map_err(|e| Error::internal("a checkpoint's description").with_source(e))?;
         pollster::block_on(self.trainer.save_async(&mut self.store, &meta, control))?;
         self.saved = Instant::now();
@@ -321,8 +399,13 @@ impl<'a> Session<'a> {
     }
 }
 
-fn shape(set: &SparseSet) -> [usize; 3] {
-    [set.len(), set.feature_count, set.label_count]
+/// CRC-32 of a set's ids and values.
+fn fingerprint(set: &SparseSet) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(bytemuck::cast_slice(&set.features.ids));
+    hasher.update(bytemuck::cast_slice(&set.values));
+    hasher.update(bytemuck::cast_slice(&set.labels.ids));
+    hasher.finalize()
 }
 
 fn foreign(config: &Config, why: &str) -> Error {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wavehull::hash::network::{Network, Quality};
+use wavehull::hash::network::{Precision, Quality};
 use wavehull::hash::{data, session};
+use wavehull::ops::random::{Stream, purpose};
 use wavehull::{Result, VERSION};
 
 use super::TableArgs;
@@ -51,7 +52,7 @@ struct Document {
 /// # Errors
 /// Bad files with their place; device errors.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
-    let config = session::config_of(&args.folder)?;
+    let (config, _) = session::configuration(&args.folder)?;
     let test = match &args.test {
         Some(path) => data::read(path, &data::ReadOptions::default())?.0,
         None => session::load(&config.data, config.options.seed)?.test,
@@ -59,8 +60,11 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let gpu = args.device.open(global)?;
     let bar = Bar::phases(global);
     let control = bar.control();
-    let network = Network::load(&gpu, &args.folder, &control)?;
-    let quality = network.quality(&test, args.samples.unwrap_or(test.len()), args.tables.options(), &control)?;
+    let network = session::open(&gpu, &args.folder, &control)?;
+    // The first ones of a fixed random order: files may be sorted by label.
+    let mut chosen = Stream::new(1).permutation(test.len(), 0, purpose::SPLIT);
+    chosen.truncate(args.samples.unwrap_or(test.len()));
+    let quality = network.quality(&test, &chosen, args.tables.options(), &control)?;
     bar.finish();
     if args.json {
         global.print_json(&Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), quality })?;
@@ -71,7 +75,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
 }
 
 fn table(quality: &Quality) -> String {
-    let precision = |p: &wavehull::hash::predict::Precision| {
+    let precision = |p: &Precision| {
         p.at.iter().map(|(k, p)| format!("P@{k} {p:.4}")).collect::<Vec<_>>().join("  ")
     };
     let per = |seconds: f64| 1e6 * seconds / quality.samples.max(1) as f64;

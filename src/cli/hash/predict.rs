@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wavehull::hash::network::Network;
-use wavehull::hash::{data, session};
+use wavehull::hash::data::{self, Names};
+use wavehull::hash::config::Source;
+use wavehull::hash::session;
 use wavehull::{Result, VERSION};
 
 use super::TableArgs;
@@ -61,20 +62,21 @@ struct Answer {
 /// # Errors
 /// Bad files with their place; device errors.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
-    let config = session::config_of(&args.folder)?;
+    let (config, [_, labels]) = session::configuration(&args.folder)?;
     let (set, _) = data::read(&args.samples, &data::ReadOptions::default())?;
     let gpu = args.device.open(global)?;
     let bar = Bar::phases(global);
     let control = bar.control();
-    let network = Network::load(&gpu, &args.folder, &control)?;
-    let names = match args.names.as_ref().or(config.data.label_names.as_ref()) {
-        Some(path) => data::names(path, network.labels())?,
-        None => Vec::new(),
+    let network = session::open(&gpu, &args.folder, &control)?;
+    let names = match (args.names.as_ref().or(config.data.label_names.as_ref()), &config.data.source) {
+        (Some(path), _) => Some(Names::read(path, labels)?),
+        (None, Source::Text { .. }) => session::load(&config.data, config.options.seed)?.label_names,
+        (None, _) => None,
     };
     let top = usize::try_from(args.top).unwrap_or(usize::MAX);
     let best = network.predict(&set, top, args.tables.options(), &control)?;
     bar.finish();
-    let answer = |&(label, logit): &(u32, f32)| Answer { label, name: names.get(label as usize).cloned(), logit };
+    let answer = |&(label, logit): &(u32, f32)| Answer { label, name: names.as_ref().and_then(|names| names.get(label)).map(str::to_owned), logit };
     let samples: Vec<Vec<Answer>> = best.iter().map(|row| row.iter().map(answer).collect()).collect();
     if args.json {
         global.print_json(&Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), samples })?;

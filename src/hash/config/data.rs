@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{SOME, size};
 use crate::error::Result;
 use crate::files::tree::Section;
+use crate::hash::data::text::SkipGram;
 
 /// Where samples come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,12 +21,8 @@ pub enum Source {
     Text {
         /// The text, plain or gzipped.
         file: PathBuf,
-        /// Words to either side.
-        window: usize,
-        /// Words that occur less often are left out.
-        least: u64,
-        /// Frequent words are thinned out above this share of the text; 0: not.
-        subsample: f64,
+        /// How it becomes samples; the seed is the training's.
+        options: SkipGram,
     },
     /// Drawn with the statistics of Amazon-670K: for speed, not for accuracy.
     Generated {
@@ -52,7 +49,7 @@ pub struct DataConfig {
 }
 
 const KNOWN: &[&str] = &[
-    "format", "train", "test", "cache", "test_share", "label_names", "file", "window", "least", "subsample", "samples",
+    "format", "train", "test", "cache", "test_share", "label_names", "file", "window", "min_count", "subsample", "samples",
     "features", "labels",
 ];
 
@@ -70,7 +67,7 @@ impl DataConfig {
         let format = section.word("format", &formats)?.unwrap_or(Format::Files);
         let own: &[&str] = match format {
             Format::Files => &["train", "test", "cache"],
-            Format::Text => &["file", "window", "least", "subsample"],
+            Format::Text => &["file", "window", "min_count", "subsample"],
             Format::Generated => &["samples", "features", "labels"],
         };
         let common = ["format", "test_share", "label_names"];
@@ -90,12 +87,17 @@ impl DataConfig {
                 train: path("train")?.ok_or_else(|| section.missing("train", "the file to train on"))?,
                 test: path("test")?,
             },
-            Format::Text => Source::Text {
-                file: path("file")?.ok_or_else(|| section.missing("file", "a plain text"))?,
-                window: whole("window", 1..=100, 5)?,
-                least: section.whole("least", SOME)?.unwrap_or(2),
-                subsample: section.number("subsample", "a number from 0 to 1", |x| (0.0..=1.0).contains(&x))?.unwrap_or(1e-3),
-            },
+            Format::Text => {
+                let thinned = section.number("subsample", "a number from 0 to 1", |x| (0.0..=1.0).contains(&x))?;
+                let options = SkipGram {
+                    window: whole("window", 1..=100, 5)?,
+                    min_count: section.whole("min_count", SOME)?.unwrap_or(2),
+                    subsample: Some(thinned.unwrap_or(1e-3)).filter(|&t| t > 0.0),
+                    seed: 0,
+                };
+                let file = path("file")?.ok_or_else(|| section.missing("file", "a plain text"))?;
+                Source::Text { file, options }
+            }
             Format::Generated => Source::Generated {
                 samples: whole("samples", SOME, 490_449)?,
                 features: whole("features", SOME, 135_909)?,

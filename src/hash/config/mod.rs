@@ -11,7 +11,8 @@ pub use data::{DataConfig, Source};
 
 use super::layer::Loss;
 use super::lsh::{Family, LshOptions, Policy};
-use super::optimiser::{Mode as Update, Rule, Storage};
+use super::optimiser::{Mode as Update, Rule};
+use super::Storage;
 use super::options::{MODES, Mode, Options, PRESETS, Preset, Rebuild};
 use crate::error::{Error, Result};
 use crate::files::tree::{self, Section, Table, Value};
@@ -43,6 +44,8 @@ pub struct Config {
     pub checkpoint_seconds: f64,
     /// Where checkpoints, logs and the network go.
     pub folder: PathBuf,
+    /// What paths in the text are relative to.
+    pub base: PathBuf,
     /// The file's text, kept with checkpoints.
     pub text: String,
 }
@@ -121,7 +124,6 @@ impl Config {
             (None, Some(steps)) => Length::Steps(steps),
             (epochs, None) => Length::Epochs(epochs.unwrap_or(6)),
         };
-        let folder = folder.join(train.text("folder")?.unwrap_or("runs/hash"));
         let seconds = train.number("checkpoint_seconds", "a number from 1 on", |s| s >= 1.0)?;
         Ok(Self {
             data,
@@ -130,9 +132,15 @@ impl Config {
             looks: train.whole("looks", ANY)?.unwrap_or(1),
             look_samples: size(train.whole("look_samples", SOME)?.unwrap_or(10_000)),
             checkpoint_seconds: seconds.unwrap_or(60.0),
-            folder,
+            folder: folder.join(train.text("folder")?.unwrap_or("runs/hash")),
+            base: folder.to_owned(),
             text: text.to_owned(),
         })
+    }
+
+    /// Replaces the seed of all random numbers.
+    pub fn set_seed(&mut self, seed: u64) {
+        (self.options.seed, self.options.lsh.seed) = (seed, seed);
     }
 }
 
@@ -171,8 +179,7 @@ fn read_train(section: Section<'_>, options: &mut Options) -> Result<()> {
 }
 
 fn rule(section: Section<'_>, default: Rule) -> Result<Rule> {
-    let adam = Rule::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-    let rules = [("adam", adam), ("adagrad", Rule::Adagrad { epsilon: 1e-10 }), ("sgd", Rule::Sgd)];
+    let rules = [("adam", Rule::adam()), ("adagrad", Rule::adagrad()), ("sgd", Rule::Sgd)];
     let share = |key: &str| section.number(key, "a number from 0 on and below 1", |x| (0.0..1.0).contains(&x));
     let (one, two) = (share("beta1")?, share("beta2")?);
     let small = section.number("epsilon", "a number above 0", |x| x > 0.0)?;
@@ -250,15 +257,15 @@ fn read_hash(section: Section<'_>, options: &mut Options) -> Result<()> {
     }
     let LshOptions { family, codes, tables, bucket, policy, .. } = options.lsh;
     let families = [("dwta", Family::Dwta), ("simhash", Family::SimHash)];
-    let policies = [("fifo", Policy::Fifo), ("reservoir", Policy::Reservoir)];
+    let policies = [("fifo", Policy::Fifo), ("reservoir", Policy::Reservoir), ("window", Policy::Window)];
     let whole = |key: &str, range, otherwise: usize| -> Result<usize> {
         Ok(section.whole(key, range)?.map_or(otherwise, size))
     };
     options.lsh = LshOptions {
         family: section.word("family", &families)?.unwrap_or(family),
-        codes: whole("codes", 1..=32, codes)?,
+        codes: whole("codes", 1..=16, codes)?,
         tables: whole("tables", 1..=1024, tables)?,
-        bucket: whole("bucket", 1..=65_536, bucket)?,
+        bucket: whole("bucket", 4..=256, bucket)?,
         policy: section.word("policy", &policies)?.unwrap_or(policy),
         seed: options.seed,
     };

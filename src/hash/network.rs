@@ -1,0 +1,378 @@
+//! A network of two tables: asking it, exactly or through hash tables, and measuring how good that is.
+
+use serde::Serialize;
+use web_time::Instant;
+
+use super::layer::{self, DeviceBatch, Hidden};
+use super::lsh::{Hasher, LshOptions, LshTables, Query, QueryWorkspace};
+use super::optimiser::{Rule, Storage};
+use super::options::Options;
+use super::predict::{Exact, Measures, Ranking, Sparse, recall};
+use super::{Batch, Rows, SparseSet, width};
+use crate::error::{Error, Result};
+use crate::gpu::{Control, Gpu, Recording};
+use crate::tensor::Tensor;
+
+/// Samples that are asked at once.
+const TOGETHER: usize = 256;
+/// Labels of a ranking that measures look at.
+const DEEP: usize = 10;
+/// The k of P@k.
+const AT: [usize; 3] = [1, 3, 5];
+
+/// A network on a device.
+#[derive(Debug)]
+pub struct Network {
+    gpu: Gpu,
+    hidden: Hidden,
+    /// `[features + 1, width]`: a row a feature, the bias last.
+    pub input: Rows,
+    /// `[labels, width]`: a row a label, its bias behind the hidden elements.
+    pub output: Rows,
+}
+
+/// Precision at 1, 3 and 5 (as far as there are so many labels): the share of the first k labels that are the sample's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Precision {
+    /// k and P@k.
+    #[serde(rename = "precision")]
+    pub at: Vec<(usize, f64)>,
+    /// Samples with labels, over which it is the mean.
+    pub labelled: usize,
+    /// Samples without labels, which are left out.
+    pub unlabelled: usize,
+}
+
+impl From<&Measures> for Precision {
+    fn from(measures: &Measures) -> Self {
+        // Without a labelled sample there is no precision.
+        let one = |(slot, &k)| (k, if measures.samples > 0 { measures.precision(slot) } else { 0.0 });
+        let at = measures.at.iter().enumerate().map(one).collect();
+        Self { at, labelled: measures.samples, unlabelled: measures.unlabelled }
+    }
+}
+
+/// How good a network is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Quality {
+    /// Samples that were asked.
+    pub samples: usize,
+    /// Labels of the network.
+    pub labels: usize,
+    /// Of the exact ranking of all labels.
+    pub exact: Precision,
+    /// Seconds of the exact rankings, hidden layers included.
+    pub exact_seconds: f64,
+    /// The same through hash tables, if asked for.
+    pub sparse: Option<SparseQuality>,
+}
+
+/// How good and how fast hash tables are.
+#[derive(Debug, Clone, Serialize)]
+pub struct SparseQuality {
+    /// Of the ranking of candidates.
+    pub precision: Precision,
+    /// Seconds of the rankings of candidates, hidden layers and look-ups included.
+    pub seconds: f64,
+    /// Seconds of building the tables.
+    pub build_seconds: f64,
+    /// Mean number of labels that were scored for a sample.
+    pub candidates: f64,
+    /// Mean share of the exact best label that was found.
+    pub recall_1: f64,
+    /// Mean share of the exact best ten that were found.
+    pub recall_10: f64,
+}
+
+/// Hash tables over the rows of a network's labels.
+struct Index {
+    hasher: Hasher,
+    tables: LshTables,
+    workspace: QueryWorkspace,
+}
+
+impl Index {
+    async fn new_async(network: &Network, options: &LshOptions, control: &Control) -> Result<Self> {
+        let gpu = &network.gpu;
+        let hasher = Hasher::new_async(gpu, options, network.hidden.elements, 0).await?;
+        let tables = LshTables::new_async(gpu, network.labels(), options).await?;
+        let mut recording = Recording::new();
+        tables.record_build(&mut recording, gpu.caps(), &hasher, &network.output.weights)?;
+        gpu.run_async(&recording, control).await?;
+        let workspace = QueryWorkspace::new_async(gpu, options, TOGETHER).await?;
+        Ok(Self { hasher, tables, workspace })
+    }
+
+    fn query(&self) -> Query {
+        Query::all(self.tables.options(), 0)
+    }
+}
+
+/// Memory for asking batches of one size.
+struct Desk {
+    batch: DeviceBatch,
+    h: Tensor,
+    exact: Option<Exact>,
+    sparse: Option<(Sparse, Tensor<u32>)>,
+}
+
+impl Network {
+    /// A network with random weights: normal with the options' deviation, biases 0.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] for options that cannot be had, and those of [`Tensor::uninit_async`].
+    pub async fn new_async(gpu: &Gpu, features: usize, labels: usize, options: &Options) -> Result<Self> {
+        let network = Self::uninit_async(gpu, features, labels, options, options.rule.states()).await?;
+        let hidden = options.hidden;
+        network.input.start_async(gpu, options.seed, options.deviation, hidden).await?;
+        network.output.start_async(gpu, options.seed, options.deviation, hidden).await?;
+        Ok(network)
+    }
+
+    /// A network with undefined contents.
+    pub(super) async fn uninit_async(
+        gpu: &Gpu,
+        features: usize,
+        labels: usize,
+        options: &Options,
+        states: usize,
+    ) -> Result<Self> {
+        if features == 0 || labels == 0 {
+            return Err(Error::bad_input(format!("a network of {features} features and {labels} labels"))
+                .with_help("a set needs at least one feature and one label"));
+        }
+        let columns = width(options.hidden);
+        let rows = async |rows: usize, table: u32| {
+            Rows::stored_async(gpu, rows, columns, states, options.storage, table).await
+        };
+        let (input, output) = (rows(features + 1, 0).await?, rows(labels, 1).await?);
+        let hidden = Hidden { elements: options.hidden, relu: options.relu };
+        Ok(Self { gpu: gpu.clone(), hidden, input, output })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The hidden layer.
+    pub fn hidden(&self) -> Hidden {
+        self.hidden
+    }
+
+    /// Number of features.
+    pub fn features(&self) -> usize {
+        self.input.len() - 1
+    }
+
+    /// Number of labels.
+    pub fn labels(&self) -> usize {
+        self.output.len()
+    }
+
+    /// The best `k` labels with their logits of every sample of a set, through hash tables if some are given. Rows must be up to date.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] for samples with features that the network does not have; those of the device.
+    pub async fn predict_async(
+        &self,
+        set: &SparseSet,
+        k: usize,
+        lsh: Option<LshOptions>,
+        control: &Control,
+    ) -> Result<Vec<Vec<(u32, f32)>>> {
+        let index = match &lsh {
+            Some(options) => Some(Index::new_async(self, options, control).await?),
+            None => None,
+        };
+        let chosen: Vec<u32> = (0..crate::ops::word(set.len())?).collect();
+        let mut best = Vec::with_capacity(set.len());
+        let mut desk = None;
+        for some in chosen.chunks(TOGETHER) {
+            let (ranking, _) = self.rank_async(&mut desk, set, some, k, index.as_ref(), control).await?;
+            let row = |i| ranking.row(i).iter().copied().zip(ranking.row_logits(i).iter().copied()).collect();
+            best.extend((0..some.len()).map(row));
+            control.report("asking", best.len() as u64, set.len() as u64, "samples");
+        }
+        Ok(best)
+    }
+
+    /// Blocking twin of [`Network::predict_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn predict(
+        &self,
+        set: &SparseSet,
+        k: usize,
+        lsh: Option<LshOptions>,
+        control: &Control,
+    ) -> Result<Vec<Vec<(u32, f32)>>> {
+        pollster::block_on(self.predict_async(set, k, lsh, control))
+    }
+
+    /// Precision of the exact ranking for samples `chosen` of a set, and of hash tables beside it. Rows must be up to date.
+    ///
+    /// # Errors
+    /// As [`Network::predict_async`].
+    pub async fn quality_async(
+        &self,
+        set: &SparseSet,
+        chosen: &[u32],
+        lsh: Option<LshOptions>,
+        control: &Control,
+    ) -> Result<Quality> {
+        let at: Vec<usize> = AT.into_iter().filter(|&k| k <= self.labels()).collect();
+        let deep = DEEP.min(self.labels());
+        let built = Instant::now();
+        let index = match &lsh {
+            Some(options) => Some(Index::new_async(self, options, control).await?),
+            None => None,
+        };
+        let build_seconds = built.elapsed().as_secs_f64();
+        let mut exact = Measures::new(&at);
+        let mut sparse = Measures::new(&at);
+        let (mut desk, mut seconds, mut scored, mut recalls, mut done) = (None, [0.0; 2], 0_u64, [0.0; 2], 0);
+        for some in chosen.chunks(TOGETHER) {
+            let start = Instant::now();
+            let (best, _) = self.rank_async(&mut desk, set, some, deep, None, control).await?;
+            seconds[0] += start.elapsed().as_secs_f64();
+            exact.add(set, some, &best)?;
+            if index.is_some() {
+                let start = Instant::now();
+                let (found, count) = self.rank_async(&mut desk, set, some, deep, index.as_ref(), control).await?;
+                seconds[1] += start.elapsed().as_secs_f64();
+                sparse.add(set, some, &found)?;
+                scored += count;
+                recalls[0] += some.len() as f64 * recall(&first(&best), &found)?;
+                recalls[1] += some.len() as f64 * recall(&best, &found)?;
+            }
+            done += some.len();
+            control.report("asking", done as u64, chosen.len() as u64, "samples");
+        }
+        let all = chosen.len().max(1) as f64;
+        let sparse = index.map(|_| SparseQuality {
+            precision: Precision::from(&sparse),
+            seconds: seconds[1],
+            build_seconds,
+            candidates: scored as f64 / all,
+            recall_1: recalls[0] / all,
+            recall_10: recalls[1] / all,
+        });
+        let exact = Precision::from(&exact);
+        Ok(Quality { samples: chosen.len(), labels: self.labels(), exact, exact_seconds: seconds[0], sparse })
+    }
+
+    /// Blocking twin of [`Network::quality_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn quality(
+        &self,
+        set: &SparseSet,
+        chosen: &[u32],
+        lsh: Option<LshOptions>,
+        control: &Control,
+    ) -> Result<Quality> {
+        pollster::block_on(self.quality_async(set, chosen, lsh, control))
+    }
+
+    /// The ranking of some samples, and how many labels were scored.
+    async fn rank_async(
+        &self,
+        desk: &mut Option<Desk>,
+        set: &SparseSet,
+        chosen: &[u32],
+        k: usize,
+        index: Option<&Index>,
+        control: &Control,
+    ) -> Result<(Ranking, u64)> {
+        if set.feature_count > self.features() {
+            let what = format!("samples of {} features for a network of {}", set.feature_count, self.features());
+            return Err(Error::bad_input(what).with_help("give samples of the set that the network was trained on"));
+        }
+        // The bias is the row behind the network's features, however many the set counts.
+        let batch = Batch::with_bias(set, chosen, self.features())?;
+        let desk = self.desk_async(desk, &batch, k, index).await?;
+        let caps = self.gpu.caps();
+        let mut recording = Recording::new();
+        layer::forward(&mut recording, caps, &desk.batch, &self.input, self.hidden, &desk.h)?;
+        let (top, scored) = match (index, &desk.sparse, &desk.exact) {
+            (Some(index), Some((sparse, candidates)), _) => {
+                let Index { hasher, tables, workspace } = index;
+                tables.record_query(&mut recording, caps, hasher, &desk.h, workspace, &index.query(), candidates)?;
+                sparse.record(&mut recording, caps, &desk.h, &self.output.weights, candidates)?;
+                (&sparse.top, Some(&sparse.scored))
+            }
+            (None, _, Some(exact)) => {
+                exact.record(&mut recording, caps, &desk.h, &self.output.weights)?;
+                (&exact.top, None)
+            }
+            _ => return Err(Error::internal("a desk without what it ranks with")),
+        };
+        let tickets = top.record_read(&mut recording);
+        let count = scored.map(|scored| scored.record_read(&mut recording));
+        let mut output = self.gpu.run_async(&recording, control).await?;
+        let ranking = top.take(&mut output, tickets)?;
+        let scored = match (scored, count) {
+            (Some(scored), Some(ticket)) => scored.take(&mut output, ticket).iter().map(|&n| u64::from(n)).sum(),
+            _ => (chosen.len() * self.labels()) as u64,
+        };
+        Ok((ranking, scored))
+    }
+
+    /// Memory for a batch of this size.
+    async fn desk_async<'a>(
+        &self,
+        desk: &'a mut Option<Desk>,
+        batch: &Batch,
+        k: usize,
+        index: Option<&Index>,
+    ) -> Result<&'a mut Desk> {
+        let gpu = &self.gpu;
+        if desk.as_ref().is_none_or(|desk| desk.batch.samples != batch.samples) {
+            let h = Tensor::uninit_async(gpu, &[batch.samples, self.hidden.width()]).await?;
+            *desk = Some(Desk { batch: DeviceBatch::new_async(gpu, batch).await?, h, exact: None, sparse: None });
+        }
+        let Some(desk) = desk else { return Err(Error::internal("no desk")) };
+        desk.batch.write_async(gpu, batch).await?;
+        match index {
+            Some(index) if desk.sparse.is_none() => {
+                let count = index.tables.candidates(&index.query());
+                let candidates = Tensor::uninit_async(gpu, &[batch.samples, count]).await?;
+                let sparse = Sparse::new_async(gpu, batch.samples, count, self.labels(), k).await?;
+                desk.sparse = Some((sparse, candidates));
+            }
+            None if desk.exact.is_none() => {
+                let columns = self.hidden.width();
+                desk.exact = Some(Exact::new_async(gpu, batch.samples, self.labels(), columns, k).await?);
+            }
+            _ => {}
+        }
+        Ok(desk)
+    }
+
+    /// Refuses what rankings cannot read.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] for weights in bf16.
+    pub fn rankable(&self) -> Result<()> {
+        match self.output.storage {
+            Storage::F32 => Ok(()),
+            Storage::Bf16 => Err(Error::unsupported("rankings by weights in bf16")),
+        }
+    }
+
+    /// The tables by the names that checkpoints know.
+    pub fn tables(&self) -> [(&'static str, &Rows); 2] {
+        [("input", &self.input), ("output", &self.output)]
+    }
+
+    /// Whether an optimiser by this rule has its state here.
+    pub(super) fn fits(&self, rule: Rule) -> bool {
+        self.tables().iter().all(|(_, rows)| rows.state.len() == rule.states())
+    }
+}
+
+/// The best label alone.
+fn first(ranking: &Ranking) -> Ranking {
+    let one = |values: &[u32]| values.iter().step_by(ranking.k).copied().collect();
+    let logits = ranking.logits.iter().step_by(ranking.k).copied().collect();
+    Ranking { k: 1, labels: one(&ranking.labels), logits }
+}

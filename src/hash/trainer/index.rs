@@ -1,0 +1,142 @@
+//! Hash tables over the labels' rows, and when they are made anew.
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recording};
+use crate::hash::Rows;
+use crate::hash::lsh::{Drift, Hasher, LshTables, Neighbours, Query, QueryWorkspace};
+use crate::hash::network::Network;
+use crate::hash::options::{Mode, Options, Rebuild};
+use crate::tensor::Tensor;
+
+/// Looks at the drift of codes between unconditional rebuilds: checkpoints stand at rebuilds, so there must be some.
+const AT_LEAST: u64 = 4;
+/// Tables in which two labels must meet to be neighbours.
+const MEET: usize = 2;
+/// Every so many rows are compared when drift is measured, in so many tables.
+const SAMPLED: usize = 4;
+const COMPARED: usize = 10;
+/// Steps from a measurement of drift to the rebuild that it may lead to: by then it is known, whatever the host waited for meanwhile.
+const LATENCY: u64 = 2;
+
+/// The tables of a training.
+pub(super) struct Index {
+    hasher: Hasher,
+    tables: LshTables,
+    workspace: QueryWorkspace,
+    /// What finds neighbours, and `[labels, neighbours]`, in the mode that wants them.
+    neighbours: Option<(Neighbours, Tensor<u32>)>,
+    rebuild: Rebuild,
+    /// Steps between looks at the tables, and between new functions.
+    every: u64,
+    renew: u64,
+    /// The step whose rebuild a measurement of drift demands.
+    demanded: Option<u64>,
+}
+
+impl Index {
+    pub(super) async fn new_async(gpu: &Gpu, network: &Network, options: &Options) -> Result<Self> {
+        let (labels, hidden) = (network.labels(), network.hidden().elements);
+        let tables = LshTables::new_async(gpu, labels, &options.lsh).await?;
+        let neighbours = match options.mode {
+            Mode::Neighbours => {
+                let list = Tensor::uninit_async(gpu, &[labels, options.neighbours]).await?;
+                Some((Neighbours::new_async(gpu, &tables, MEET).await?, list))
+            }
+            _ => None,
+        };
+        let steps = |samples: u64| samples / options.batch as u64;
+        Ok(Self {
+            hasher: Hasher::new_async(gpu, &options.lsh, hidden, 0).await?,
+            tables,
+            workspace: QueryWorkspace::new_async(gpu, &options.lsh, options.batch).await?,
+            neighbours,
+            rebuild: options.rebuild,
+            every: steps(options.rebuild.every()).max(1),
+            renew: if options.renew == 0 { 0 } else { steps(options.renew).max(1) },
+            demanded: None,
+        })
+    }
+
+    /// Whether the tables are made anew before step `step` (from 0 on).
+    pub(super) fn due(&self, step: u64) -> bool {
+        let period = match self.rebuild {
+            Rebuild::Samples(_) => self.every,
+            Rebuild::Changed { .. } => self.every * AT_LEAST,
+        };
+        step.is_multiple_of(period) || self.demanded == Some(step)
+    }
+
+    /// Records new tables of the rows as they are, for the steps from `step` on.
+    pub(super) fn record_build(
+        &mut self,
+        recording: &mut Recording,
+        gpu: &Gpu,
+        output: &Rows,
+        step: u64,
+    ) -> Result<()> {
+        self.demanded = None;
+        if self.renew > 0 {
+            let generation = u32::try_from(step / self.renew).map_err(|_| Error::internal("2^32 generations"))?;
+            if generation != self.hasher.functions().generation {
+                self.hasher.renew(gpu, generation)?;
+            }
+        }
+        self.tables.record_build(recording, gpu.caps(), &self.hasher, &output.weights)?;
+        if let Some((neighbours, list)) = &self.neighbours {
+            let number = u32::try_from(step).map_err(|_| Error::internal("2^32 steps"))?;
+            neighbours.record(recording, gpu.caps(), &self.tables, number, list)?;
+        }
+        Ok(())
+    }
+
+    /// Records how far the codes have drifted since the last build, at the steps that look at it.
+    pub(super) fn record_drift(
+        &self,
+        recording: &mut Recording,
+        gpu: &Gpu,
+        network: &Network,
+        step: u64,
+    ) -> Result<Option<Drift>> {
+        if !matches!(self.rebuild, Rebuild::Changed { .. }) || !(step + LATENCY).is_multiple_of(self.every) {
+            return Ok(None);
+        }
+        let rows = &network.output.weights;
+        self.tables.record_drift(recording, gpu.caps(), &self.hasher, rows, COMPARED, SAMPLED).map(Some)
+    }
+
+    /// Takes note of a measurement at a step.
+    pub(super) fn drifted(&mut self, step: u64, share: f64) {
+        if let Rebuild::Changed { share: most, .. } = self.rebuild
+            && share > most
+        {
+            self.demanded = Some(step + LATENCY);
+        }
+    }
+
+    /// Neighbours of every label `[labels, n]`, in the mode that wants them.
+    pub(super) fn neighbours(&self) -> Option<&Tensor<u32>> {
+        self.neighbours.as_ref().map(|(_, list)| list)
+    }
+
+    /// Ids that a look-up gives for each sample.
+    pub(super) fn candidates(&self, step: u32) -> usize {
+        self.tables.candidates(&self.query(step))
+    }
+
+    /// Records the candidates of hidden vectors, the tables in an order of the step.
+    pub(super) fn record_query(
+        &self,
+        recording: &mut Recording,
+        gpu_caps: &crate::gpu::Caps,
+        h: &Tensor,
+        step: u32,
+        out: &Tensor<u32>,
+    ) -> Result<()> {
+        let query = self.query(step);
+        self.tables.record_query(recording, gpu_caps, &self.hasher, h, &self.workspace, &query, out)
+    }
+
+    fn query(&self, step: u32) -> Query {
+        Query { shuffled: true, ..Query::all(self.tables.options(), step) }
+    }
+}
