@@ -17,6 +17,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/chunks", include_str!("../../shaders/lib/chunks.wgsl")),
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
+    ("lib/digits", include_str!("../../shaders/lib/digits.wgsl")),
     ("lib/divide", include_str!("../../shaders/lib/divide.wgsl")),
     ("lib/float", include_str!("../../shaders/lib/float.wgsl")),
     ("lib/halves", include_str!("../../shaders/lib/halves.wgsl")),

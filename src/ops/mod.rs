@@ -18,6 +18,7 @@ pub mod row_compact;
 pub mod scan;
 mod slots;
 pub mod softmax;
+pub mod sort;
 pub mod transpose;
 pub mod tune;
 pub(crate) mod windows;
@@ -43,6 +44,7 @@ pub fn catalogue() -> Vec<Kernel> {
         row_compact::catalogue(),
         scan::catalogue(),
         softmax::catalogue(),
+        sort::catalogue(),
         transpose::catalogue(),
     ]
     .concat()

@@ -51,6 +51,12 @@ pub mod purpose {
     pub const SPLIT: u32 = 6;
     /// Searches for hyper-parameters.
     pub const SEARCH: u32 = 7;
+    /// Hash functions; the second word is the permutation or projection, the third the generation.
+    pub const HASH: u32 = 21;
+    /// Which ids a bucket gives; see `lsh_candidates`.
+    pub const BUCKET: u32 = 22;
+    /// The order in which hash tables are read; the third word is the step.
+    pub const TABLES: u32 = 23;
 }
 
 /// The random numbers of one key.

@@ -24,7 +24,7 @@ pub(crate) fn ranges(
 }
 
 /// The longest range of an axis that fits, as [`ranges`] says.
-fn step(strides: &[usize], whole: &[Binding], max_binding: u64) -> Result<usize> {
+pub(crate) fn step(strides: &[usize], whole: &[Binding], max_binding: u64) -> Result<usize> {
     let most = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
     let shared_fits = strides.iter().zip(whole).all(|(&s, b)| s > 0 || b.size <= max_binding);
     let unit = (0..7).map(|power| 1 << power).find(|unit| strides.iter().all(|s| (s * unit).is_multiple_of(ALIGNED)));

@@ -21,6 +21,7 @@ mod pool;
 mod pool_gradient;
 mod scan;
 mod softmax;
+mod sort;
 mod tuning;
 mod windows;
 
