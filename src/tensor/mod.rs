@@ -185,6 +185,16 @@ impl<T: Element> Tensor<T> {
         })
     }
 
+    /// The first columns of every row, if there are as many: rows stay where they are.
+    pub(crate) fn front(&self, columns: usize) -> Option<Self> {
+        let (axes, fits) = (self.shape.len(), columns <= self.columns());
+        (axes >= 2 && fits).then(|| {
+            let mut front = self.clone();
+            front.shape[axes - 1] = columns;
+            front
+        })
+    }
+
     /// The same memory seen at index 0 of one axis.
     pub(crate) fn without_axis(mut self, axis: usize) -> Self {
         self.shape.remove(axis);

@@ -1,0 +1,162 @@
+//! The output layer where each sample has active labels of its own: rows of the table are read pair by pair.
+//! Kernels: `pair_logits`, `pair_gradient`.
+
+use std::ops::Range;
+
+use super::{FIRST, Hidden, SEARCH, flat, gate, misfit, part, planes, row_window};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
+use crate::hash::Rows;
+use crate::ops::{bindable, windows, word};
+use crate::tensor::Tensor;
+
+const PAIR_LOGITS: &str = include_str!("../../../shaders/hash/pair_logits.wgsl");
+const PAIR_GRADIENT: &str = include_str!("../../../shaders/hash/pair_gradient.wgsl");
+/// Most active labels of a sample: the parts of their sums then stay below what loops on software devices do.
+const MOST_ACTIVE: usize = 1 << 20;
+
+params!(PairLogitsParams {
+    active: u32,
+    pitch: u32,
+    width4: u32,
+    sample: u32,
+    first: u32,
+    rows: u32,
+    pad0: u32,
+    pad1: u32,
+});
+params!(PairGradientParams {
+    len: u32,
+    count: u32,
+    samples: u32,
+    sample: u32,
+    active: u32,
+    pitch: u32,
+    part: u32,
+    width4: u32,
+    plane4: u32,
+    first: u32,
+    rows: u32,
+    flags: u32,
+});
+
+/// The shape [B, A] of ids and logits, and ranges of samples of which both fit a binding.
+fn pairs(caps: &Caps, ids: &Tensor<u32>, z: &Tensor) -> Result<(usize, usize, Vec<Range<usize>>)> {
+    let &[samples, active] = ids.shape() else { return Err(misfit("pairing", ids.shape(), z.shape())) };
+    if z.shape() != ids.shape() || active == 0 {
+        return Err(misfit("pairing", ids.shape(), z.shape()));
+    }
+    if active > MOST_ACTIVE || samples > caps.max_workgroups as usize {
+        let what = format!("{samples} samples with {active} active labels each are more than kernels address");
+        return Err(Error::new(ErrorKind::TooBig, what).with_help("use fewer active labels or a smaller batch"));
+    }
+    let strides = [ids.row_stride(), z.row_stride()];
+    let ranges = windows::ranges(samples, &strides, &[ids.binding(), z.binding()], caps.max_binding)?;
+    Ok((samples, active, ranges))
+}
+
+/// Records the logits `z` `[B, A]` of hidden elements `h` `[B, width]` for the rows `ids` `[B, A]` of the output table.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] beyond what grids and bindings hold.
+pub fn logits(
+    recording: &mut Recording,
+    caps: &Caps,
+    h: &Tensor,
+    output: &Rows,
+    ids: &Tensor<u32>,
+    z: &Tensor,
+) -> Result<()> {
+    let (samples, active, ranges) = pairs(caps, ids, z)?;
+    let width = output.columns();
+    if h.shape() != [samples, width] {
+        return Err(misfit("pairing", h.shape(), z.shape()));
+    }
+    let walk = output.windows(caps)?;
+    for range in &ranges {
+        for window in &walk {
+            let params = PairLogitsParams {
+                active: word(active)?,
+                pitch: word(z.row_stride())?,
+                width4: word(width / 4)?,
+                sample: word(range.start)?,
+                first: word(window.start)?,
+                rows: word(window.len())?,
+                ..Default::default()
+            };
+            let of_ids = windows::binding(ids, range, ids.row_stride(), samples)?;
+            let of_z = windows::binding(z, range, z.row_stride(), samples)?;
+            let bindings = vec![h.binding(), row_window(output, window)?, of_ids, of_z];
+            bindable(caps, &bindings)?;
+            let grid = Grid::Direct([word(active.div_ceil(64))?, word(range.len())?, 1]);
+            let work = 2.0 * (range.len() * active * width) as f64 / walk.len() as f64;
+            recording.dispatch(&logits_kernel(), bindings, &params, grid, work)?;
+        }
+    }
+    Ok(())
+}
+
+/// Records the gradient `dh` `[B, width]` of the hidden elements from that of the logits, `dz` `[B, A]`, and the rows `ids` `[B, A]` of the
+/// output table, ascending in each sample. `scratch` has [`super::scratch`] elements.
+///
+/// # Errors
+/// Those of [`logits`].
+pub fn hidden_gradient(
+    recording: &mut Recording,
+    caps: &Caps,
+    hidden: Hidden,
+    h: &Tensor,
+    (output, ids, dz): (&Rows, &Tensor<u32>, &Tensor),
+    scratch: &Tensor,
+    dh: &Tensor,
+) -> Result<()> {
+    let (samples, active, ranges) = pairs(caps, ids, dz)?;
+    let planes = planes(scratch, samples, active, hidden.elements)?;
+    if output.columns() != hidden.width() {
+        return Err(misfit("gradient", dh.shape(), output.weights.shape()));
+    }
+    let walk = output.windows(caps)?;
+    let plane4 = planes.row_stride() / 4;
+    for range in &ranges {
+        let len = active.div_ceil(part(active)) * range.len() * plane4;
+        for (i, window) in walk.iter().enumerate() {
+            let params = PairGradientParams {
+                len: word(len)?,
+                count: word(range.len())?,
+                samples: word(samples)?,
+                sample: word(range.start)?,
+                active: word(active)?,
+                pitch: word(dz.row_stride())?,
+                part: word(part(active))?,
+                width4: word(output.columns() / 4)?,
+                plane4: word(plane4)?,
+                first: word(window.start)?,
+                rows: word(window.len())?,
+                flags: if i == 0 { FIRST } else { 0 } | if walk.len() > 1 { SEARCH } else { 0 },
+                ..Default::default()
+            };
+            let of_ids = windows::binding(ids, range, ids.row_stride(), samples)?;
+            let of_dz = windows::binding(dz, range, dz.row_stride(), samples)?;
+            let bindings = vec![row_window(output, window)?, of_ids, of_dz, planes.binding()];
+            bindable(caps, &bindings)?;
+            let work = 2.0 * (range.len() * active * output.columns()) as f64 / walk.len() as f64;
+            let grid = Grid::Direct([flat(len, caps)?, 1, 1]);
+            recording.dispatch(&gradient_kernel(), bindings, &params, grid, work)?;
+        }
+    }
+    gate(recording, caps, &planes, hidden, h, dh)
+}
+
+fn logits_kernel() -> Kernel {
+    let bindings = [Access::Read, Access::Read, Access::Read, Access::Write];
+    Kernel::new::<PairLogitsParams>("pair_logits", PAIR_LOGITS, &bindings)
+}
+
+fn gradient_kernel() -> Kernel {
+    let bindings = [Access::Read, Access::Read, Access::Read, Access::Write];
+    Kernel::new::<PairGradientParams>("pair_gradient", PAIR_GRADIENT, &bindings)
+}
+
+pub(super) fn catalogue() -> Vec<Kernel> {
+    vec![logits_kernel(), gradient_kernel()]
+}
