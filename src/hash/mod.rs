@@ -9,14 +9,29 @@
 //! drawn, looked up in hash tables, or neighbours of its labels. Rows that a step does not touch owe it nothing with lazy
 //! optimisers; with catch-up Adam they replay what they missed when they are next read, and equal dense Adam bit for bit.
 
+pub mod active;
 pub mod batch;
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod export;
+pub mod layer;
 pub mod lsh;
+pub mod network;
+pub mod optimiser;
+pub mod options;
+pub mod predict;
 pub mod rows;
+pub mod session;
 pub mod set;
+pub mod trainer;
 
 pub use batch::Batch;
-pub use rows::{Rows, Touched};
+pub use network::Network;
+pub use options::Options;
+pub use rows::{Rows, Storage, Touched};
 pub use set::SparseSet;
+pub use trainer::Trainer;
 
 use crate::gpu::Kernel;
 
@@ -27,5 +42,13 @@ pub const fn width(hidden: usize) -> usize {
 
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [lsh::catalogue(), rows::catalogue()].concat()
+    [
+        active::catalogue(),
+        checkpoint::catalogue(),
+        layer::catalogue(),
+        lsh::catalogue(),
+        optimiser::catalogue(),
+        predict::catalogue(),
+    ]
+    .concat()
 }

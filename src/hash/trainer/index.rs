@@ -119,8 +119,8 @@ impl Index {
     }
 
     /// Ids that a look-up gives for each sample.
-    pub(super) fn candidates(&self, step: u32) -> usize {
-        self.tables.candidates(&self.query(step))
+    pub(super) fn candidates(&self) -> usize {
+        self.tables.candidates(&self.query(0))
     }
 
     /// Records the candidates of hidden vectors, the tables in an order of the step.

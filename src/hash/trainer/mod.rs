@@ -13,7 +13,7 @@ use super::checkpoint::{LeftOut, Store};
 use super::layer::{self, DeviceBatch, loss};
 use super::network::{Network, Precision};
 use super::optimiser::{Entries, HORIZON, Mode as Update, Optimiser, Which};
-use super::options::Options;
+use super::options::{Mode, Options};
 use super::{Batch, SparseSet};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Flight, Gpu, ReadTicket, Recording};
@@ -182,6 +182,9 @@ impl Trainer {
             None => self.batch = Some(DeviceBatch::new_async(&self.gpu, batch).await?),
         }
         self.way.prepare_async(&self.gpu, batch, &self.options, &self.network).await?;
+        if let Some(index) = self.index.as_ref().filter(|_| self.options.mode != Mode::Neighbours) {
+            self.way.candidates_async(&self.gpu, batch.samples, index.candidates()).await?;
+        }
         let rate = self.options.schedule.rate(self.options.learning_rate, self.step);
         let number = self.optimiser.begin(&self.gpu, rate)?;
         let mut recording = Recording::new();
@@ -252,7 +255,10 @@ impl Trainer {
         tally.samples += pending.samples as u64;
         tally.loss += f64::from(mean[0]);
         let counted = match pending.statistics {
-            Some(ticket) => self.way.counted(&output.take::<u32>(ticket), pending.samples),
+            Some(ticket) => {
+                let own = self.options.mode == Mode::Slide;
+                way::counted(&output.take::<u32>(ticket), if own { pending.samples } else { 1 })
+            }
             None => [self.network.labels() as f64, 0.0, 0.0, self.network.labels() as f64],
         };
         let [labels, candidates, fill, touched] = counted;
