@@ -10,10 +10,12 @@
 //! optimisers; with catch-up Adam they replay what they missed when they are next read, and equal dense Adam bit for bit.
 
 pub mod batch;
+pub mod optimiser;
 pub mod rows;
 pub mod set;
 
 pub use batch::Batch;
+pub use optimiser::Optimiser;
 pub use rows::{Rows, Touched};
 pub use set::SparseSet;
 
@@ -26,5 +28,5 @@ pub const fn width(hidden: usize) -> usize {
 
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [rows::catalogue()].concat()
+    [optimiser::catalogue()].concat()
 }

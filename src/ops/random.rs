@@ -51,6 +51,10 @@ pub mod purpose {
     pub const SPLIT: u32 = 6;
     /// Searches for hyper-parameters.
     pub const SEARCH: u32 = 7;
+    /// Initial rows of a table; the first word has the table's number in its upper byte, the second is the row.
+    pub const ROW_INITIAL: u32 = 20;
+    /// Stochastic rounding of a table's rows; words as for [`ROW_INITIAL`], the third is the step.
+    pub const ROW_ROUNDING: u32 = 21;
 }
 
 /// The random numbers of one key.
