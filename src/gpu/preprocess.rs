@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The shared parts that `#import` knows.
 const LIBRARY: &[(&str, &str)] = &[
+    ("lib/bf16", include_str!("../../shaders/lib/bf16.wgsl")),
     ("lib/chunks", include_str!("../../shaders/lib/chunks.wgsl")),
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
@@ -27,6 +28,8 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/pool", include_str!("../../shaders/lib/pool.wgsl")),
     ("lib/requantise", include_str!("../../shaders/lib/requantise.wgsl")),
+    ("lib/row_list", include_str!("../../shaders/lib/row_list.wgsl")),
+    ("lib/row_step", include_str!("../../shaders/lib/row_step.wgsl")),
     ("lib/rows", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/smooth", include_str!("../../shaders/lib/smooth.wgsl")),
     ("lib/stored", include_str!("../../shaders/lib/stored.wgsl")),

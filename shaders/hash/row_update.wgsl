@@ -1,0 +1,121 @@
+// For every listed row: g = sum over its entries e, ascending, of c(e) X[source(e), :], and one step of an optimiser with it; or (SUM)
+//   the sums alone, out[i, :] = g. What an entry is:
+//   PAIRS    pair = order[e]: c = coefficient[pair], source = pair / p.per_sample
+//   SAMPLES  entry[e] = (source, bits of c)
+//   PANEL    row i of the list has the one entry X[i, :] with c = 1
+// No gradient table, no atomics, one write a row: notes 0.5 and 4.3. The formulas stand in lib/row_step.
+//
+// Buffers: list (lib/row_list: touched rows, or IDS with PANEL); order [pairs] and coefficient [pairs], or entry [entries, 2]; x
+//   [sources, columns] f32 by vectors, p.stride_x vectors a row; then either the window's rows of the tables w [rows, columns] f32 or bf16
+//   (BF16), m, v [rows, columns] f32 as the formula needs them, and book [rows, 4] (stamp, last touched, times touched, -); or out
+//   [capacity, columns] f32, p.stride_out vectors a row.
+// Precision: n entries are n fma in a chain, error at most gamma_n sum |c| |x| (u = 2^-23); the step adds a few roundings, the quotient
+//   2.5 ulp, sqrt as 1 / inverseSqrt. The order is that of the entries: the same sums for any window, list capacity or device mode.
+// Undefined: rows listed twice; entries that name sources which x does not have (the caller's lists never do).
+// Geometry: workgroup (64,1,1), one invocation a vector of a row: lanes of a row are neighbours, so x is read in whole lines and the
+//   entries by broadcast. Grid by the list's capacity; what lies behind its count returns at once, as do rows of other windows.
+// Races: an invocation owns its four columns of its row; the one of column 0 writes the row's line of the book.
+// Bounds: rows by p.rows, columns by construction. A row has at most 200,000 entries (the host refuses more sources): loops stay below 65,535.
+// Tried: one entry at a time instead of four loads ahead: see docs/hash.md. A row with an entry of every sample (the bias) is one chain of
+//   B fma, the longest of the dispatch; it is not cut, for its sum would then need memory of its own, or barriers.
+
+#import "lib/row_list"
+
+struct Params {
+    grid: vec4<u32>,
+    first: u32, rows: u32, quads: u32, stride_w: u32,
+    capacity: u32, across: u32, stride_x: u32, stride_out: u32,
+    per_sample: u32, step: u32, table: u32, pad: u32,
+    key_low: u32, key_high: u32, rate: f32, root: f32,
+    keep1: f32, add1: f32, keep2: f32, add2: f32,
+    epsilon: f32, pad0: u32, pad1: u32, pad2: u32,
+}
+@group(1) @binding(0) var<uniform> p: Params;
+
+#ifdef PAIRS
+@group(0) @binding(1) var<storage, read_write> order: array<u32>;
+@group(0) @binding(2) var<storage, read_write> coefficient: array<f32>;
+@group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
+
+struct Entry {
+    c: f32,
+    source: u32,
+}
+
+fn entry_at(e: u32) -> Entry {
+    let pair = order[e];
+    return Entry(coefficient[pair], quotient(pair, p.per_sample));
+}
+#endif
+#ifdef SAMPLES
+@group(0) @binding(1) var<storage, read_write> entry: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>;
+
+struct Entry {
+    c: f32,
+    source: u32,
+}
+
+fn entry_at(e: u32) -> Entry {
+    let both = entry[e];
+    return Entry(bitcast<f32>(both.y), both.x);
+}
+#endif
+
+#ifdef PANEL
+@group(0) @binding(1) var<storage, read_write> x: array<vec4<f32>>;
+
+fn gradient(i: u32, q: u32) -> vec4<f32> {
+    return x[i * p.stride_x + q];
+}
+#else
+fn gradient(i: u32, q: u32) -> vec4<f32> {
+    let end = list[i + 2u].y;
+    var e = list[i + 1u].y;
+    var sum = vec4<f32>(0.0);
+    for (; e + 4u <= end; e += 4u) {
+#unroll k 0 4
+        let entry${k} = entry_at(e + ${k}u);
+        let x${k} = x[entry${k}.source * p.stride_x + q];
+#endunroll
+#unroll k 0 4
+        sum = fma(vec4<f32>(entry${k}.c), x${k}, sum);
+#endunroll
+    }
+    for (; e < end; e++) {
+        let one = entry_at(e);
+        sum = fma(vec4<f32>(one.c), x[one.source * p.stride_x + q], sum);
+    }
+    return sum;
+}
+#endif
+
+#ifdef SUM
+@group(0) @binding(${OUT}) var<storage, read_write> out: array<vec4<f32>>;
+#else
+#import "lib/row_step"
+@group(0) @binding(${BOOK}) var<storage, read_write> book: array<vec4<u32>>;
+#endif
+
+@compute @workgroup_size(64, 1, 1)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
+    let place = divided(place_of(group, lane.x), p.quads);
+    let i = place.x;
+    let q = place.y;
+    let row = listed(i);
+    // Also true for NO_ROW and for rows before the window.
+    if (row - p.first >= p.rows) {
+        return;
+    }
+    let g = gradient(i, q);
+#ifdef SUM
+    out[i * p.stride_out + q] = g;
+#else
+    let own = row - p.first;
+    row_store(own, q, row_step(row_load(own, q), g, p.rate, p.root));
+    if (q == 0u) {
+        let line = book[own];
+        book[own] = vec4<u32>(p.step, p.step, line.z + 1u, line.w);
+    }
+#endif
+}

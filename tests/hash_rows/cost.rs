@@ -1,0 +1,123 @@
+//! What it costs: `cargo test --release --features hash --test hash_rows cost -- --ignored --nocapture --test-threads 1`.
+
+use std::time::Instant;
+
+use wavehull::gpu::Recording;
+use wavehull::hash::optimiser::{Entries, Mode, Optimiser, Rule, Which};
+use wavehull::hash::rows::{Rows, RowsPart};
+use wavehull::{Control, Gpu, Options, Tensor};
+
+use crate::common::{Random, say};
+use crate::{distinct, random_part};
+
+const COLUMNS: usize = 132;
+
+fn filled(gpu: &Gpu, count: usize) -> Rows {
+    let rows = Rows::uninit(gpu, count, COLUMNS, 2).unwrap();
+    reset(gpu, &rows);
+    rows
+}
+
+/// Weights like those of a trained network, and a state that was touched at step 0.
+fn reset(gpu: &Gpu, rows: &Rows) {
+    let mut random = Random::new(1);
+    for first in (0..rows.len()).step_by(10_000) {
+        let count = 10_000.min(rows.len() - first);
+        let part = random_part(&mut random, count, COLUMNS, 2);
+        rows.write(gpu, &RowsPart { first, ..part }).unwrap();
+    }
+}
+
+fn timed(gpu: &Gpu, recording: &Recording) -> f64 {
+    let start = Instant::now();
+    gpu.run(recording, &Control::default()).unwrap();
+    start.elapsed().as_secs_f64()
+}
+
+/// Milliseconds of what is recorded, each time from the same state: the best of `times`.
+fn best(gpu: &Gpu, rows: &Rows, times: usize, record: impl Fn(&mut Recording)) -> f64 {
+    let run = || {
+        reset(gpu, rows);
+        let mut recording = Recording::new();
+        timed(gpu, &recording);
+        record(&mut recording);
+        timed(gpu, &recording)
+    };
+    (0..times).map(|_| run()).fold(f64::MAX, f64::min) * 1e3
+}
+
+fn behind(gpu: &Gpu, gap: u32) -> Optimiser {
+    let mut optimiser = Optimiser::new(gpu, Rule::adam(), Mode::CatchUp, 0).unwrap();
+    optimiser.resume(gpu, gap, 0, |_| Ok(1e-3)).unwrap();
+    optimiser
+}
+
+fn table_costs(gpu: &Gpu, count: usize, times: usize) {
+    let rows = filled(gpu, count);
+    for gap in [1, 30, 280, 1000, 4096] {
+        let optimiser = behind(gpu, gap);
+        let sweep = best(gpu, &rows, times, |recording| {
+            optimiser.record_catch_up(recording, gpu.caps(), &rows, Which::All, gap).unwrap();
+        });
+        say(&format!("{count} x {COLUMNS}: sweep of gaps of {gap}: {sweep:.1} ms"));
+    }
+    let optimiser = behind(gpu, 1);
+    let gradients = Tensor::from_slice(gpu, &[count, COLUMNS], &vec![1e-3; count * COLUMNS]).unwrap();
+    let dense = best(gpu, &rows, times, |recording| {
+        optimiser.record_dense(recording, gpu.caps(), &rows, &gradients).unwrap();
+    });
+    say(&format!("{count} x {COLUMNS}: a dense step: {dense:.1} ms"));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_rows_of_a_step() {
+    let gpu = Gpu::open(&Options::default()).unwrap();
+    say(&format!("{}", gpu.caps()));
+    let rows = filled(&gpu, 25_918);
+    let mut random = Random::new(3);
+    let ids = distinct(&mut random, rows.len(), 2400);
+    let (ids_on, panel) = crate::uploaded(&gpu, COLUMNS, &ids, &vec![1e-3; 2400 * COLUMNS]);
+    for gap in [1, 30, 280, 4096] {
+        let optimiser = behind(&gpu, gap);
+        let ms = best(&gpu, &rows, 5, |recording| {
+            optimiser.record_catch_up(recording, gpu.caps(), &rows, Which::Ids(&ids_on), gap).unwrap();
+        });
+        say(&format!("2400 x {COLUMNS} rows catch up {gap} steps: {ms:.2} ms"));
+    }
+    let optimiser = behind(&gpu, 1);
+    let ms = best(&gpu, &rows, 5, |recording| {
+        let panel = Entries::Panel(&panel);
+        optimiser.record_update(recording, gpu.caps(), &rows, Which::Ids(&ids_on), &panel).unwrap();
+    });
+    say(&format!("2400 x {COLUMNS} rows updated from a panel: {ms:.2} ms"));
+    // A batch of 256 samples of 22 features: one row (the bias) has 256 entries, the others few; and the same without it.
+    for heavy in [256, 1] {
+        let counts: Vec<usize> = (0..2400).map(|i| if i == 2399 { heavy } else { [1, 1, 2, 4][i % 4] }).collect();
+        let total: usize = counts.iter().sum();
+        let list = crate::list(&gpu, &ids, &counts, 2400);
+        let words: Vec<u32> = (0..total).flat_map(|_| [random.below(256) as u32, 1.0_f32.to_bits()]).collect();
+        let entries = Tensor::from_slice(&gpu, &[words.len()], &words).unwrap();
+        let sources = Tensor::from_slice(&gpu, &[256, COLUMNS], &random.floats(256 * COLUMNS)).unwrap();
+        let ms = best(&gpu, &rows, 5, |recording| {
+            let entries = Entries::Samples { entries: &entries, sources: &sources };
+            optimiser.record_update(recording, gpu.caps(), &rows, Which::Touched(&list), &entries).unwrap();
+        });
+        say(&format!("2400 x {COLUMNS} rows updated from {total} entries, one row of {heavy}: {ms:.2} ms"));
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_table_of_25918() {
+    let gpu = Gpu::open(&Options::default()).unwrap();
+    table_costs(&gpu, 25_918, 3);
+}
+
+#[test]
+#[ignore = "a measurement, and 1.5 GB of device memory"]
+fn cost_of_a_table_of_670091() {
+    let mut options = Options::default();
+    options.memory_budget = Some(2 << 30);
+    table_costs(&Gpu::open(&options).unwrap(), 670_091, 1);
+}
