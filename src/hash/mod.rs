@@ -10,6 +10,9 @@
 //! optimisers; with catch-up Adam they replay what they missed when they are next read, and equal dense Adam bit for bit.
 
 pub mod batch;
+pub mod checkpoint;
+pub mod export;
+pub mod predict;
 pub mod rows;
 pub mod set;
 
@@ -26,5 +29,5 @@ pub const fn width(hidden: usize) -> usize {
 
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [rows::catalogue()].concat()
+    [rows::catalogue(), checkpoint::catalogue(), predict::catalogue()].concat()
 }
