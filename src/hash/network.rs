@@ -5,10 +5,9 @@ use web_time::Instant;
 
 use super::layer::{self, DeviceBatch, Hidden};
 use super::lsh::{Hasher, LshOptions, LshTables, Query, QueryWorkspace};
-use super::optimiser::{Rule, Storage};
 use super::options::Options;
 use super::predict::{Exact, Measures, Ranking, Sparse, recall};
-use super::{Batch, Rows, SparseSet, width};
+use super::{Batch, Rows, SparseSet, Storage, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu, Recording};
 use crate::tensor::Tensor;
@@ -362,11 +361,6 @@ impl Network {
     /// The tables by the names that checkpoints know.
     pub fn tables(&self) -> [(&'static str, &Rows); 2] {
         [("input", &self.input), ("output", &self.output)]
-    }
-
-    /// Whether an optimiser by this rule has its state here.
-    pub(super) fn fits(&self, rule: Rule) -> bool {
-        self.tables().iter().all(|(_, rows)| rows.state.len() == rule.states())
     }
 }
 

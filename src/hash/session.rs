@@ -1,5 +1,6 @@
 //! A training from its configuration to the network: data, steps, looks at the test part, log, checkpoints, and going on after a stop.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -380,7 +381,14 @@ impl<'a> Session<'a> {
 
     fn export(&mut self, control: &Control) -> Result<()> {
         pollster::block_on(self.trainer.read_async(control))?;
-        export::safetensors(self.trainer.network(), &self.config.folder.join(MODEL), control)
+        let network = self.trainer.network();
+        let weights = export::Network {
+            input: &network.input.weights,
+            output: &network.output.weights,
+            hidden: network.hidden().elements,
+        };
+        let about = BTreeMap::from([("config".to_owned(), self.config.text.clone())]);
+        export::safetensors(network.gpu(), &weights, &self.config.folder.join(MODEL), &about, control)
     }
 
     fn log(&self, look: &Look) -> Result<()> {

@@ -68,7 +68,8 @@ pub(super) struct Way {
     known: Option<Known>,
     /// By samples and active labels.
     rooms: BTreeMap<[usize; 2], Room>,
-    draws: Option<Draws>,
+    /// What draws, and how many draws a step has.
+    draws: Option<(Draws, usize)>,
     /// `[batch, C]`: what hash tables return.
     candidates: Option<Tensor<u32>>,
     /// The room of the step, and its labels, as far as the host knows them.
@@ -102,7 +103,8 @@ impl Way {
         let draws = match &distribution {
             Some(distribution) => {
                 let size = (options.negatives + GRAIN).min(set.label_count);
-                Some(Draws::new_async(gpu, distribution, distribution.enough(size)).await?)
+                let count = distribution.enough(size);
+                Some((Draws::new_async(gpu, distribution, count).await?, count))
             }
             None => None,
         };
@@ -170,7 +172,7 @@ impl Way {
     async fn correction_async(&self, gpu: &Gpu, known: &Known, options: &Options) -> Result<Tensor> {
         let [_, active] = self.now;
         let negatives = match (&known.distribution, &self.draws) {
-            (Some(distribution), Some(draws)) => Negatives::Draws(distribution, draws.count()),
+            (Some(distribution), Some((_, draws))) => Negatives::Draws(distribution, *draws),
             _ => Negatives::Uniform,
         };
         let list = log_inclusion(&known.frequency, options.batch, active, negatives)?;
@@ -224,7 +226,7 @@ impl Way {
     fn record_shared_set(&self, recording: &mut Recording, step: &Step<'_>, set: &SharedSet) -> Result<()> {
         let missing = || Error::internal(format!("the mode '{}' without its lists", step.options.mode.name()));
         let candidates = match step.options.mode {
-            Mode::LogUniform => Candidates::Draws(self.draws.as_ref().ok_or_else(missing)?),
+            Mode::LogUniform => Candidates::Draws(&self.draws.as_ref().ok_or_else(missing)?.0),
             Mode::HashUnion => Candidates::List(self.record_query(recording, step)?, Choice::Seeded),
             Mode::HashMost => Candidates::List(self.record_query(recording, step)?, Choice::Most),
             Mode::Neighbours => {
