@@ -9,6 +9,7 @@
 //! drawn, looked up in hash tables, or neighbours of its labels. Rows that a step does not touch owe it nothing with lazy
 //! optimisers; with catch-up Adam they replay what they missed when they are next read, and equal dense Adam bit for bit.
 
+pub mod active;
 pub mod batch;
 pub mod rows;
 pub mod set;
@@ -26,5 +27,5 @@ pub const fn width(hidden: usize) -> usize {
 
 /// One kernel of each permutation that this wing ships, for validation, `doctor` and documentation.
 pub fn catalogue() -> Vec<Kernel> {
-    [rows::catalogue()].concat()
+    [active::catalogue(), rows::catalogue()].concat()
 }

@@ -51,6 +51,8 @@ pub mod purpose {
     pub const SPLIT: u32 = 6;
     /// Searches for hyper-parameters.
     pub const SEARCH: u32 = 7;
+    /// Active labels of a step; the second word says which of their draws.
+    pub const ACTIVE: u32 = 8;
 }
 
 /// The random numbers of one key.
