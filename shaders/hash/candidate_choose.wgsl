@@ -1,6 +1,6 @@
 // The candidates whose key is below that in state, or all of them, into the active set; statistics[1] counts them.
 //
-// Buffers (u32): found: bits of labels that are candidates; state [4]: room, all, major, minor; set: bits of the active set;
+// Buffers (u32): found: bits of labels that are candidates; state [4]: room, all, major, minor; marks: bits of the active set;
 //   statistics [4]; values [labels] for MOST and FIRST.
 // Precision: exact. Undefined: nothing.
 // Geometry: workgroup (64,1,1), grid-stride over words. Bounds: guarded by words.
@@ -10,7 +10,7 @@
 
 @group(0) @binding(0) var<storage, read_write> found: array<u32>;
 @group(0) @binding(1) var<storage, read_write> state: array<u32>;
-@group(0) @binding(2) var<storage, read_write> set: array<u32>;
+@group(0) @binding(2) var<storage, read_write> marks: array<u32>;
 @group(0) @binding(3) var<storage, read_write> statistics: array<atomic<u32>>;
 @group(0) @binding(4) var<storage, read_write> values: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             chosen |= select(0u, 1u << at, all || better);
         }
         if (chosen != 0u) {
-            set[w] |= chosen;
+            marks[w] |= chosen;
             atomicAdd(&statistics[1], countOneBits(chosen));
         }
     }

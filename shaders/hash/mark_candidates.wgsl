@@ -3,7 +3,7 @@
 //   FIRST  p.total - i, where i = column * rows + row is where it stands first: all lists' first entries, then their second
 // NEIGHBOURS: row r of the lists is row ids[r] of a table that has one for every label.
 //
-// Buffers (u32): list [rows, columns], p.ld words a row, or [labels, columns]; set (the batch's labels), found: bits of labels;
+// Buffers (u32): list [rows, columns], p.ld words a row, or [labels, columns]; marks (the batch's labels), found: bits of labels;
 //   values [labels], zeros before; ids [rows].
 // Precision: exact. Undefined: nothing; ids from p.labels on (NONE = 2^32 - 1) are left out.
 // Geometry: workgroup (64,1,1), grid-stride over columns; y covers rows with stride p.row_step.
@@ -16,7 +16,7 @@ struct Params {
     ld: u32, labels: u32, total: u32, pad0: u32,
 }
 @group(0) @binding(0) var<storage, read_write> list: array<u32>;
-@group(0) @binding(1) var<storage, read_write> set: array<u32>;
+@group(0) @binding(1) var<storage, read_write> marks: array<u32>;
 @group(0) @binding(2) var<storage, read_write> found: array<atomic<u32>>;
 @group(0) @binding(3) var<storage, read_write> values: array<atomic<u32>>;
 #ifdef NEIGHBOURS
@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
                 continue;
             }
             let bit = 1u << (id % 32u);
-            if ((set[id / 32u] & bit) == 0u) {
+            if ((marks[id / 32u] & bit) == 0u) {
                 atomicOr(&found[id / 32u], bit);
 #ifdef MOST
                 atomicAdd(&values[id], 1u);

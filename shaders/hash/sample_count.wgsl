@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         for (var c = (group.x + p.grid.x) * 64u + lane.x; c < p.columns; c += p.threads) {
             let id = candidates[(p.first + r) * p.ld + c];
             if (id < p.labels) {
-                var slot = mix(id) & p.mask;
+                var slot = stir(id) & p.mask;
                 loop {
                     let claim = atomicCompareExchangeWeak(&table[(base + slot) * 2u], 0u, id + 1u);
                     if (claim.exchanged || claim.old_value == id + 1u) {

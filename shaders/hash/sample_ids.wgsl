@@ -1,6 +1,6 @@
 // The ids of each sample's active set, ascending, from its bits.
 //
-// Buffers (u32): set [rows, p.words] of samples from p.first on; ids [samples, size], p.ld words a row.
+// Buffers (u32): marks [rows, p.words] of samples from p.first on; ids [samples, size], p.ld words a row.
 // Lane t of LANES owns a contiguous piece of the words: it counts, the counts are added up before it, and it writes. The same for any LANES.
 // Precision: exact. Undefined: nothing; padding is not touched.
 // Geometry: workgroup (LANES,1,1), one sample each; x covers samples.
@@ -11,7 +11,7 @@ struct Params {
     grid: vec4<u32>,
     first: u32, words: u32, size: u32, ld: u32,
 }
-@group(0) @binding(0) var<storage, read_write> set: array<u32>;
+@group(0) @binding(0) var<storage, read_write> marks: array<u32>;
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>;
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let end = min(first + piece, p.words);
     var own = 0u;
     for (var w = first; w < end; w++) {
-        own += countOneBits(set[row * p.words + w]);
+        own += countOneBits(marks[row * p.words + w]);
     }
     counts[lane.x] = own;
     workgroupBarrier();
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         place += counts[t];
     }
     for (var w = first; w < end; w++) {
-        var rest = set[row * p.words + w];
+        var rest = marks[row * p.words + w];
         while (rest != 0u && place < p.size) {
             ids[(p.first + row) * p.ld + place] = w * 32u + countTrailingZeros(rest);
             rest &= rest - 1u;

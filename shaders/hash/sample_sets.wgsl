@@ -3,7 +3,7 @@
 //   LEAST       ... of those that were returned p.least times or more
 //   MOST        those returned most often (more than 254 times count alike); of the last count that finds room, in the order of the visit
 //
-// Buffers (u32): offsets [samples + 1] into labels; set [rows, p.words]: bits, zeros before, of samples from p.first on; statistics [4]:
+// Buffers (u32): offsets [samples + 1] into labels; marks [rows, p.words]: bits, zeros before, of samples from p.first on; statistics [4]:
 //   labels, candidates and fill are added; candidates [samples, groups * width], p.ld words a row; table [rows, mask + 1] pairs (id + 1,
 //   times returned) as sample_count makes it.
 // A round takes LANES ids together; of equal ones it does not matter which is taken. Only in the round in which room ends does order
@@ -27,7 +27,7 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read_write> offsets: array<u32>;
 @group(0) @binding(1) var<storage, read_write> labels: array<u32>;
-@group(0) @binding(2) var<storage, read_write> set: array<atomic<u32>>;
+@group(0) @binding(2) var<storage, read_write> marks: array<atomic<u32>>;
 @group(0) @binding(3) var<storage, read_write> statistics: array<atomic<u32>>;
 #ifdef CANDIDATES
 @group(0) @binding(4) var<storage, read_write> candidates: array<u32>;
@@ -60,7 +60,7 @@ fn add(base: u32, id: u32, lane: u32) {
     let word = base + min(id, p.all - 1u) / 32u;
     var fresh = false;
     if (id < p.all) {
-        fresh = (atomicOr(&set[word], bit) & bit) == 0u;
+        fresh = (atomicOr(&marks[word], bit) & bit) == 0u;
     }
     if (fresh) {
         atomicAdd(&held, 1u);
@@ -74,7 +74,7 @@ fn add(base: u32, id: u32, lane: u32) {
     }
     if (workgroupUniformLoad(&status) == OVER) {
         if (fresh) {
-            atomicAnd(&set[word], ~bit);
+            atomicAnd(&marks[word], ~bit);
         }
         storageBarrier();
         workgroupBarrier();
@@ -83,7 +83,7 @@ fn add(base: u32, id: u32, lane: u32) {
                 let other = together[t];
                 if (other < p.all) {
                     let own = 1u << (other % 32u);
-                    before += select(0u, 1u, (atomicOr(&set[base + other / 32u], own) & own) == 0u);
+                    before += select(0u, 1u, (atomicOr(&marks[base + other / 32u], own) & own) == 0u);
                 }
             }
             status = FULL;
@@ -99,7 +99,7 @@ fn visited(sample: u32, salt: u32, e: u32) -> u32 {
         return NONE;
     }
     let g = shuffled(e / p.width, p.groups, p.group_bits, p.group_k ^ vec4<u32>(salt), p.group_l ^ vec4<u32>(salt));
-    let own = vec4<u32>(mix(salt ^ g));
+    let own = vec4<u32>(stir(salt ^ g));
     let c = shuffled(e % p.width, p.width, p.width_bits, p.width_k ^ own, p.width_l ^ own);
     return candidates[sample * p.ld + g * p.width + c];
 }
@@ -107,7 +107,7 @@ fn visited(sample: u32, salt: u32, e: u32) -> u32 {
 #ifdef COUNTED
 // How often a label was returned.
 fn returned(base: u32, id: u32) -> u32 {
-    var slot = mix(id) & p.mask;
+    var slot = stir(id) & p.mask;
     while (table[base + slot].x != 0u && table[base + slot].x != id + 1u) {
         slot = (slot + 1u) & p.mask;
     }
@@ -120,7 +120,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let row = group.x + p.grid.x;
     let sample = p.first + row;
     let base = row * p.words;
-    let salt = mix(sample ^ 0x9e3779b9u);
+    let salt = stir(sample ^ 0x9e3779b9u);
     before = 0u;
     if (lane.x == 0u) {
         atomicStore(&held, 0u);
@@ -159,7 +159,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var j = lane.x; j <= p.mask; j += LANES) {
         let entry = table[slots + j];
         let id = max(entry.x, 1u) - 1u;
-        if (entry.x != 0u && (atomicLoad(&set[base + id / 32u]) & (1u << (id % 32u))) == 0u) {
+        if (entry.x != 0u && (atomicLoad(&marks[base + id / 32u]) & (1u << (id % 32u))) == 0u) {
             atomicAdd(&bins[min(entry.y, BINS - 1u)], 1u);
         }
     }
@@ -179,7 +179,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let entry = table[slots + j];
         if (entry.x != 0u && min(entry.y, BINS - 1u) > last) {
             let bit = 1u << ((entry.x - 1u) % 32u);
-            if ((atomicOr(&set[base + (entry.x - 1u) / 32u], bit) & bit) == 0u) {
+            if ((atomicOr(&marks[base + (entry.x - 1u) / 32u], bit) & bit) == 0u) {
                 atomicAdd(&held, 1u);
             }
         }

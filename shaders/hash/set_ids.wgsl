@@ -1,6 +1,6 @@
 // The ids of a shared active set, ascending, and its list of touched rows: row i has the one entry i.
 //
-// Buffers (u32): set: bits of the active set; places [words]: the exclusive scan of their number; ids [size];
+// Buffers (u32): marks: bits of the active set; places [words]: the exclusive scan of their number; ids [size];
 //   touched [size + 2] pairs: (size, size), (id, i) for each, (2^32 - 1, size); statistics [4], of which the last becomes size.
 // Precision: exact. Undefined: ids behind the set's own if it holds fewer than size.
 // Geometry: workgroup (64,1,1), grid-stride over words. Bounds: guarded by words and size.
@@ -10,7 +10,7 @@ struct Params {
     grid: vec4<u32>,
     words: u32, threads: u32, size: u32, pad0: u32,
 }
-@group(0) @binding(0) var<storage, read_write> set: array<u32>;
+@group(0) @binding(0) var<storage, read_write> marks: array<u32>;
 @group(0) @binding(1) var<storage, read_write> places: array<u32>;
 @group(0) @binding(2) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(3) var<storage, read_write> touched: array<vec2<u32>>;
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         statistics[3] = p.size;
     }
     for (var w = start; w < p.words; w += p.threads) {
-        var rest = set[w];
+        var rest = marks[w];
         if (rest == 0u) {
             continue;
         }

@@ -2,7 +2,7 @@
 // 2002, for domains of any size by walking). Integers only: devices and the host (hash/active/shuffle.rs) have the same bits.
 
 // All bits of a word depend on all of another (Wellons, hash-prospector, 2018: lowbias32).
-fn mix(word: u32) -> u32 {
+fn stir(word: u32) -> u32 {
     var h = (word ^ (word >> 16u)) * 0x7feb352du;
     h = (h ^ (h >> 15u)) * 0x846ca68bu;
     return h ^ (h >> 16u);
@@ -15,14 +15,14 @@ fn scramble(x: u32, bits: u32, k: vec4<u32>, l: vec4<u32>) -> u32 {
     let above = (1u << (bits - low)) - 1u;
     var a = x >> low;
     var b = x & below;
-    a ^= mix(b ^ k.x) & above;
-    b ^= mix(a ^ k.y) & below;
-    a ^= mix(b ^ k.z) & above;
-    b ^= mix(a ^ k.w) & below;
-    a ^= mix(b ^ l.x) & above;
-    b ^= mix(a ^ l.y) & below;
-    a ^= mix(b ^ l.z) & above;
-    b ^= mix(a ^ l.w) & below;
+    a ^= stir(b ^ k.x) & above;
+    b ^= stir(a ^ k.y) & below;
+    a ^= stir(b ^ k.z) & above;
+    b ^= stir(a ^ k.w) & below;
+    a ^= stir(b ^ l.x) & above;
+    b ^= stir(a ^ l.y) & below;
+    a ^= stir(b ^ l.z) & above;
+    b ^= stir(a ^ l.w) & below;
     return (a << low) | b;
 }
 

@@ -95,10 +95,15 @@ struct Regions {
 impl Regions {
     fn new(labels: usize) -> Self {
         let words = labels.div_ceil(32).next_multiple_of(ALIGNED);
-        let bins = 2 * words + 2 * ALIGNED;
+        // What lies at the front of a memory binds the whole of it: nothing does.
+        let set = ALIGNED;
+        let found = set + words;
+        let state = found + words;
+        let statistics = state + ALIGNED;
+        let bins = statistics + ALIGNED;
         let values = bins + LEVELS * BINS;
         let end = values + labels.next_multiple_of(ALIGNED);
-        Self { set: 0, found: words, state: 2 * words, statistics: 2 * words + ALIGNED, bins, values, end }
+        Self { set, found, state, statistics, bins, values, end }
     }
 }
 
