@@ -243,12 +243,15 @@ fn check_samples(what: &str, left: &Left, [labels, size]: [usize; 2], twins: &[(
     assert_eq!(left.statistics, statistics, "{what}");
 }
 
-/// The same with so many lanes a sample.
-fn with_lanes(recording: &Recording, lanes: u32) -> Recording {
+/// The same with so many lanes a sample, and so many ids a lane in a round.
+fn with_layout(recording: &Recording, [lanes, share]: [u32; 2]) -> Recording {
     changed(recording, |kernel, _| {
-        for (key, value) in &mut kernel.defines {
-            if *key == "LANES" && kernel.name.starts_with("sample_") {
-                *value = lanes.to_string();
+        for (key, value) in kernel.defines.iter_mut().filter(|_| kernel.name.starts_with("sample_")) {
+            match *key {
+                "LANES" => *value = lanes.to_string(),
+                "SHARE" => *value = share.to_string(),
+                "ROUND" => *value = (lanes * share).to_string(),
+                _ => {}
             }
         }
     })
@@ -280,9 +283,9 @@ fn sets_of_samples_are_those_of_the_host() {
                     twin::sample(labels, size, (SEED, step, word(sample)), &own[sample], candidates)
                 };
                 let twins: Vec<_> = (0..count).map(twin).collect();
-                for lanes in [8, 128] {
-                    let left = run(gpu, &sets.active, &with_lanes(&recording, lanes));
-                    let what = format!("case {case}, kind {kind}, {choice:?}, {lanes} lanes");
+                for layout in [[8, 8], [128, 2]] {
+                    let left = run(gpu, &sets.active, &with_layout(&recording, layout));
+                    let what = format!("case {case}, kind {kind}, {choice:?}, {layout:?}");
                     check_samples(&what, &left, [labels, size], &twins);
                 }
             }
@@ -435,8 +438,13 @@ fn broken_choices_are_noticed() {
     for (name, from, to) in [
         ("sample_count", "atomicAdd(&table", "atomicMax(&table"),
         ("sample_sets", "BINS - 1u) > last", "BINS - 1u) > last + 1u"),
-        ("sample_sets", "own_rounds = (end - start + LANES - 1u)", "own_rounds = (end - start)"),
-        ("sample_sets", "atomicAnd(&marks[word], ~bit);", ""),
+        ("sample_sets", "own_rounds = (end - start + ROUND - 1u)", "own_rounds = (end - start)"),
+        ("sample_sets", "~(1u << (id % 32u))", "0xffffffffu"),
+        (
+            "sample_sets",
+            "atomicOr(&marks[base + p.words + word / 32u]",
+            "atomicAnd(&marks[base + p.words + word / 32u]",
+        ),
         ("sample_sets", "stir(salt ^ g)", "stir(salt)"),
         ("sample_ids", "place += counts[t];", ""),
         ("pair_heads", "i == 0u || keys[i] != keys[max(i, 1u) - 1u]", "keys[i] != keys[max(i, 1u) - 1u]"),

@@ -3,16 +3,17 @@
 //   LEAST       ... of those that were returned p.least times or more
 //   MOST        those returned most often (more than 254 times count alike); of the last count that finds room, in the order of the visit
 //
-// Buffers (u32): offsets [samples + 1] into labels; marks [rows, p.words]: bits, zeros before, of samples from p.first on; statistics [4]:
-//   labels, candidates and fill are added; candidates [samples, groups * width], p.ld words a row; table [rows, mask + 1] pairs (id + 1,
-//   times returned) as sample_count makes it.
-// A round takes LANES ids together; of equal ones it does not matter which is taken. Only in the round in which room ends does order
-//   matter: it is undone and done again one by one.
+// Buffers (u32): offsets [samples + 1] into labels; marks [rows, p.stride]: of samples from p.first on, zeros before: p.words words with a bit
+//   a label, and behind them a bit for each of those words that is not 0; statistics [4]: labels, candidates and fill are added;
+//   candidates [samples, groups * width], p.ld words a row; table [rows, mask + 1] pairs (id + 1, times returned) as sample_count makes it.
+// A round takes LANES * SHARE ids together; of equal ones it does not matter which is taken. Only in the round in which room ends does
+//   order matter: it is undone and done again one by one.
 // Precision: exact. Undefined: nothing; ids from p.all on are left out.
-// Geometry: workgroup (LANES,1,1), one sample each; x covers samples. LANES is 8 on software devices, 128 on GPUs: the set is the same.
+// Geometry: workgroup (LANES,1,1), one sample each; x covers samples. LANES x SHARE is 8 x 8 on software devices, 128 x 2 on GPUs.
+//   The set is the same.
 // Races: rounds are separated by barriers, memory shared in them is atomic or written by lane 0 alone; samples have words of their own.
 // Bounds: guarded by sizes; at most p.size places of the random order are needed, so every loop ends.
-// Tried: a hash set a sample: its ids would have to be sorted afterwards, bits are read in order.
+// Tried: rounds of one id a lane: on software devices barriers were most of the time. A hash set a sample: its ids would have to be sorted afterwards, bits are read in order.
 
 #import "lib/permute"
 
@@ -38,6 +39,8 @@ struct Params {
 @group(1) @binding(0) var<uniform> p: Params;
 
 const LANES = ${LANES}u;
+const SHARE = ${SHARE}u;
+const ROUND = LANES * SHARE;
 const NONE = 0xffffffffu;
 const OPEN = 0u;
 const FULL = 1u;
@@ -46,7 +49,8 @@ const BINS = 256u;
 
 var<workgroup> held: atomic<u32>;
 var<workgroup> status: u32;
-var<workgroup> together: array<u32, ${LANES}>;
+// Ids of a round: entry t * LANES + lane is the lane's own until a barrier.
+var<workgroup> together: array<u32, ${ROUND}>;
 #ifdef MOST
 var<workgroup> bins: array<atomic<u32>, 256>;
 var<workgroup> settled: u32;
@@ -54,42 +58,56 @@ var<workgroup> settled: u32;
 // What the set holds after the last round; lane 0 knows.
 var<private> before: u32;
 
-// Puts one id a lane into the set at word base on, in the order of lanes as long as there is room.
-fn add(base: u32, id: u32, lane: u32) {
+// Marks a label; whether it was not.
+fn mark(base: u32, id: u32) -> bool {
+    let word = id / 32u;
     let bit = 1u << (id % 32u);
-    let word = base + min(id, p.all - 1u) / 32u;
-    var fresh = false;
-    if (id < p.all) {
-        fresh = (atomicOr(&marks[word], bit) & bit) == 0u;
+    if ((atomicOr(&marks[base + word], bit) & bit) != 0u) {
+        return false;
     }
-    if (fresh) {
-        atomicAdd(&held, 1u);
+    atomicOr(&marks[base + p.words + word / 32u], 1u << (word % 32u));
+    return true;
+}
+
+// Puts the ids of a round into the set at word base on, in their order as long as there is room. Whether there is still.
+fn add(base: u32, lane: u32) -> bool {
+    var fresh = 0u;
+    for (var t = 0u; t < SHARE; t++) {
+        let id = together[t * LANES + lane];
+        if (id < p.all && mark(base, id)) {
+            fresh |= 1u << t;
+        }
     }
-    together[lane] = id;
+    if (fresh != 0u) {
+        atomicAdd(&held, countOneBits(fresh));
+    }
     workgroupBarrier();
     if (lane == 0u) {
         let now = atomicLoad(&held);
         status = select(select(OPEN, FULL, now == p.size), OVER, now > p.size);
         before = select(now, before, now > p.size);
     }
-    if (workgroupUniformLoad(&status) == OVER) {
-        if (fresh) {
-            atomicAnd(&marks[word], ~bit);
+    let after = workgroupUniformLoad(&status);
+    if (after == OVER) {
+        for (var t = 0u; t < SHARE; t++) {
+            if ((fresh & (1u << t)) != 0u) {
+                let id = together[t * LANES + lane];
+                atomicAnd(&marks[base + id / 32u], ~(1u << (id % 32u)));
+            }
         }
         storageBarrier();
         workgroupBarrier();
         if (lane == 0u) {
-            for (var t = 0u; t < LANES && before < p.size; t++) {
-                let other = together[t];
-                if (other < p.all) {
-                    let own = 1u << (other % 32u);
-                    before += select(0u, 1u, (atomicOr(&marks[base + other / 32u], own) & own) == 0u);
+            for (var t = 0u; t < ROUND && before < p.size; t++) {
+                if (together[t] < p.all && mark(base, together[t])) {
+                    before++;
                 }
             }
             status = FULL;
         }
         workgroupBarrier();
     }
+    return after == OPEN;
 }
 
 #ifdef CANDIDATES
@@ -119,7 +137,7 @@ fn returned(base: u32, id: u32) -> u32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     let row = group.x + p.grid.x;
     let sample = p.first + row;
-    let base = row * p.words;
+    let base = row * (p.words + (p.words + 31u) / 32u);
     let salt = stir(sample ^ 0x9e3779b9u);
     before = 0u;
     if (lane.x == 0u) {
@@ -128,22 +146,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     let end = offsets[sample + 1u];
     let start = min(offsets[sample], end);
-    let own_rounds = (end - start + LANES - 1u) / LANES;
     workgroupBarrier();
-    // As many rounds as a set can use; a sample with fewer labels has empty ones.
-    for (var r = 0u; r < (p.size + LANES - 1u) / LANES; r++) {
-        if (lane.x == 0u && r >= own_rounds) {
-            status = FULL;
+    var open = true;
+    // As many as a set can use; where a sample has fewer, its rounds are empty.
+    let own_rounds = (end - start + ROUND - 1u) / ROUND;
+    for (var r = 0u; open && r < (p.size + ROUND - 1u) / ROUND; r++) {
+        if (lane.x == 0u) {
+            status = select(OPEN, FULL, r >= own_rounds);
         }
         if (workgroupUniformLoad(&status) != OPEN) {
             break;
         }
-        let i = start + r * LANES + lane.x;
-        var id = NONE;
-        if (i < end) {
-            id = labels[i];
+        for (var t = 0u; t < SHARE; t++) {
+            let i = start + r * ROUND + t * LANES + lane.x;
+            var id = NONE;
+            if (i < end) {
+                id = labels[i];
+            }
+            together[t * LANES + lane.x] = id;
         }
-        add(base, id, lane.x);
+        open = add(base, lane.x);
     }
     let of_labels = before;
     if (lane.x == 0u) {
@@ -177,11 +199,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let last = workgroupUniformLoad(&settled);
     for (var j = lane.x; j <= p.mask; j += LANES) {
         let entry = table[slots + j];
-        if (entry.x != 0u && min(entry.y, BINS - 1u) > last) {
-            let bit = 1u << ((entry.x - 1u) % 32u);
-            if ((atomicOr(&marks[base + (entry.x - 1u) / 32u], bit) & bit) == 0u) {
-                atomicAdd(&held, 1u);
-            }
+        if (entry.x != 0u && min(entry.y, BINS - 1u) > last && mark(base, entry.x - 1u)) {
+            atomicAdd(&held, 1u);
         }
     }
     workgroupBarrier();
@@ -190,35 +209,37 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         status = select(OPEN, FULL, before == p.size);
     }
 #endif
+    open = workgroupUniformLoad(&status) == OPEN;
 #ifdef CANDIDATES
-    for (var e = 0u; e < p.groups * p.width; e += LANES) {
-        if (workgroupUniformLoad(&status) != OPEN) {
-            break;
-        }
-        var id = visited(sample, salt, e + lane.x);
+    for (var e = 0u; open && e < p.groups * p.width; e += ROUND) {
+        for (var t = 0u; t < SHARE; t++) {
+            var id = visited(sample, salt, e + t * LANES + lane.x);
 #ifdef MOST
-        if (id < p.all && min(returned(slots, id), BINS - 1u) != last) {
-            id = NONE;
-        }
+            if (id < p.all && min(returned(slots, id), BINS - 1u) != last) {
+                id = NONE;
+            }
 #endif
 #ifdef LEAST
-        if (id < p.all && returned(row * (p.mask + 1u), id) < p.least) {
-            id = NONE;
-        }
+            if (id < p.all && returned(row * (p.mask + 1u), id) < p.least) {
+                id = NONE;
+            }
 #endif
-        add(base, id, lane.x);
+            together[t * LANES + lane.x] = id;
+        }
+        open = add(base, lane.x);
     }
 #endif
     let of_candidates = before;
-    for (var q = 0u; q < p.size; q += LANES) {
-        if (workgroupUniformLoad(&status) != OPEN) {
-            break;
+    for (var q = 0u; open && q < p.size; q += ROUND) {
+        for (var t = 0u; t < SHARE; t++) {
+            let place = q + t * LANES + lane.x;
+            var id = NONE;
+            if (place < p.size) {
+                id = shuffled(place, p.all, p.bits, p.fill_k ^ vec4<u32>(salt), p.fill_l ^ vec4<u32>(salt));
+            }
+            together[t * LANES + lane.x] = id;
         }
-        var id = NONE;
-        if (q + lane.x < p.size) {
-            id = shuffled(q + lane.x, p.all, p.bits, p.fill_k ^ vec4<u32>(salt), p.fill_l ^ vec4<u32>(salt));
-        }
-        add(base, id, lane.x);
+        open = add(base, lane.x);
     }
     if (lane.x == 0u) {
         atomicAdd(&statistics[0], of_labels);

@@ -20,6 +20,8 @@ const PAIR_TOUCHED: &str = include_str!("../../../shaders/hash/pair_touched.wgsl
 /// The most active labels of a sample, and the most candidates: software devices leave a loop after 65,535 rounds.
 const MOST_ACTIVE: usize = 1 << 14;
 const MOST_CANDIDATES: usize = 1 << 15;
+/// Lanes of a sample, and ids that each takes together, on software devices and on GPUs.
+const LAYOUTS: [[u32; 2]; 2] = [[8, 8], [128, 2]];
 
 params!(SampleCountParams {
     rows: u32,
@@ -51,7 +53,7 @@ params!(SampleSetsParams {
     width_k: [u32; 4],
     width_l: [u32; 4],
 });
-params!(SampleIdsParams { first: u32, words: u32, size: u32, ld: u32 });
+params!(SampleIdsParams { first: u32, words: u32, heads: u32, size: u32, ld: u32, pad0: u32, pad1: u32, pad2: u32 });
 params!(PairParams { n: u32, threads: u32, pad0: u32, pad1: u32 });
 
 /// Which candidates of a sample are taken. Tables are visited in a random order of the sample, and so are the entries of each.
@@ -123,7 +125,7 @@ impl SampleSets {
                 .with_help("at most 16,384 and 32,768: share the set, or have fewer or smaller hash tables"));
         }
         let slots = if counted == 0 { 0 } else { (2 * counted).next_power_of_two() };
-        let words = labels.div_ceil(32);
+        let words = stride(labels);
         let room = gpu.caps().max_binding / 4;
         let fitting = usize::try_from(room / words.max(2 * slots) as u64).unwrap_or(usize::MAX);
         let window = samples.min(fitting).min(gpu.caps().max_workgroups as usize);
@@ -285,24 +287,23 @@ impl SampleSets {
         }
         let work = rows as f64 * (columns + self.size) as f64 * 40.0;
         let grid = Grid::Direct([word(rows)?, 1, 1]);
-        recording.dispatch(&sets_kernel(choice, lanes(caps)), bindings, &params, grid, work)
+        recording.dispatch(&sets_kernel(choice, layout(caps)), bindings, &params, grid, work)
     }
 
     /// Lists the ids of the sets of a window.
     fn record_ids(&self, recording: &mut Recording, caps: &Caps, (first, rows): (usize, usize)) -> Result<()> {
         let words = self.labels.div_ceil(32);
-        // A lane's loop over its words and ids stays short.
-        let lanes = if words <= 1 << 17 { lanes(caps) } else { 128 };
         let params = SampleIdsParams {
             first: word(first)?,
             words: word(words)?,
+            heads: word(words.div_ceil(32))?,
             size: word(self.size)?,
             ld: word(self.active.ids.row_stride())?,
             ..Default::default()
         };
         let bindings = vec![self.set.binding(), self.active.ids.binding()];
-        let work = 4.0 * (rows * words) as f64;
-        recording.dispatch(&ids_kernel(lanes), bindings, &params, Grid::Direct([word(rows)?, 1, 1]), work)
+        let work = (rows * (words / 16 + 16 * self.size)) as f64;
+        recording.dispatch(&ids_kernel(layout(caps)), bindings, &params, Grid::Direct([word(rows)?, 1, 1]), work)
     }
 
     /// Sorts the pairs by label and lists the rows that they touch.
@@ -327,28 +328,36 @@ impl SampleSets {
     }
 }
 
-/// Lanes of a sample; the number never changes a result.
-fn lanes(caps: &Caps) -> u32 {
-    if caps.is_software() { 8 } else { 128 }
+/// Words of a sample's set: a bit a label, and a bit for each of those words.
+fn stride(labels: usize) -> usize {
+    let words = labels.div_ceil(32);
+    words + words.div_ceil(32)
+}
+
+/// Lanes of a sample, and ids that each takes together; they never change a result.
+fn layout(caps: &Caps) -> [u32; 2] {
+    if caps.is_software() { LAYOUTS[0] } else { LAYOUTS[1] }
 }
 
 fn count_kernel() -> Kernel {
     Kernel::new::<SampleCountParams>("sample_count", SAMPLE_COUNT, &[Access::Read, Access::Write])
 }
 
-fn sets_kernel(choice: Option<SampleChoice>, lanes: u32) -> Kernel {
+fn sets_kernel(choice: Option<SampleChoice>, [lanes, share]: [u32; 2]) -> Kernel {
     let mut bindings = vec![Access::Read, Access::Read, Access::Write, Access::Write];
     let counted = choice.is_some_and(|choice| choice != SampleChoice::First);
     bindings.resize(4 + usize::from(choice.is_some()) + usize::from(counted), Access::Read);
     Kernel::new::<SampleSetsParams>("sample_sets", SAMPLE_SETS, &bindings)
         .define("LANES", lanes)
+        .define("SHARE", share)
+        .define("ROUND", lanes * share)
         .flag("CANDIDATES", choice.is_some())
         .flag("COUNTED", counted)
         .flag("LEAST", matches!(choice, Some(SampleChoice::AtLeast(_))))
         .flag("MOST", choice == Some(SampleChoice::Most))
 }
 
-fn ids_kernel(lanes: u32) -> Kernel {
+fn ids_kernel([lanes, _]: [u32; 2]) -> Kernel {
     Kernel::new::<SampleIdsParams>("sample_ids", SAMPLE_IDS, &[Access::Read, Access::Write]).define("LANES", lanes)
 }
 
@@ -364,9 +373,9 @@ fn touched_kernel() -> Kernel {
 pub(super) fn catalogue() -> Vec<Kernel> {
     let mut all = vec![count_kernel(), heads_kernel(), touched_kernel()];
     let choices = [None, Some(SampleChoice::First), Some(SampleChoice::AtLeast(1)), Some(SampleChoice::Most)];
-    for lanes in [8, 128] {
-        all.extend(choices.map(|choice| sets_kernel(choice, lanes)));
-        all.push(ids_kernel(lanes));
+    for layout in LAYOUTS {
+        all.extend(choices.map(|choice| sets_kernel(choice, layout)));
+        all.push(ids_kernel(layout));
     }
     all
 }
