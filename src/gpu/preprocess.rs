@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The shared parts that `#import` knows.
 const LIBRARY: &[(&str, &str)] = &[
     ("lib/bf16", include_str!("../../shaders/lib/bf16.wgsl")),
+    ("lib/candidates", include_str!("../../shaders/lib/candidates.wgsl")),
     ("lib/chunks", include_str!("../../shaders/lib/chunks.wgsl")),
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),
@@ -25,6 +26,7 @@ const LIBRARY: &[(&str, &str)] = &[
     ("lib/group_widths", include_str!("../../shaders/lib/group_widths.wgsl")),
     ("lib/ids", include_str!("../../shaders/lib/ids.wgsl")),
     ("lib/logistic", include_str!("../../shaders/lib/logistic.wgsl")),
+    ("lib/permute", include_str!("../../shaders/lib/permute.wgsl")),
     ("lib/philox", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/pool", include_str!("../../shaders/lib/pool.wgsl")),
     ("lib/requantise", include_str!("../../shaders/lib/requantise.wgsl")),
