@@ -353,3 +353,26 @@ fn overdue_sweeps_and_unknown_steps_are_refused() {
     assert_eq!(optimiser.resume(gpu, 9000, 12, |_| Ok(1e-3)).unwrap_err().kind(), ErrorKind::BadInput);
     assert_eq!(optimiser.begin(gpu, -1.0).unwrap_err().kind(), ErrorKind::BadInput);
 }
+
+#[test]
+fn rows_of_an_old_checkpoint_catch_up_horizon_by_horizon() {
+    let Some(gpu) = common::device("rows_of_an_old_checkpoint_catch_up_horizon_by_horizon", false) else { return };
+    let start = hostile(&mut Random::new(12), 20, 8);
+    let end = 2 * HORIZON + 777;
+    let fresh = || Optimiser::new(gpu, Rule::adam(), Mode::CatchUp, 0).unwrap();
+    // Swept as a training would.
+    let (expected, mut optimiser) = (table(gpu, 8, Storage::F32, &start), fresh());
+    for t in 1..=end {
+        optimiser.begin(gpu, falling(t)).unwrap();
+        if t % 3000 == 0 || t == end {
+            let mut recording = Recording::new();
+            optimiser.record_sweep(&mut recording, gpu.caps(), &[&expected], t).unwrap();
+            run(gpu, &recording);
+        }
+    }
+    let (rows, mut restored) = (table(gpu, 8, Storage::F32, &start), fresh());
+    restored.restore(gpu, &[&rows], 0, end, |t| Ok(falling(t))).unwrap();
+    assert_eq!((restored.step(), restored.swept()), (end, 2 * HORIZON));
+    run(gpu, &catch_up(gpu, &restored, &rows, None));
+    assert!(bits(gpu, &rows) == bits(gpu, &expected));
+}

@@ -65,9 +65,9 @@ fn behind(gpu: &Gpu, gap: u32) -> Optimiser {
     optimiser
 }
 
-fn table_costs(gpu: &Gpu, count: usize, times: usize) {
+fn table_costs(gpu: &Gpu, count: usize, times: usize, gaps: &[u32]) {
     let rows = filled(gpu, count);
-    for gap in [1, 30, 280, 1000, 4096] {
+    for &gap in gaps {
         let optimiser = behind(gpu, gap);
         let sweep = best(gpu, &rows, times, |recording| {
             optimiser.record_catch_up(recording, gpu.caps(), &rows, Which::All, gap).unwrap();
@@ -120,11 +120,40 @@ fn cost_of_rows_of_a_step() {
     }
 }
 
+/// Active sets of 1,000 labels a sample, 256 samples: ten entries a row and more.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_pairs() {
+    let gpu = Gpu::open(&Options::default()).unwrap();
+    let (count, samples, per_sample) = (25_918, 256, 1000);
+    let rows = filled(&gpu, count);
+    let mut random = Random::new(3);
+    let ids: Vec<u32> = (0..count as u32).collect();
+    let mut order: Vec<u32> = (0..(samples * per_sample) as u32).collect();
+    random.shuffle(&mut order);
+    let mut counts = vec![order.len() / count; count];
+    counts[0] += order.len() % count;
+    let list = crate::list(&gpu, &ids, &counts, count);
+    let order = Tensor::from_slice(&gpu, &[order.len()], &order).unwrap();
+    let coefficients = Tensor::from_slice(&gpu, &[order.len()], &random.floats(order.len())).unwrap();
+    let sources = Tensor::from_slice(&gpu, &[samples, COLUMNS], &random.floats(samples * COLUMNS)).unwrap();
+    let entries = Entries::Pairs { order: &order, coefficients: &coefficients, per_sample, sources: &sources };
+    let optimiser = behind(&gpu, 1);
+    for (what, to) in [("four at a time", "e + 4u <= end"), ("one at a time", "e + 4u <= min(end, 3u)")] {
+        let time = best(&gpu, &rows, 5, |recording| {
+            let mut own = Recording::new();
+            optimiser.record_update(&mut own, gpu.caps(), &rows, Which::Touched(&list), &entries).unwrap();
+            *recording = crate::common::broken(&own, "row_update", "e + 4u <= end", to);
+        });
+        say(&format!("{count} x {COLUMNS} rows updated from {} pairs, {what}: {time}", order.len()));
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_table_of_25918() {
     let gpu = Gpu::open(&Options::default()).unwrap();
-    table_costs(&gpu, 25_918, 3);
+    table_costs(&gpu, 25_918, 3, &[1, 30, 280, 1000, 4096]);
 }
 
 #[test]
@@ -132,5 +161,5 @@ fn cost_of_a_table_of_25918() {
 fn cost_of_a_table_of_670091() {
     let mut options = Options::default();
     options.memory_budget = Some(2 << 30);
-    table_costs(&Gpu::open(&options).unwrap(), 670_091, 1);
+    table_costs(&Gpu::open(&options).unwrap(), 670_091, 1, &[30, 280]);
 }
