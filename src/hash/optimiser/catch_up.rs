@@ -111,12 +111,12 @@ impl Optimiser {
             let work = (count * rows.columns()) as f64 * 20.0 * steps;
             let [tables @ .., book] = &rows.bindings(&window)?[..] else { return Err(Error::internal("no book")) };
             let list: Vec<_> = which.list().into_iter().collect();
-            let bindings = [&list[..], &[past.ring.binding()], tables, &[book.clone()]].concat();
+            let bindings = [&list[..], &[past.ring.binding()], tables, std::slice::from_ref(book)].concat();
             bindable(caps, &bindings)?;
             let replay = which.flagged(replay_kernel(list.len()));
             recording.dispatch(&replay, bindings, &RowCatchUpParams { across, ..params }, Grid::Direct(grid), work)?;
             let (grid, across) = plane(count, caps)?;
-            let bindings = [&list[..], &[book.clone()]].concat();
+            let bindings = [&list[..], std::slice::from_ref(book)].concat();
             let stamp = which.flagged(stamp_kernel(list.len()));
             recording.dispatch(
                 &stamp,
