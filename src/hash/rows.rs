@@ -1,5 +1,9 @@
 //! Tables of parameters of which a step touches a few rows, and lists of the rows that it touches.
 
+mod parts;
+
+pub use parts::{RowsPart, touched_after};
+
 use std::ops::Range;
 
 use crate::Control;
@@ -38,19 +42,6 @@ pub struct Rows {
     pub storage: Storage,
     /// The table's number among those of its network, below 256: it keys random numbers.
     pub table: u32,
-}
-
-/// Some rows of a table on the host.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct RowsPart {
-    /// The first row.
-    pub first: usize,
-    /// Weights, row by row.
-    pub weights: Vec<f32>,
-    /// Each table of state, row by row.
-    pub state: Vec<Vec<f32>>,
-    /// The rows' lines of the book: stamp, last touched, times touched, a word to spare.
-    pub book: Vec<[u32; 4]>,
 }
 
 impl Rows {
@@ -184,64 +175,7 @@ impl Rows {
         pollster::block_on(self.start_async(gpu, seed, deviation, drawn))
     }
 
-    /// Brings some rows to the host.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Internal`] for rows that there are not, and those of [`Gpu::run_async`].
-    pub async fn read_async(&self, gpu: &Gpu, rows: Range<usize>) -> Result<RowsPart> {
-        if rows.is_empty() || rows.end > self.len() {
-            return Err(Error::internal(format!("rows {rows:?} of {}", self.len())));
-        }
-        let mut recording = Recording::new();
-        let weights = recording.read(stretch(&self.weights, &rows));
-        let state: Vec<_> = self.state.iter().map(|table| recording.read(stretch(table, &rows))).collect();
-        let book = recording.read(stretch(&self.book, &rows));
-        let mut output = gpu.run_async(&recording, &Control::default()).await?;
-        let weights = self.unpacked(&output.take::<u32>(weights));
-        let state = state.into_iter().map(|ticket| output.take(ticket)).collect();
-        Ok(RowsPart { first: rows.start, weights, state, book: output.take(book) })
-    }
-
-    /// Blocking twin of [`Rows::read_async`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn read(&self, gpu: &Gpu, rows: Range<usize>) -> Result<RowsPart> {
-        pollster::block_on(self.read_async(gpu, rows))
-    }
-
-    /// Writes some rows, before everything that is run after this call. Weights in bf16 are rounded to the nearest.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Internal`] for what does not fit.
-    pub fn write(&self, gpu: &Gpu, part: &RowsPart) -> Result<()> {
-        let (count, columns) = (part.book.len(), self.columns());
-        let fits = part.weights.len() == count * columns && part.state.iter().all(|s| s.len() == count * columns);
-        if !fits || part.state.len() != self.state.len() || part.first + count > self.len() {
-            return Err(Error::internal(format!("{count} rows from {} on of {}", part.first, self.len())));
-        }
-        self.write_weights(gpu, part.first, &part.weights)?;
-        for (table, values) in self.state.iter().zip(&part.state) {
-            gpu.upload_at(table.buffer(), 4 * (part.first * columns) as u64, bytemuck::cast_slice(values))?;
-        }
-        gpu.upload_at(self.book.buffer(), 16 * part.first as u64, bytemuck::cast_slice(&part.book))
-    }
-
-    /// The whole book: a line a row, of stamp, last touched, times touched and a word to spare.
-    ///
-    /// # Errors
-    /// Those of [`Gpu::run_async`].
-    pub async fn book_async(&self, gpu: &Gpu) -> Result<Vec<[u32; 4]>> {
-        let mut recording = Recording::new();
-        let ticket = recording.read(stretch(&self.book, &(0..self.len())));
-        Ok(gpu.run_async(&recording, &Control::default()).await?.take(ticket))
-    }
-
-    /// Blocking twin of [`Rows::book_async`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn book(&self, gpu: &Gpu) -> Result<Vec<[u32; 4]>> {
-        pollster::block_on(self.book_async(gpu))
-    }
-
-    fn write_weights(&self, gpu: &Gpu, first: usize, weights: &[f32]) -> Result<()> {
+    pub(super) fn write_weights(&self, gpu: &Gpu, first: usize, weights: &[f32]) -> Result<()> {
         let place = 4 * (first * self.weights.row_stride()) as u64;
         if self.storage == Storage::F32 {
             return gpu.upload_at(self.weights.buffer(), place, bytemuck::cast_slice(weights));
@@ -258,7 +192,7 @@ impl Rows {
     }
 
     /// Weights from rows of words in memory.
-    fn unpacked(&self, words: &[u32]) -> Vec<f32> {
+    pub(super) fn unpacked(&self, words: &[u32]) -> Vec<f32> {
         if self.storage == Storage::F32 {
             return words.iter().map(|&bits| f32::from_bits(bits)).collect();
         }
@@ -266,17 +200,6 @@ impl Rows {
         let halves = |&word: &u32| [f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000)];
         rows.flatten().flat_map(halves).collect()
     }
-}
-
-/// Memory of some rows.
-fn stretch<T: crate::tensor::Element>(table: &Tensor<T>, rows: &Range<usize>) -> Binding {
-    let row = 4 * table.row_stride() as u64;
-    Binding { buffer: table.buffer().clone(), offset: rows.start as u64 * row, size: rows.len() as u64 * row }
-}
-
-/// Rows that were touched after this step, ascending, of a table's [`Rows::book`].
-pub fn touched_after(book: &[[u32; 4]], step: u32) -> Vec<u32> {
-    (0..).zip(book).filter(|(_, line)| line[1] > step).map(|(row, _)| row).collect()
 }
 
 /// Rows of a table that a step touches, in ascending order, and where the entries of each start among those of all rows.

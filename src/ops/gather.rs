@@ -1,6 +1,8 @@
 //! Moving rows and elements by index: gather, deterministic scatter with sums, and reordering of a sample's elements.
 //! Kernels: `gather_rows`, `scatter_rows`, `gather_elements`.
 
+use std::ops::Range;
+
 use super::{strided_grid, word};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Gpu, Grid, Kernel, Recording, params};
@@ -52,9 +54,26 @@ pub fn rows<T: Element>(
     ids: &Tensor<u32>,
     out: &Tensor<T>,
 ) -> Result<()> {
-    let (&[rows, n], &[count, out_n], &[id_count]) = (x.shape(), out.shape(), ids.shape()) else {
+    let &[rows, _] = x.shape() else { return Err(misfit("gather", x.shape(), out.shape())) };
+    window(recording, caps, x, 0..rows, ids, out)
+}
+
+/// [`rows`] of a window of a table that may be larger than a binding: ids count from the window's first row, an aligned place.
+///
+/// # Errors
+/// Those of [`rows`].
+pub(crate) fn window<T: Element>(
+    recording: &mut Recording,
+    caps: &Caps,
+    x: &Tensor<T>,
+    range: Range<usize>,
+    ids: &Tensor<u32>,
+    out: &Tensor<T>,
+) -> Result<()> {
+    let (&[_, n], &[count, out_n], &[id_count]) = (x.shape(), out.shape(), ids.shape()) else {
         return Err(misfit("gather", x.shape(), out.shape()));
     };
+    let rows = range.len();
     if out_n != n || id_count != count || rows == 0 {
         return Err(misfit("gather", x.shape(), out.shape()));
     }
@@ -64,7 +83,7 @@ pub fn rows<T: Element>(
     let params =
         GatherRowsParams { len: word(len)?, threads, width4: word(width4)?, rows: word(rows)?, ..Default::default() };
     vectors(rows, width4)?;
-    let bindings = vec![x.binding(), ids.binding(), out.binding()];
+    let bindings = vec![x.slots(&range)?, ids.binding(), out.binding()];
     recording.dispatch(&rows_kernel(), bindings, &params, Grid::Direct([groups, 1, 1]), out.len() as f64)
 }
 

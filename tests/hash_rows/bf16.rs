@@ -48,6 +48,34 @@ fn stochastic_rounding_is_unbiased_and_repeatable() {
 }
 
 #[test]
+fn rounding_goes_to_a_neighbour_and_is_unbiased_for_either_sign_and_any_size() {
+    on_both("rounding_goes_to_a_neighbour_and_is_unbiased_for_either_sign_and_any_size", |gpu| {
+        let (rows, columns) = (200, 36);
+        let mut random = Random::new(31);
+        let sized = |random: &mut Random| (random.unit() * 2_f64.powi(random.below(40) as i32 - 20)) as f32;
+        let halves = (0..rows * columns).map(|_| f32::from_bits(sized(&mut random).to_bits() & 0xffff_0000));
+        let part = RowsPart { weights: halves.collect(), book: vec![[0; 4]; rows], ..RowsPart::default() };
+        let gradients: Vec<f32> = (0..rows * columns).map(|_| sized(&mut random)).collect();
+        let on_device = table(gpu, columns, Storage::Bf16, &part);
+        let mut optimiser = Optimiser::new(gpu, Rule::Sgd, Mode::Dense, 8).unwrap();
+        dense_step(gpu, &mut optimiser, 1.0, &on_device, &gradients);
+        let got = on_device.read(gpu, 0..rows).unwrap().weights;
+        let mut sums = [[0.0, 0.0]; 2];
+        for ((&w, &g), &r) in part.weights.iter().zip(&gradients).zip(&got) {
+            // The step is one fma with a coefficient of -1.
+            let exact = w - g;
+            let [below, above] = [0, 0x1_0000].map(|up| f32::from_bits((exact.to_bits() & 0xffff_0000) + up));
+            assert!(r == below || (r == above && exact != below), "{r} for {exact}");
+            let share = f64::from(r - exact) / f64::from((above - below).abs());
+            let sum = &mut sums[usize::from(exact < 0.0)];
+            *sum = [sum[0] + share, sum[1] + 1.0];
+        }
+        // Either way by less than one spacing, of variance at most a quarter: five standard errors.
+        assert!(sums.iter().all(|[sum, n]| *n > 1000.0 && sum.abs() < 2.5 * n.sqrt()), "{sums:?}");
+    });
+}
+
+#[test]
 fn biased_rounding_is_noticed() {
     let Some(gpu) = common::device("biased_rounding_is_noticed", false) else { return };
     let change = |r: &Recording| broken(r, "row_dense", "p.rate, p.root)", "p.rate * 0.97, p.root)");

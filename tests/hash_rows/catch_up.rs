@@ -260,7 +260,9 @@ fn broken_replays_are_noticed() {
         ("min(p.through - stamp, HORIZON)", "p.through - stamp - 1u"),
         ("moving = left > 0u && !settled(cells, left)", "moving = false"),
         ("changing = !same_state(before, cells)", "changing = false"),
+        ("ring[(t + 1u + ${j}u)", "ring[(t + 2u + ${j}u)"),
         ("ring[t & (2u * HORIZON - 1u)]", "ring[(t + 1u) & (2u * HORIZON - 1u)]"),
+        ("moving = left > 0u && !settled(cells, left);", "moving = left > 0u && !settled(cells, 1u);"),
         ("vec4<f32>(1.0009765625)", "vec4<f32>(0.5)"),
         ("let two = p.reach[j / 2u]", "let two = p.reach[0u]"),
         ("let nothing = vec4<f32>(p.zero)", "let nothing = vec4<f32>(p.zero + 1e-9)"),
@@ -350,4 +352,27 @@ fn overdue_sweeps_and_unknown_steps_are_refused() {
     optimiser.begin(gpu, 1e-3).unwrap();
     assert_eq!(optimiser.resume(gpu, 9000, 12, |_| Ok(1e-3)).unwrap_err().kind(), ErrorKind::BadInput);
     assert_eq!(optimiser.begin(gpu, -1.0).unwrap_err().kind(), ErrorKind::BadInput);
+}
+
+#[test]
+fn rows_of_an_old_checkpoint_catch_up_horizon_by_horizon() {
+    let Some(gpu) = common::device("rows_of_an_old_checkpoint_catch_up_horizon_by_horizon", false) else { return };
+    let start = hostile(&mut Random::new(12), 20, 8);
+    let end = 2 * HORIZON + 777;
+    let fresh = || Optimiser::new(gpu, Rule::adam(), Mode::CatchUp, 0).unwrap();
+    // Swept as a training would.
+    let (expected, mut optimiser) = (table(gpu, 8, Storage::F32, &start), fresh());
+    for t in 1..=end {
+        optimiser.begin(gpu, falling(t)).unwrap();
+        if t % 3000 == 0 || t == end {
+            let mut recording = Recording::new();
+            optimiser.record_sweep(&mut recording, gpu.caps(), &[&expected], t).unwrap();
+            run(gpu, &recording);
+        }
+    }
+    let (rows, mut restored) = (table(gpu, 8, Storage::F32, &start), fresh());
+    restored.restore(gpu, &[&rows], 0, end, |t| Ok(falling(t))).unwrap();
+    assert_eq!((restored.step(), restored.swept()), (end, 2 * HORIZON));
+    run(gpu, &catch_up(gpu, &restored, &rows, None));
+    assert!(bits(gpu, &rows) == bits(gpu, &expected));
 }

@@ -1,5 +1,6 @@
 //! Tables start, are read and written by ranges of rows, and tell which rows were touched.
 
+use wavehull::Options;
 use wavehull::hash::optimiser::{Mode, Optimiser, Rule};
 use wavehull::hash::rows::{Rows, RowsPart, Storage, touched_after};
 
@@ -76,4 +77,45 @@ fn the_book_counts_touches_and_names_what_changed() {
     assert_eq!(touched_after(&book, 0), [0, 1, 5, 8]);
     assert_eq!(touched_after(&book, 1), [0, 5, 8]);
     assert_eq!((touched_after(&book, 2), touched_after(&book, 3)), (vec![5], vec![]));
+}
+
+#[test]
+fn listed_rows_travel_to_the_host_and_back() {
+    let Some(whole) = common::device("listed_rows_travel_to_the_host_and_back", false) else { return };
+    let mut options = Options::default();
+    options.max_binding = Some(64 << 10);
+    let small = wavehull::Gpu::open(&options).unwrap();
+    for gpu in [whole, &small] {
+        for storage in [Storage::F32, Storage::Bf16] {
+            let columns = 132;
+            let mut part = random_part(&mut Random::new(2), 300, columns, 2);
+            part.weights.iter_mut().for_each(|w| *w = f32::from_bits(w.to_bits() & 0xffff_0000));
+            part.book.iter_mut().enumerate().for_each(|(i, line)| *line = [i as u32, 2, 3, 4]);
+            let rows = table(gpu, columns, storage, &part);
+            for ids in [vec![], vec![299], vec![0, 1, 2, 77, 150, 151, 298], (0..300).collect::<Vec<u32>>()] {
+                let of = |values: &Vec<f32>| -> Vec<f32> {
+                    ids.iter().flat_map(|&i| values[i as usize * columns..][..columns].to_vec()).collect()
+                };
+                let mut some = rows.read_listed(gpu, &ids).unwrap();
+                assert!(
+                    some.weights == of(&part.weights) && some.state == part.state.iter().map(of).collect::<Vec<_>>()
+                );
+                assert!(some.book.iter().map(|line| line[0]).eq(ids.iter().copied()));
+                some.weights.iter_mut().for_each(|w| *w *= -2.0);
+                some.book.iter_mut().for_each(|line| line[3] = 9);
+                rows.write_listed(gpu, &ids, &some).unwrap();
+                let all = rows.read(gpu, 0..300).unwrap();
+                for row in 0..300 {
+                    let listed = ids.binary_search(&(row as u32)).is_ok();
+                    let factor = if listed { -2.0 } else { 1.0 };
+                    let own = row * columns..(row + 1) * columns;
+                    let same = all.weights[own.clone()].iter().zip(&part.weights[own]).all(|(a, b)| *a == factor * b);
+                    assert!(same && all.book[row][3] == if listed { 9 } else { 4 }, "row {row}");
+                }
+                assert!(all.state == part.state);
+                rows.write(gpu, &part).unwrap();
+            }
+            assert!(rows.read_listed(gpu, &[3, 3]).is_err() && rows.read_listed(gpu, &[300]).is_err());
+        }
+    }
 }

@@ -186,12 +186,12 @@ fn every_form_of_entries_steps_listed_rows_alone_and_with_the_same_bits() {
                 assert!(got == expected && its_book == book, "{rule:?}, form {form}");
             }
             let before = part_bits(&case.start);
-            for row in 0..case.start.book.len() {
+            for (row, line) in book.iter().enumerate() {
                 let listed = case.rows.binary_search(&(row as u32)).is_ok();
                 let own = row * 12..(row + 1) * 12;
                 let same = before.iter().zip(&expected).all(|(a, b)| a[own.clone()] == b[own.clone()]);
                 assert!(listed || same, "{rule:?}: row {row} was not listed");
-                assert_eq!(book[row], if listed { [2, 2, 1, 0] } else { [0; 4] }, "{rule:?}, row {row}");
+                assert_eq!(*line, if listed { [2, 2, 1, 0] } else { [0; 4] }, "{rule:?}, row {row}");
             }
             assert!(before[0] != expected[0]);
         }
@@ -296,8 +296,7 @@ fn misfits_are_refused() {
     let case = case(1, 8, 2);
     let up = case.upload(gpu);
     let rows = table(gpu, 8, Storage::F32, &case.start);
-    let optimiser = Optimiser::new(gpu, Rule::adam(), Mode::Lazy, 0).unwrap();
-    let sgd = Optimiser::new(gpu, Rule::Sgd, Mode::Lazy, 0).unwrap();
+    let [mut optimiser, mut sgd] = [Rule::adam(), Rule::Sgd].map(|r| Optimiser::new(gpu, r, Mode::Lazy, 0).unwrap());
     let narrow = Tensor::uninit(gpu, &[up.touched.capacity, 4]).unwrap();
     let ids = Tensor::from_slice(gpu, &[3], &[1, 2, 3]).unwrap();
     let panel = Tensor::uninit(gpu, &[3, 8]).unwrap();
@@ -308,6 +307,9 @@ fn misfits_are_refused() {
         let error = optimiser.record_update(&mut recording, gpu.caps(), &rows, which, &entries).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     };
+    refuse(&optimiser, touched, pairs);
+    optimiser.begin(gpu, 1e-3).unwrap();
+    sgd.begin(gpu, 1e-3).unwrap();
     refuse(&sgd, touched, pairs);
     refuse(&optimiser, touched, Entries::Panel(&narrow));
     refuse(&optimiser, touched, Entries::Panel(&panel));

@@ -56,25 +56,25 @@ impl Past {
         self.steps[place] = now;
         gpu.upload_at(self.ring.buffer(), 8 * place as u64, bytemuck::cast_slice(&[now.rate, now.root]))
     }
+}
 
-    /// For each power of two n: the largest rate of the n steps through `through`, and by what factor a mean square that keeps
-    /// `keep2` at a step may fall in as many, rounded down.
-    fn reach(&self, through: u32, keep2: f32) -> [[f32; 4]; 7] {
-        let mut reach = [[0.0; 4]; 7];
-        let (mut peak, mut seen) = (0.0_f32, 0);
-        for power in 0..POWERS {
-            let steps = 1_u32 << power;
-            for back in seen..steps.min(through) {
-                peak = peak.max(self.steps[(through - back) as usize % RING].rate);
-            }
-            seen = steps.min(through);
-            let unit = 2.0_f64.powi(-23);
-            let fall = (f64::from(keep2) * (1.0 - unit)).powf(f64::from(steps)) * (1.0 - 8.0 * unit);
-            reach[power / 2][power % 2 * 2] = peak;
-            reach[power / 2][power % 2 * 2 + 1] = fall as f32;
+/// For each power of two n: the largest rate of the n steps through `through`, and by what factor a mean square that keeps
+/// `keep2` at a step may fall in as many, rounded down.
+fn reach(steps: &[Coefficients], through: u32, keep2: f32) -> [[f32; 4]; 7] {
+    let mut reach = [[0.0; 4]; 7];
+    let (mut peak, mut seen) = (0.0_f32, 0);
+    for power in 0..POWERS {
+        let length = 1_u32 << power;
+        for back in seen..length.min(through) {
+            peak = peak.max(steps[(through - back) as usize % RING].rate);
         }
-        reach
+        seen = length.min(through);
+        let unit = 2.0_f64.powi(-23);
+        let fall = (f64::from(keep2) * (1.0 - unit)).powf(f64::from(length)) * (1.0 - 8.0 * unit);
+        reach[power / 2][power % 2 * 2] = peak;
+        reach[power / 2][power % 2 * 2 + 1] = fall as f32;
     }
+    reach
 }
 
 impl Optimiser {
@@ -100,7 +100,7 @@ impl Optimiser {
         if through <= self.swept {
             return Ok(());
         }
-        let reach = past.reach(through, self.constants.keep2);
+        let reach = reach(&past.steps, through, self.constants.keep2);
         for window in rows.windows(caps)? {
             let params = RowCatchUpParams { reach, ..self.catch_up_params(past, rows, &window, through)? };
             let count = if matches!(which, Which::All) { window.len() } else { which.capacity(rows) };
@@ -111,12 +111,12 @@ impl Optimiser {
             let work = (count * rows.columns()) as f64 * 20.0 * steps;
             let [tables @ .., book] = &rows.bindings(&window)?[..] else { return Err(Error::internal("no book")) };
             let list: Vec<_> = which.list().into_iter().collect();
-            let bindings = [&list[..], &[past.ring.binding()], tables, &[book.clone()]].concat();
+            let bindings = [&list[..], &[past.ring.binding()], tables, std::slice::from_ref(book)].concat();
             bindable(caps, &bindings)?;
             let replay = which.flagged(replay_kernel(list.len()));
             recording.dispatch(&replay, bindings, &RowCatchUpParams { across, ..params }, Grid::Direct(grid), work)?;
             let (grid, across) = plane(count, caps)?;
-            let bindings = [&list[..], &[book.clone()]].concat();
+            let bindings = [&list[..], std::slice::from_ref(book)].concat();
             let stamp = which.flagged(stamp_kernel(list.len()));
             recording.dispatch(
                 &stamp,
@@ -200,10 +200,29 @@ pub(super) fn catalogue() -> Vec<Kernel> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HORIZON, POWERS};
+    use proptest::prelude::*;
 
-    #[test]
-    fn the_table_of_reaches_holds_every_power() {
-        assert!(HORIZON.is_power_of_two() && POWERS <= 14);
+    use super::{Coefficients, HORIZON, POWERS, RING, reach};
+
+    proptest! {
+        /// For every gap that ends at a step: no rate in it is above what the kernel finds for it, no mean square falls lower.
+        #[test]
+        fn reaches_bound_every_gap(
+            rates in prop::collection::vec(0.0_f32..1.0, 64), through in 1_u32..20_000, left in 1..=HORIZON, keep2 in 0.5_f32..1.0,
+        ) {
+            prop_assert!(HORIZON.is_power_of_two() && POWERS <= 14);
+            let rate = |t: u32| rates[t as usize / 7 % 64] * if t % 301 == 0 { 50.0 } else { 1.0 };
+            let left = left.min(through);
+            let mut steps = vec![Coefficients::default(); RING];
+            for t in through.saturating_sub(HORIZON - 1).max(1)..=through {
+                steps[t as usize % RING] = Coefficients { rate: rate(t), root: 1.0 };
+            }
+            let table = reach(&steps, through, keep2);
+            // As the kernel looks it up.
+            let j = (32 - (left - 1).leading_zeros()) as usize;
+            let [peak, fall] = [0, 1].map(|i| table[j / 2][j % 2 * 2 + i]);
+            prop_assert!((through - left + 1..=through).all(|t| rate(t) <= peak));
+            prop_assert!(f64::from(fall) <= (f64::from(keep2) * (1.0 - 2.0_f64.powi(-23))).powf(f64::from(left)));
+        }
     }
 }

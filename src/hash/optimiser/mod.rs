@@ -22,8 +22,9 @@ pub use catch_up::HORIZON;
 pub use rule::{Mode, Rule};
 pub use update::{Entries, record_sums};
 
+use crate::Control;
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Gpu, Kernel, Params};
+use crate::gpu::{Access, Gpu, Kernel, Params, Recording};
 use crate::hash::rows::{Rows, Storage, Touched};
 use crate::tensor::Tensor;
 use rule::{Coefficients, Constants};
@@ -167,6 +168,43 @@ impl Optimiser {
             }
         }
         Ok(())
+    }
+
+    /// Goes to the state after step `step` with tables of which some rows saw no step after `oldest`, which may be more than a horizon ago: an
+    /// incremental checkpoint keeps a row as it was when it was last touched. Tables replay horizon by horizon, up to less than one behind.
+    ///
+    /// # Errors
+    /// Those of [`Optimiser::resume`], [`Optimiser::record_sweep`] and [`Gpu::run_async`].
+    pub async fn restore_async(
+        &mut self,
+        gpu: &Gpu,
+        tables: &[&Rows],
+        oldest: u32,
+        step: u32,
+        learning_rate: impl Fn(u32) -> Result<f64>,
+    ) -> Result<()> {
+        let mut seen = oldest.min(step);
+        while self.past.is_some() && step - seen > HORIZON {
+            self.resume(gpu, seen + HORIZON, seen, &learning_rate)?;
+            let mut recording = Recording::new();
+            self.record_sweep(&mut recording, gpu.caps(), tables, seen + HORIZON)?;
+            gpu.run_async(&recording, &Control::default()).await?;
+            seen += HORIZON;
+        }
+        self.resume(gpu, step, seen, learning_rate)
+    }
+
+    /// Blocking twin of [`Optimiser::restore_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn restore(
+        &mut self,
+        gpu: &Gpu,
+        tables: &[&Rows],
+        oldest: u32,
+        step: u32,
+        learning_rate: impl Fn(u32) -> Result<f64>,
+    ) -> Result<()> {
+        pollster::block_on(self.restore_async(gpu, tables, oldest, step, learning_rate))
     }
 
     /// Refuses tables that are not what the rule and the mode need.

@@ -171,7 +171,7 @@ impl Optimiser {
         which: Which<'_>,
         entries: &Entries<'_>,
     ) -> Result<()> {
-        self.check(rows)?;
+        self.check_begun(rows)?;
         let capacity = which.capacity(rows);
         entries.check(capacity, rows.columns())?;
         let Some(list) =
@@ -184,7 +184,7 @@ impl Optimiser {
         let mut leading = vec![list];
         leading.extend(entries.bindings());
         bindable(caps, &leading)?;
-        // Most entries are those of few rows, so their number is guessed from the sources.
+        // How many entries there are is known on the device; a few a row.
         let work = (capacity * rows.columns()) as f64 * 24.0;
         for window in rows.windows(caps)? {
             let params = RowUpdateParams {
@@ -206,7 +206,7 @@ impl Optimiser {
     /// # Errors
     /// Those of [`Optimiser::record_update`].
     pub fn record_dense(&self, recording: &mut Recording, caps: &Caps, rows: &Rows, gradients: &Tensor) -> Result<()> {
-        self.check(rows)?;
+        self.check_begun(rows)?;
         if gradients.shape() != [rows.len(), rows.columns()] {
             let what = format!("gradients {:?} for {} rows of {}", gradients.shape(), rows.len(), rows.columns());
             return Err(Error::internal(what));
@@ -222,6 +222,13 @@ impl Optimiser {
             recording.dispatch(&kernel, bindings, &params, Grid::Direct(grid), work)?;
         }
         Ok(())
+    }
+
+    fn check_begun(&self, rows: &Rows) -> Result<()> {
+        if self.step == 0 {
+            return Err(Error::internal("a step that was not begun"));
+        }
+        self.check(rows)
     }
 
     /// What all kernels of this step know of a window.
