@@ -7,7 +7,7 @@ use super::options::{Family, LshOptions};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Caps, Gpu, Grid, Kernel, Recording, params};
 use crate::hash::{Touched, width};
-use crate::ops::{windows, word};
+use crate::ops::{bindable, windows, word};
 use crate::tensor::Tensor;
 
 const LSH_KEYS: &str = include_str!("../../../shaders/hash/lsh_keys.wgsl");
@@ -130,6 +130,7 @@ impl Hasher {
                 Task::Listed(touched) => bindings.push(touched.list.binding()),
                 Task::Drift(counts, _) => bindings.push(counts.binding()),
             }
+            bindable(caps, &bindings)?;
             let looked = f64::from(params.fours) * 4.0 * (tables * self.options().codes) as f64;
             let work = looked * 8.0 * self.functions.quads() as f64;
             recording.dispatch(&kernel, bindings, &params, grid, work)?;

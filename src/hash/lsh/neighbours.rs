@@ -35,6 +35,7 @@ params!(LshNeighboursParams {
 pub struct Neighbours {
     /// Tables in which two labels meet before one counts as a neighbour of the other.
     pub least: usize,
+    query: Query,
     piece: usize,
     ranges: Tensor<u32>,
     candidates: Tensor<u32>,
@@ -45,23 +46,30 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// For these tables, all of which are read, and neighbours that meet in at least `least` of them.
+    /// For these tables, as many of them as `query` says, and neighbours that meet in at least `least` of them. Time and
+    /// memory follow [`Query::candidates`], so a look-up here may take fewer ids of a bucket than one in training.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] if the tables give more candidates than a label can have; those of [`Tensor::uninit_async`].
-    pub async fn new_async(gpu: &Gpu, tables: &LshTables, least: usize) -> Result<Self> {
-        Self::with_async(gpu, tables, least, PIECE_BYTES).await
+    /// [`ErrorKind::BadInput`] if the look-up cannot be had or gives more candidates than a label can have; those of [`Tensor::uninit_async`].
+    pub async fn new_async(gpu: &Gpu, tables: &LshTables, query: &Query, least: usize) -> Result<Self> {
+        Self::with_async(gpu, tables, query, least, PIECE_BYTES).await
     }
 
     /// [`Neighbours::new_async`], with the most bytes of the candidates of a piece; they never change a result.
     ///
     /// # Errors
     /// Those of [`Neighbours::new_async`].
-    pub async fn with_async(gpu: &Gpu, tables: &LshTables, least: usize, piece_bytes: usize) -> Result<Self> {
-        let options = tables.options();
-        let candidates = options.tables * options.bucket;
+    pub async fn with_async(
+        gpu: &Gpu,
+        tables: &LshTables,
+        query: &Query,
+        least: usize,
+        piece_bytes: usize,
+    ) -> Result<Self> {
+        query.check(tables.options())?;
+        let candidates = query.candidates();
         if candidates > MOST {
-            let what = format!("{} tables that give {} ids each", options.tables, options.bucket);
+            let what = format!("{} tables that give {} ids each", query.tables, query.bucket);
             let help =
                 format!("neighbours of labels are chosen among up to {MOST} candidates: take fewer from a bucket");
             return Err(Error::bad_input(what).with_help(help));
@@ -77,8 +85,9 @@ impl Neighbours {
         let table = async |columns: usize| Tensor::uninit_async(gpu, &[piece, columns]).await;
         Ok(Self {
             least: least.max(1),
+            query: *query,
             piece,
-            ranges: table(2 * options.tables).await?,
+            ranges: table(2 * query.tables).await?,
             candidates: table(candidates).await?,
             sorted: table(candidates).await?,
             places: table(candidates).await?,
@@ -91,8 +100,8 @@ impl Neighbours {
     /// # Errors
     /// Those of [`Neighbours::new_async`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn new(gpu: &Gpu, tables: &LshTables, least: usize) -> Result<Self> {
-        pollster::block_on(Self::new_async(gpu, tables, least))
+    pub fn new(gpu: &Gpu, tables: &LshTables, query: &Query, least: usize) -> Result<Self> {
+        pollster::block_on(Self::new_async(gpu, tables, query, least))
     }
 
     /// Blocking twin of [`Neighbours::with_async`].
@@ -100,8 +109,8 @@ impl Neighbours {
     /// # Errors
     /// Those of [`Neighbours::new_async`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn with(gpu: &Gpu, tables: &LshTables, least: usize, piece_bytes: usize) -> Result<Self> {
-        pollster::block_on(Self::with_async(gpu, tables, least, piece_bytes))
+    pub fn with(gpu: &Gpu, tables: &LshTables, query: &Query, least: usize, piece_bytes: usize) -> Result<Self> {
+        pollster::block_on(Self::with_async(gpu, tables, query, least, piece_bytes))
     }
 
     /// Records `out[i]` = the labels that meet label `i` in most tables, `out` `[labels, n]`: by descending number of tables and then ascending
@@ -119,9 +128,9 @@ impl Neighbours {
     ) -> Result<()> {
         let labels = tables.labels();
         let candidates = self.candidates.columns();
-        let query = Query::all(tables.options(), step);
+        let query = Query { step, ..self.query };
         let fits = matches!(out.shape(), &[rows, n] if rows == labels && (1..=MOST / 4).contains(&n));
-        if !fits || candidates != tables.candidates(&query) || self.ranges.shape()[0] > labels {
+        if !fits || candidates != query.candidates() || self.ranges.shape()[0] > labels {
             return Err(Error::internal(format!("neighbours {:?} of {labels} labels", out.shape())));
         }
         for first in (0..labels).step_by(self.piece) {

@@ -50,7 +50,7 @@ pub struct LshOptions {
     pub codes: usize,
     /// Tables L.
     pub tables: usize,
-    /// The most ids that a look-up takes from a bucket: a power of two from 4 to 256.
+    /// The most ids that a look-up takes from a bucket, unless it says so itself ([`super::Query`]): a power of two from 4 to 256.
     pub bucket: usize,
     /// Which ones those are.
     pub policy: Policy,

@@ -56,14 +56,30 @@ pub struct Query {
     pub step: u32,
     /// How many tables are read.
     pub tables: usize,
-    /// Whether they are read in an order that is drawn for the step, or from the first one on.
+    /// The most ids that are taken from a bucket: a power of two from 4 to 256.
+    pub bucket: usize,
+    /// Whether tables are read in an order that is drawn for the step, or from the first one on.
     pub shuffled: bool,
 }
 
 impl Query {
     /// All tables of these options, in their order.
     pub const fn all(options: &LshOptions, step: u32) -> Self {
-        Self { step, tables: options.tables, shuffled: false }
+        Self { step, tables: options.tables, bucket: options.bucket, shuffled: false }
+    }
+
+    /// Ids that it gives for each vector, with those that stand for none.
+    pub const fn candidates(&self) -> usize {
+        self.tables * self.bucket
+    }
+
+    /// Refuses what the tables of these options cannot give.
+    pub(super) fn check(&self, options: &LshOptions) -> Result<()> {
+        if self.tables == 0 || self.tables > options.tables {
+            return Err(Error::bad_input(format!("a look-up in {} of {} hash tables", self.tables, options.tables))
+                .with_help("look up in one table or more of those that there are"));
+        }
+        LshOptions { bucket: self.bucket, ..options.clone() }.check()
     }
 
     /// Factor and summand of the order in which tables are read: the s-th is `(factor s + summand) mod tables`.
@@ -131,16 +147,12 @@ pub(super) struct Keys<'a> {
 }
 
 impl LshTables {
-    /// Ids that a look-up gives for each vector, with those that stand for none.
-    pub fn candidates(&self, query: &Query) -> usize {
-        query.tables * self.options().bucket
-    }
-
-    /// Records the candidates of hidden vectors `h` `[vectors, width]`: `out` `[vectors, candidates]` has up to `bucket` ids of each table in
+    /// Records the candidates of hidden vectors `h` `[vectors, width]`: `out` `[vectors, query.candidates()]` has up to `query.bucket` ids of each table in
     /// the order in which they are read, and `u32::MAX` for those that a bucket does not have. An id may come from several tables.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Internal`] for shapes that do not fit; those of [`Hasher::record_keys`].
+    /// [`crate::ErrorKind::BadInput`] for a look-up that the tables cannot give, [`crate::ErrorKind::Internal`] for shapes that do not
+    /// fit; those of [`Hasher::record_keys`].
     #[expect(clippy::too_many_arguments, reason = "each is a thing of its own")]
     pub fn record_query(
         &self,
@@ -179,7 +191,8 @@ impl LshTables {
         ranges: &Tensor<u32>,
     ) -> Result<()> {
         let &[count, columns] = ranges.shape() else { return Err(Error::internal("ranges are a table")) };
-        if query.tables > self.options().tables || columns < 2 * query.tables {
+        query.check(self.options())?;
+        if columns < 2 * query.tables {
             return Err(Error::internal(format!("a look-up in {} of {columns} / 2 tables", query.tables)));
         }
         let [factor, summand] = query.order(self.options());
@@ -217,7 +230,7 @@ impl LshTables {
         out: &Tensor<u32>,
     ) -> Result<()> {
         let vectors = ranges.shape()[0];
-        if out.shape() != [vectors, self.candidates(query)] || word(vectors)? > caps.max_workgroups {
+        if out.shape() != [vectors, query.candidates()] || word(vectors)? > caps.max_workgroups {
             return Err(Error::internal(format!("candidates {:?} of {vectors} vectors", out.shape())));
         }
         let [factor, summand] = query.order(self.options());
@@ -226,7 +239,7 @@ impl LshTables {
             quads: word(out.columns() / 4)?,
             stride_ranges: word(ranges.row_stride())?,
             stride_ids: word(group.ids.row_stride())?,
-            shift: self.options().bucket.trailing_zeros(),
+            shift: query.bucket.trailing_zeros(),
             all: word(self.options().tables)?,
             factor,
             summand,

@@ -100,27 +100,30 @@ impl HostTables {
     pub fn query(&self, keys: &[u32], query: &Query) -> Vec<u32> {
         let [factor, summand] = query.order(&self.options).map(|n| n as usize);
         let order = (0..query.tables).map(|s| (factor * s + summand) % self.options.tables);
-        order.flat_map(|table| self.given(table, keys[table], query.step)).collect()
+        order.flat_map(|table| self.given(table, keys[table], query)).collect()
     }
 
     /// The ids that a bucket gives, filled up.
-    fn given(&self, table: usize, key: u32, step: u32) -> Vec<u32> {
-        let most = self.options.bucket;
+    fn given(&self, table: usize, key: u32, query: &Query) -> Vec<u32> {
+        let most = query.bucket;
         let mut ids = match self.tables[table].get(&key) {
             None => Vec::new(),
             Some((_, bucket)) if bucket.len() <= most => bucket.clone(),
-            Some((first, bucket)) => self.drawn(table, *first, step, bucket.len()).iter().map(|&i| bucket[i]).collect(),
+            Some((first, bucket)) => {
+                self.drawn(table, *first, query, bucket.len()).iter().map(|&i| bucket[i]).collect()
+            }
         };
         ids.resize(most, u32::MAX);
         ids
     }
 
     /// The places that a bucket of more labels than it gives is asked for.
-    fn drawn(&self, table: usize, first: usize, step: u32, length: usize) -> Vec<usize> {
-        let most = self.options.bucket;
+    fn drawn(&self, table: usize, first: usize, query: &Query, length: usize) -> Vec<usize> {
+        let most = query.bucket;
         let stream = Stream::new(self.options.seed);
         let number = |n: usize| u32::try_from(n).unwrap_or(0);
-        let block = |block: usize| stream.block([number(first), number((table << 16) + block), step, purpose::BUCKET]);
+        let block =
+            |block: usize| stream.block([number(first), number((table << 16) + block), query.step, purpose::BUCKET]);
         let rotation = below(block(0)[0], length);
         match self.options.policy {
             Policy::Fifo => (length - most..length).collect(),
@@ -135,10 +138,10 @@ impl HostTables {
         }
     }
 
-    /// The `n` labels that meet a label in most tables and in at least `least`, filled up.
-    pub fn neighbours(&self, label: usize, n: usize, least: usize, step: u32) -> Vec<u32> {
+    /// The `n` labels that meet a label in most of the tables that are read and in at least `least`, filled up.
+    pub fn neighbours(&self, label: usize, n: usize, least: usize, query: &Query) -> Vec<u32> {
         let mut met = BTreeMap::<u32, usize>::new();
-        for id in self.query(&self.keys[label], &Query::all(&self.options, step)) {
+        for id in self.query(&self.keys[label], query) {
             if id != u32::MAX && id as usize != label {
                 *met.entry(id).or_default() += 1;
             }
