@@ -15,7 +15,7 @@
 struct Params {
     grid: vec4<u32>,
     len: u32, count: u32, samples: u32, sample: u32,
-    active: u32, pitch: u32, part: u32, width4: u32,
+    places: u32, pitch: u32, part: u32, width4: u32,
     plane4: u32, first: u32, rows: u32, flags: u32,
 }
 @group(0) @binding(0) var<storage, read_write> table: array<vec4<f32>>;
@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let t = line / p.count;
     let b = line - t * p.count;
     var at = b * p.pitch + t * p.part;
-    var end = b * p.pitch + min((t + 1u) * p.part, p.active);
+    var end = b * p.pitch + min((t + 1u) * p.part, p.places);
     if ((p.flags & SEARCH) != 0u) {
         at = reaches(p.first, at, end);
         end = reaches(p.first + p.rows, at, end);

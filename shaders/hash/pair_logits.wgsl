@@ -5,13 +5,13 @@
 // Precision: one fused multiply-add a term in ascending order of the columns, one accumulator: the order of `matmul`, whose bits it has.
 // Undefined: NaN and infinity stay in their pair; an id that is a row of no window leaves its logit unwritten.
 // Geometry: workgroup (64,1,1), an invocation has a pair; x covers the pairs of a sample, y samples.
-// Races: an invocation writes its own logit. Bounds: guarded by p.active; ids are compared with p.rows.
+// Races: an invocation writes its own logit. Bounds: guarded by p.places; ids are compared with p.rows.
 // Tried: nothing else. A lane walks its own row, so a row's line of memory is read once and used from the cache; h is the same
 //   vector for all lanes.
 
 struct Params {
     grid: vec4<u32>,
-    active: u32, pitch: u32, width4: u32, sample: u32,
+    places: u32, pitch: u32, width4: u32, sample: u32,
     first: u32, rows: u32, pad0: u32, pad1: u32,
 }
 @group(0) @binding(0) var<storage, read_write> h: array<vec4<f32>>;
@@ -24,7 +24,7 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     let b = group.y + p.grid.y;
     let a = (group.x + p.grid.x) * 64u + lane.x;
-    if (a >= p.active) {
+    if (a >= p.places) {
         return;
     }
     let row = ids[b * p.pitch + a] - p.first;

@@ -16,7 +16,7 @@ const PAIR_GRADIENT: &str = include_str!("../../../shaders/hash/pair_gradient.wg
 const MOST_ACTIVE: usize = 1 << 20;
 
 params!(PairLogitsParams {
-    active: u32,
+    places: u32,
     pitch: u32,
     width4: u32,
     sample: u32,
@@ -30,7 +30,7 @@ params!(PairGradientParams {
     count: u32,
     samples: u32,
     sample: u32,
-    active: u32,
+    places: u32,
     pitch: u32,
     part: u32,
     width4: u32,
@@ -76,7 +76,7 @@ pub fn logits(
     for range in &ranges {
         for window in &walk {
             let params = PairLogitsParams {
-                active: word(active)?,
+                places: word(active)?,
                 pitch: word(z.row_stride())?,
                 width4: word(width / 4)?,
                 sample: word(range.start)?,
@@ -125,7 +125,7 @@ pub fn hidden_gradient(
                 count: word(range.len())?,
                 samples: word(samples)?,
                 sample: word(range.start)?,
-                active: word(active)?,
+                places: word(active)?,
                 pitch: word(dz.row_stride())?,
                 part: word(part(active))?,
                 width4: word(output.columns() / 4)?,
