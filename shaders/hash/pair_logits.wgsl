@@ -5,9 +5,10 @@
 // Precision: one fused multiply-add a term in ascending order of the columns, one accumulator: the order of `matmul`, whose bits it has.
 // Undefined: NaN and infinity stay in their pair; an id that is a row of no window leaves its logit unwritten.
 // Geometry: workgroup (64,1,1), an invocation has a pair; x covers the pairs of a sample, y samples.
-// Races: an invocation writes its own logit. Bounds: guarded by p.places; ids are compared with p.rows.
-// Tried: nothing else. A lane walks its own row, so a row's line of memory is read once and used from the cache; h is the same
-//   vector for all lanes.
+// Races: an invocation writes its own logit. Bounds: guarded by p.places; ids are compared with p.rows, and lanes without a row of the
+//   window read its first.
+// Tried: TRIED
+// A lane walks its own row, so a row's line of memory is read once and used from the cache.
 
 struct Params {
     grid: vec4<u32>,
@@ -24,15 +25,11 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     let b = group.y + p.grid.y;
     let a = (group.x + p.grid.x) * 64u + lane.x;
-    if (a >= p.places) {
-        return;
-    }
-    let row = ids[b * p.pitch + a] - p.first;
-    if (row >= p.rows) {
-        return;
-    }
+    let at = b * p.pitch + min(a, p.places - 1u);
+    let row = ids[at] - p.first;
+    let own = row < p.rows;
     let of_h = (p.sample + b) * p.width4;
-    let of_row = row * p.width4;
+    let of_row = select(0u, row, own) * p.width4;
     var s = 0.0;
     for (var q = 0u; q < p.width4; q++) {
         let x = h[of_h + q];
@@ -42,5 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         s = fma(x.z, w.z, s);
         s = fma(x.w, w.w, s);
     }
-    z[b * p.pitch + a] = s;
+    if (own && a < p.places) {
+        z[at] = s;
+    }
 }

@@ -315,6 +315,7 @@ fn broken_kernels_are_noticed() {
         (Mode::Own, "pair_logits", "x.w, w.w", "x.w, w.z"),
         (Mode::Own, "pair_gradient", "min((t + 1u) * p.part, p.places)", "min((t + 1u) * p.part, p.places - 1u)"),
         (Mode::Own, "hidden_gradient", "& (h[item] > vec4<f32>(0.0))", ""),
+        (Mode::Shared, "row_tail", "h[b * p.width4 + q]", "h[b * p.width4]"),
         (Mode::Shared, "panel_rows", "ids[place]", "ids[0]"),
         (Mode::Shared, "active_loss", "y * share", "y"),
         (Mode::Shared, "active_loss", "log(whole)", "0.99 * log(whole)"),

@@ -6,7 +6,7 @@
 //! their terms in the same order, so for equal sets they agree bit for bit where the device rounds alike. Neither writes the gradient of the
 //! input table, nor pairs that of the output table: the optimiser's kernel sums those itself, row by row.
 //!
-//! Kernels: `csr_forward`, `panel_rows`, `pair_logits`, `pair_gradient`, `hidden_gradient`, `active_loss`, `loss_mean`.
+//! Kernels: `csr_forward`, `panel_rows`, `pair_logits`, `pair_gradient`, `hidden_gradient`, `row_tail`, `active_loss`, `loss_mean`.
 
 mod batch;
 pub mod loss;
