@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The shared parts that `#import` knows.
 const LIBRARY: &[(&str, &str)] = &[
+    ("lib/bf16", include_str!("../../shaders/lib/bf16.wgsl")),
     ("lib/chunks", include_str!("../../shaders/lib/chunks.wgsl")),
     ("lib/conv", include_str!("../../shaders/lib/conv.wgsl")),
     ("lib/conv_weight", include_str!("../../shaders/lib/conv_weight.wgsl")),

@@ -46,6 +46,8 @@ pub struct Case {
     pub own_len: usize,
     pub shared: Vec<u32>,
     pub correction: Vec<f32>,
+    /// Whether the device stores its tables in 16 bits.
+    pub bf16: bool,
     f64s: [Vec<f64>; 3],
 }
 
@@ -105,7 +107,7 @@ impl Case {
         let correction = random.floats(sizes.labels).iter().map(|x| 3.0 * x - 4.0).collect::<Vec<_>>();
         let f64s = [&input, &output, &correction].map(|of| of.iter().map(|&x| f64::from(x)).collect());
         let (labels, own_len) = (sizes.labels, sizes.own);
-        Self { batch, hidden, input, output, labels, own, own_len, shared, correction, f64s }
+        Self { batch, hidden, input, output, labels, own, own_len, shared, correction, bf16: false, f64s }
     }
 
     pub fn problem(&self, mode: Mode, loss: Loss, corrected: bool) -> Problem<'_> {
@@ -136,8 +138,18 @@ pub struct Given {
 
 pub fn rows(gpu: &Gpu, elements: &[f32], width: usize) -> Rows {
     let count = elements.len() / width;
-    let weights = common::tensor(gpu, &[count, width], elements);
-    Rows { weights, state: Vec::new(), book: common::poisoned(gpu, &[count, 4]) }
+    let mut rows = pollster::block_on(Rows::uninit_async(gpu, count, width, 0)).unwrap();
+    rows.weights = common::tensor(gpu, &[count, width], elements);
+    rows
+}
+
+/// The same with weights of 16 bits, two a word.
+fn halves(gpu: &Gpu, elements: &[f32], width: usize) -> Rows {
+    let word = |two: &[f32]| two[0].to_bits() >> 16 | two[1].to_bits() & 0xffff_0000;
+    let words: Vec<u32> = elements.chunks(2).map(word).collect();
+    let mut rows = rows(gpu, elements, width);
+    rows.weights = common::tensor(gpu, &[rows.len(), width / 2], &words).words();
+    rows
 }
 
 /// The tensors of a step and its recordings: up to the logits, and whole.
@@ -157,7 +169,8 @@ impl Recorded {
     pub fn new(gpu: &Gpu, case: &Case, mode: Mode, loss: Loss, corrected: bool) -> Self {
         let (caps, width, samples) = (gpu.caps(), case.hidden.width(), case.batch.samples);
         let batch = DeviceBatch::new(gpu, &case.batch).unwrap();
-        let (input, output) = (rows(gpu, &case.input, width), rows(gpu, &case.output, width));
+        let table = if case.bf16 { halves } else { rows };
+        let (input, output) = (table(gpu, &case.input, width), table(gpu, &case.output, width));
         let own = common::tensor(gpu, &[samples, case.own_len], &case.own);
         let ids = common::tensor(gpu, &[case.shared.len()], &case.shared);
         let correction = common::tensor(gpu, &[case.labels], &case.correction);

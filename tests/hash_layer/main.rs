@@ -156,6 +156,25 @@ fn windows_give_the_same_bits() {
     }
 }
 
+#[test]
+fn weights_of_16_bits_are_read_as_the_numbers_that_they_are() {
+    on_both("weights_of_16_bits_are_read_as_the_numbers_that_they_are", |gpu| {
+        // Rows of 12 words, and of 10 with two behind them.
+        for hidden in [20, 18] {
+            let mut case = Case::new(31, Sizes { hidden, ..SMALL });
+            for table in [&mut case.input, &mut case.output] {
+                table.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_0000));
+            }
+            for mode in [Mode::Shared, Mode::Own] {
+                case.bf16 = false;
+                let expected = given(gpu, &case, mode, Loss::Softmax, false);
+                case.bf16 = true;
+                assert_eq!(given(gpu, &case, mode, Loss::Softmax, false), expected, "{mode:?}");
+            }
+        }
+    });
+}
+
 /// A batch of samples without features with these labels.
 fn labelled(labels: &[&[u32]], count: usize) -> Batch {
     let mut lists = Lists { offsets: vec![0], ids: Vec::new() };

@@ -1,7 +1,7 @@
 //! The output layer for active labels that all samples of a step share: a panel of rows, and matrix products.
 //! Kernels: `panel_rows`, `row_tail`, and those of [`crate::ops::matmul`].
 
-use super::{Hidden, gate, misfit, part, planes, row_window};
+use super::{Hidden, gate, misfit, part, planes, row_window, stored};
 use crate::error::Result;
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
@@ -20,9 +20,9 @@ params!(PanelRowsParams {
     width4: u32,
     first: u32,
     rows: u32,
+    stride4: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 });
 
 params!(RowTailParams {
@@ -42,9 +42,11 @@ params!(RowTailParams {
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] for a panel larger than a binding.
 pub fn panel(recording: &mut Recording, caps: &Caps, table: &Rows, ids: &Tensor<u32>, panel: &Tensor) -> Result<()> {
-    let width = table.columns();
-    let &[count] = ids.shape() else { return Err(misfit("panel", ids.shape(), panel.shape())) };
-    if panel.shape() != [count, width] {
+    let (&[count], &[rows, width]) = (ids.shape(), panel.shape()) else {
+        return Err(misfit("panel", ids.shape(), panel.shape()));
+    };
+    let (bf16, stride4) = stored(table, width)?;
+    if rows != count {
         return Err(misfit("panel", ids.shape(), panel.shape()));
     }
     let len = word(count * width / 4)?;
@@ -56,11 +58,18 @@ pub fn panel(recording: &mut Recording, caps: &Caps, table: &Rows, ids: &Tensor<
             width4: word(width / 4)?,
             first: word(window.start)?,
             rows: word(window.len())?,
+            stride4,
             ..Default::default()
         };
         let bindings = vec![row_window(table, &window)?, ids.binding(), panel.binding()];
         bindable(caps, &bindings)?;
-        recording.dispatch(&panel_kernel(), bindings, &params, Grid::Direct([groups, 1, 1]), f64::from(len) * 4.0)?;
+        recording.dispatch(
+            &panel_kernel(bf16),
+            bindings,
+            &params,
+            Grid::Direct([groups, 1, 1]),
+            f64::from(len) * 4.0,
+        )?;
     }
     Ok(())
 }
@@ -131,11 +140,11 @@ fn tail_kernel() -> Kernel {
     Kernel::new::<RowTailParams>("row_tail", ROW_TAIL, &[Access::Read, Access::Read, Access::Write])
 }
 
-fn panel_kernel() -> Kernel {
+fn panel_kernel(bf16: bool) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Write];
-    Kernel::new::<PanelRowsParams>("panel_rows", PANEL_ROWS, &bindings)
+    Kernel::new::<PanelRowsParams>("panel_rows", PANEL_ROWS, &bindings).flag("BF16", bf16)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    vec![panel_kernel(), tail_kernel()]
+    vec![panel_kernel(false), panel_kernel(true), tail_kernel()]
 }
