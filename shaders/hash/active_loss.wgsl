@@ -17,14 +17,14 @@
 // Undefined: loss and gradient of a row with NaN or infinity (its fault is kept). Elements behind the row become 0.
 // Geometry: workgroup (LANES,1,1), one sample each, x covers samples.
 // Races: an invocation reads and writes its own vectors of z; barriers stand between all writes and reads of workgroup memory, in loops that
-//   depend on parameters alone; faults are or-ed. Bounds: guarded by p.active; labels by their number.
+//   depend on parameters alone; faults are or-ed. Bounds: guarded by p.places; labels by their number.
 // Tried: exp stored in place and read back instead of taken twice: slower on software devices elsewhere (loss_classes.wgsl).
 
 #import "lib/smooth"
 
 struct Params {
     grid: vec4<u32>,
-    active: u32, quads: u32, sample: u32, ids_pitch: u32,
+    places: u32, quads: u32, sample: u32, ids_pitch: u32,
     scale: f32, pad0: u32, pad1: u32, pad2: u32,
 }
 @group(0) @binding(0) var<storage, read_write> z: array<vec4<f32>>;
@@ -60,7 +60,7 @@ fn id_at(base: u32, a: u32) -> u32 {
 }
 
 fn within(q: u32) -> vec4<bool> {
-    return vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.active);
+    return vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.places);
 }
 
 fn odd(x: vec4<f32>) -> vec4<bool> {
@@ -108,21 +108,21 @@ fn top_of_all(mine: f32, lane: u32, live: u32) -> f32 {
 // Marks the labels among places first .. first + TILE; says whether one of this lane's is no id of the row.
 fn mark(lane: u32, first: u32, base: u32, start: u32, count: u32) -> bool {
     var missing = false;
-    for (var w = lane; w < min(TILE, p.active - first + 31u) / 32u; w += LANES) {
+    for (var w = lane; w < min(TILE, p.places - first + 31u) / 32u; w += LANES) {
         atomicStore(&marks[w], 0u);
     }
     workgroupBarrier();
     for (var j = lane; j < count; j += LANES) {
         let label = labels[start + j];
         var low = 0u;
-        var high = p.active;
+        var high = p.places;
         while (low < high) {
             let middle = (low + high) / 2u;
             let below = id_at(base, middle) < label;
             low = select(low, middle + 1u, below);
             high = select(middle, high, below);
         }
-        if (low >= p.active || id_at(base, min(low, p.active - 1u)) != label) {
+        if (low >= p.places || id_at(base, min(low, p.places - 1u)) != label) {
             missing = true;
         } else if (low >= first && low - first < TILE) {
             atomicOr(&marks[(low - first) / 32u], 1u << (low % 32u));
@@ -148,7 +148,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let of_ids = row * p.ids_pitch;
     let start = starts[sample];
     let count = starts[sample + 1u] - start;
-    let quads = (p.active + 3u) / 4u;
+    let quads = (p.places + 3u) / 4u;
     var broken = false;
     var missing = false;
     var sum = vec4<f32>(0.0);
@@ -160,7 +160,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let real = within(q);
         var x = z[base + q];
 #ifdef CORRECTED
-        let at = min(vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.active - 1u));
+        let at = min(vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.places - 1u));
         x -= vec4<f32>(correction[id_at(of_ids, at.x)], correction[id_at(of_ids, at.y)],
             correction[id_at(of_ids, at.z)], correction[id_at(of_ids, at.w)]);
         z[base + q] = x;
@@ -179,7 +179,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let whole = sum_of_all((sum.x + sum.y) + (sum.z + sum.w), lane);
     sum = vec4<f32>(0.0);
 #endif
-    for (var first = 0u; first < p.active; first += TILE) {
+    for (var first = 0u; first < p.places; first += TILE) {
         missing = mark(lane, first, of_ids, start, count) || missing;
         let end = min((first + TILE) / 4u, quads);
         for (var q = first / 4u + lane; q < end; q += LANES) {

@@ -2,7 +2,7 @@
 //   h[b, p.hidden] = 1 and zeros behind it: the input layer of SLIDE (Chen et al., MLSys 2020), rows of the table stored by feature.
 //
 // Buffers: offsets [B + 1], features [E] (u32, ascending in each sample), values [E] (f32); table: rows p.first .. p.first + p.rows
-//   of [features, width] (f32, vectors of four); h [B, width] (f32, vectors of four).
+//   of [features, width] (f32, or bf16 with BF16, rows of p.stride4 vectors of four); h [B, width] (f32, vectors of four).
 // One dispatch does the entries whose feature is a row of the window (p.flags & SEARCH: of all windows there are several), and of these
 //   the p.most entries behind the first p.skip. Without FIRST sums go on from what h holds; with LAST they are brought to an end.
 // Precision: one rounding a term, f32 sums in ascending order of the entries: the same bits for any windows and parts.
@@ -16,11 +16,23 @@ struct Params {
     grid: vec4<u32>,
     len: u32, width4: u32, hidden: u32, flags: u32,
     first: u32, rows: u32, skip: u32, most: u32,
+    stride4: u32, pad0: u32, pad1: u32, pad2: u32,
 }
 @group(0) @binding(0) var<storage, read_write> offsets: array<u32>;
 @group(0) @binding(1) var<storage, read_write> features: array<u32>;
 @group(0) @binding(2) var<storage, read_write> values: array<f32>;
+#ifdef BF16
+#import "lib/bf16"
+@group(0) @binding(3) var<storage, read_write> table: array<vec2<u32>>;
+fn weights(i: u32) -> vec4<f32> {
+    return bf16_unpack(table[i]);
+}
+#else
 @group(0) @binding(3) var<storage, read_write> table: array<vec4<f32>>;
+fn weights(i: u32) -> vec4<f32> {
+    return table[i];
+}
+#endif
 @group(0) @binding(4) var<storage, read_write> h: array<vec4<f32>>;
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -64,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     for (; at < end; at++) {
         let row = min(features[at] - p.first, p.rows - 1u);
-        s = fma(vec4<f32>(values[at]), table[row * p.width4 + q], s);
+        s = fma(vec4<f32>(values[at]), weights(row * p.stride4 + q), s);
     }
     if ((p.flags & LAST) != 0u) {
         if ((p.flags & RELU) != 0u) {

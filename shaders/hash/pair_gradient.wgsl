@@ -1,8 +1,8 @@
 // planes[t, b, :] = sum over the active labels a of part t of sample b, ascending, of dz[b, a] * table[ids[b, a], :]; `hidden_gradient`
 //   adds the planes. Part t has the labels t * p.part .. (t + 1) * p.part; the length of a part depends on A alone.
 //
-// Buffers: table: rows p.first .. p.first + p.rows of [N, width] (f32, vectors of four); ids (u32, ascending in each sample) and dz (f32):
-//   samples p.sample .. of [B, A], rows p.pitch apart; planes [parts, B, hidden] (f32, rows of p.plane4 vectors).
+// Buffers: table: rows p.first .. p.first + p.rows of [N, width] (f32, or bf16 with BF16, rows of p.stride4 vectors of
+//   four); ids (u32, ascending in each sample) and dz (f32): samples p.sample .. of [B, A], rows p.pitch apart; planes [parts, B, hidden] (f32, rows of p.plane4 vectors).
 // One dispatch does the pairs whose id is a row of the window (p.flags & SEARCH: of all windows there are several). Without FIRST sums
 //   go on from what the planes hold, so windows change no bit.
 // Precision: one fused multiply-add a term into one accumulator, in the order of a split `matmul`, whose bits it has.
@@ -15,10 +15,21 @@
 struct Params {
     grid: vec4<u32>,
     len: u32, count: u32, samples: u32, sample: u32,
-    active: u32, pitch: u32, part: u32, width4: u32,
+    places: u32, pitch: u32, part: u32, stride4: u32,
     plane4: u32, first: u32, rows: u32, flags: u32,
 }
+#ifdef BF16
+#import "lib/bf16"
+@group(0) @binding(0) var<storage, read_write> table: array<vec2<u32>>;
+fn weights(i: u32) -> vec4<f32> {
+    return bf16_unpack(table[i]);
+}
+#else
 @group(0) @binding(0) var<storage, read_write> table: array<vec4<f32>>;
+fn weights(i: u32) -> vec4<f32> {
+    return table[i];
+}
+#endif
 @group(0) @binding(1) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(2) var<storage, read_write> dz: array<f32>;
 @group(0) @binding(3) var<storage, read_write> planes: array<vec4<f32>>;
@@ -51,7 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let t = line / p.count;
     let b = line - t * p.count;
     var at = b * p.pitch + t * p.part;
-    var end = b * p.pitch + min((t + 1u) * p.part, p.active);
+    var end = b * p.pitch + min((t + 1u) * p.part, p.places);
     if ((p.flags & SEARCH) != 0u) {
         at = reaches(p.first, at, end);
         end = reaches(p.first + p.rows, at, end);
@@ -63,7 +74,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     for (; at < end; at++) {
         let row = min(ids[at] - p.first, p.rows - 1u);
-        s = fma(vec4<f32>(dz[at]), table[row * p.width4 + q], s);
+        s = fma(vec4<f32>(dz[at]), weights(row * p.stride4 + q), s);
     }
     planes[to] = s;
 }

@@ -1,21 +1,33 @@
 // z[b, a] = h[b, :] . table[ids[b, a], :] for the pairs whose id is a row of this window of the table; other logits stay what they are.
 //
-// Buffers: h [B, width] (f32, vectors of four); table: rows p.first .. p.first + p.rows of [N, width] (f32, vectors of four);
-//   ids (u32) and z (f32): samples p.sample .. of [B, A], rows p.pitch apart.
+// Buffers: h [B, width] (f32, vectors of four); table: rows p.first .. p.first + p.rows of [N, width] (f32, or bf16 with BF16, rows of
+//   p.stride4 vectors of four); ids (u32) and z (f32): samples p.sample .. of [B, A], rows p.pitch apart.
 // Precision: one fused multiply-add a term in ascending order of the columns, one accumulator: the order of `matmul`, whose bits it has.
 // Undefined: NaN and infinity stay in their pair; an id that is a row of no window leaves its logit unwritten.
 // Geometry: workgroup (64,1,1), an invocation has a pair; x covers the pairs of a sample, y samples.
-// Races: an invocation writes its own logit. Bounds: guarded by p.active; ids are compared with p.rows.
-// Tried: nothing else. A lane walks its own row, so a row's line of memory is read once and used from the cache; h is the same
-//   vector for all lanes.
+// Races: an invocation writes its own logit. Bounds: guarded by p.places; ids are compared with p.rows, and lanes without a row of the
+//   window read its first.
+// Tried: TRIED
+// A lane walks its own row, so a row's line of memory is read once and used from the cache.
 
 struct Params {
     grid: vec4<u32>,
-    active: u32, pitch: u32, width4: u32, sample: u32,
-    first: u32, rows: u32, pad0: u32, pad1: u32,
+    places: u32, pitch: u32, width4: u32, sample: u32,
+    first: u32, rows: u32, stride4: u32, pad0: u32,
 }
 @group(0) @binding(0) var<storage, read_write> h: array<vec4<f32>>;
+#ifdef BF16
+#import "lib/bf16"
+@group(0) @binding(1) var<storage, read_write> table: array<vec2<u32>>;
+fn weights(i: u32) -> vec4<f32> {
+    return bf16_unpack(table[i]);
+}
+#else
 @group(0) @binding(1) var<storage, read_write> table: array<vec4<f32>>;
+fn weights(i: u32) -> vec4<f32> {
+    return table[i];
+}
+#endif
 @group(0) @binding(2) var<storage, read_write> ids: array<u32>;
 @group(0) @binding(3) var<storage, read_write> z: array<f32>;
 @group(1) @binding(0) var<uniform> p: Params;
@@ -24,23 +36,21 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
     let b = group.y + p.grid.y;
     let a = (group.x + p.grid.x) * 64u + lane.x;
-    if (a >= p.active) {
-        return;
-    }
-    let row = ids[b * p.pitch + a] - p.first;
-    if (row >= p.rows) {
-        return;
-    }
+    let at = b * p.pitch + min(a, p.places - 1u);
+    let row = ids[at] - p.first;
+    let own = row < p.rows;
     let of_h = (p.sample + b) * p.width4;
-    let of_row = row * p.width4;
+    let of_row = select(0u, row, own) * p.stride4;
     var s = 0.0;
     for (var q = 0u; q < p.width4; q++) {
         let x = h[of_h + q];
-        let w = table[of_row + q];
+        let w = weights(of_row + q);
         s = fma(x.x, w.x, s);
         s = fma(x.y, w.y, s);
         s = fma(x.z, w.z, s);
         s = fma(x.w, w.w, s);
     }
-    z[b * p.pitch + a] = s;
+    if (own && a < p.places) {
+        z[at] = s;
+    }
 }

@@ -13,7 +13,7 @@ const BROKEN: u32 = 1;
 const MISSING: u32 = 2;
 
 params!(ActiveLossParams {
-    active: u32,
+    places: u32,
     quads: u32,
     sample: u32,
     ids_pitch: u32,
@@ -81,7 +81,7 @@ impl LossStep<'_> {
         let kernel = loss_kernel(self.loss, lanes, ids.is_some(), self.correction.is_some());
         for range in windows::ranges(samples, &strides, &whole, caps.max_binding)? {
             let params = ActiveLossParams {
-                active: word(active)?,
+                places: word(active)?,
                 quads: word(logits.row_stride() / 4)?,
                 sample: word(range.start)?,
                 ids_pitch: word(ids.map_or(0, |(_, stride)| stride))?,

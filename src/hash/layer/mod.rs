@@ -6,7 +6,9 @@
 //! their terms in the same order, so for equal sets they agree bit for bit where the device rounds alike. Neither writes the gradient of the
 //! input table, nor pairs that of the output table: the optimiser's kernel sums those itself, row by row.
 //!
-//! Kernels: `csr_forward`, `panel_rows`, `pair_logits`, `pair_gradient`, `hidden_gradient`, `active_loss`, `loss_mean`.
+//! Tables may hold their weights as bf16, two a word: they are read as the f32 that they are. ([`Active::All`] wants f32, or a panel of all rows.)
+//!
+//! Kernels: `csr_forward`, `panel_rows`, `pair_logits`, `pair_gradient`, `hidden_gradient`, `row_tail`, `active_loss`, `loss_mean`.
 
 mod batch;
 pub mod loss;
@@ -43,6 +45,10 @@ params!(CsrForwardParams {
     rows: u32,
     skip: u32,
     most: u32,
+    stride4: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 });
 params!(HiddenGradientParams {
     len: u32,
@@ -107,7 +113,8 @@ pub fn forward(
     h: &Tensor,
 ) -> Result<()> {
     let width = hidden.width();
-    if h.shape() != [batch.samples, width] || input.columns() != width || input.is_empty() {
+    let (bf16, stride4) = stored(input, width)?;
+    if h.shape() != [batch.samples, width] || input.is_empty() {
         return Err(misfit("forward", h.shape(), input.weights.shape()));
     }
     let len = batch.samples * width / 4;
@@ -127,6 +134,7 @@ pub fn forward(
                 rows: word(window.len())?,
                 skip: word(skip)?,
                 most: word(MOST_ENTRIES)?,
+                stride4,
                 ..Default::default()
             };
             let table = row_window(input, window)?;
@@ -134,7 +142,7 @@ pub fn forward(
             let bindings = [whole.to_vec(), vec![batch.values.binding(), table, h.binding()]].concat();
             bindable(caps, &bindings)?;
             let work = 2.0 * (batch.entries * width) as f64 / walk.len() as f64;
-            recording.dispatch(&forward_kernel(), bindings, &params, Grid::Direct([groups, 1, 1]), work)?;
+            recording.dispatch(&forward_kernel(bf16), bindings, &params, Grid::Direct([groups, 1, 1]), work)?;
         }
     }
     Ok(())
@@ -179,7 +187,17 @@ fn planes(scratch: &Tensor, samples: usize, active: usize, hidden: usize) -> Res
 
 /// What a window of rows binds of a table.
 fn row_window(table: &Rows, window: &Range<usize>) -> Result<Binding> {
-    windows::binding(&table.weights, window, table.columns(), table.len())
+    windows::binding(&table.weights, window, table.weights.row_stride(), table.len())
+}
+
+/// Whether a table's weights are bf16, two a word, and how many vectors of four weights there are from a row to the next.
+fn stored(table: &Rows, width: usize) -> Result<(bool, u32)> {
+    let (words, stride) = (table.weights.columns(), table.weights.row_stride());
+    match words {
+        _ if words == width => Ok((false, word(stride / 4)?)),
+        _ if 2 * words == width => Ok((true, word(stride / 2)?)),
+        _ => Err(misfit("row", &[width], table.weights.shape())),
+    }
 }
 
 /// Workgroups of 64 for so many invocations.
@@ -196,9 +214,9 @@ fn misfit(what: &str, one: &[usize], other: &[usize]) -> Error {
     Error::internal(format!("a {what} of {one:?} and {other:?}"))
 }
 
-fn forward_kernel() -> Kernel {
+fn forward_kernel(bf16: bool) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
-    Kernel::new::<CsrForwardParams>("csr_forward", CSR_FORWARD, &bindings)
+    Kernel::new::<CsrForwardParams>("csr_forward", CSR_FORWARD, &bindings).flag("BF16", bf16)
 }
 
 fn gate_kernel(linear: bool) -> Kernel {
@@ -207,6 +225,6 @@ fn gate_kernel(linear: bool) -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let own = vec![forward_kernel(), gate_kernel(false), gate_kernel(true)];
+    let own = vec![forward_kernel(false), forward_kernel(true), gate_kernel(false), gate_kernel(true)];
     [own, shared::catalogue(), pairs::catalogue(), loss::catalogue()].concat()
 }

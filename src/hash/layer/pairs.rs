@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{FIRST, Hidden, SEARCH, flat, gate, misfit, part, planes, row_window};
+use super::{FIRST, Hidden, SEARCH, flat, gate, misfit, part, planes, row_window, stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
@@ -16,24 +16,24 @@ const PAIR_GRADIENT: &str = include_str!("../../../shaders/hash/pair_gradient.wg
 const MOST_ACTIVE: usize = 1 << 20;
 
 params!(PairLogitsParams {
-    active: u32,
+    places: u32,
     pitch: u32,
     width4: u32,
     sample: u32,
     first: u32,
     rows: u32,
+    stride4: u32,
     pad0: u32,
-    pad1: u32,
 });
 params!(PairGradientParams {
     len: u32,
     count: u32,
     samples: u32,
     sample: u32,
-    active: u32,
+    places: u32,
     pitch: u32,
     part: u32,
-    width4: u32,
+    stride4: u32,
     plane4: u32,
     first: u32,
     rows: u32,
@@ -68,20 +68,22 @@ pub fn logits(
     z: &Tensor,
 ) -> Result<()> {
     let (samples, active, ranges) = pairs(caps, ids, z)?;
-    let width = output.columns();
-    if h.shape() != [samples, width] {
+    let &[rows, width] = h.shape() else { return Err(misfit("pairing", h.shape(), z.shape())) };
+    let (bf16, stride4) = stored(output, width)?;
+    if rows != samples {
         return Err(misfit("pairing", h.shape(), z.shape()));
     }
     let walk = output.windows(caps)?;
     for range in &ranges {
         for window in &walk {
             let params = PairLogitsParams {
-                active: word(active)?,
+                places: word(active)?,
                 pitch: word(z.row_stride())?,
                 width4: word(width / 4)?,
                 sample: word(range.start)?,
                 first: word(window.start)?,
                 rows: word(window.len())?,
+                stride4,
                 ..Default::default()
             };
             let of_ids = windows::binding(ids, range, ids.row_stride(), samples)?;
@@ -90,7 +92,7 @@ pub fn logits(
             bindable(caps, &bindings)?;
             let grid = Grid::Direct([word(active.div_ceil(64))?, word(range.len())?, 1]);
             let work = 2.0 * (range.len() * active * width) as f64 / walk.len() as f64;
-            recording.dispatch(&logits_kernel(), bindings, &params, grid, work)?;
+            recording.dispatch(&logits_kernel(bf16), bindings, &params, grid, work)?;
         }
     }
     Ok(())
@@ -112,9 +114,7 @@ pub fn hidden_gradient(
 ) -> Result<()> {
     let (samples, active, ranges) = pairs(caps, ids, dz)?;
     let planes = planes(scratch, samples, active, hidden.elements)?;
-    if output.columns() != hidden.width() {
-        return Err(misfit("gradient", dh.shape(), output.weights.shape()));
-    }
+    let (bf16, stride4) = stored(output, hidden.width())?;
     let walk = output.windows(caps)?;
     let plane4 = planes.row_stride() / 4;
     for range in &ranges {
@@ -125,10 +125,10 @@ pub fn hidden_gradient(
                 count: word(range.len())?,
                 samples: word(samples)?,
                 sample: word(range.start)?,
-                active: word(active)?,
+                places: word(active)?,
                 pitch: word(dz.row_stride())?,
                 part: word(part(active))?,
-                width4: word(output.columns() / 4)?,
+                stride4,
                 plane4: word(plane4)?,
                 first: word(window.start)?,
                 rows: word(window.len())?,
@@ -139,24 +139,24 @@ pub fn hidden_gradient(
             let of_dz = windows::binding(dz, range, dz.row_stride(), samples)?;
             let bindings = vec![row_window(output, window)?, of_ids, of_dz, planes.binding()];
             bindable(caps, &bindings)?;
-            let work = 2.0 * (range.len() * active * output.columns()) as f64 / walk.len() as f64;
+            let work = 2.0 * (range.len() * active * hidden.elements) as f64 / walk.len() as f64;
             let grid = Grid::Direct([flat(len, caps)?, 1, 1]);
-            recording.dispatch(&gradient_kernel(), bindings, &params, grid, work)?;
+            recording.dispatch(&gradient_kernel(bf16), bindings, &params, grid, work)?;
         }
     }
     gate(recording, caps, &planes, hidden, h, dh)
 }
 
-fn logits_kernel() -> Kernel {
+fn logits_kernel(bf16: bool) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Read, Access::Write];
-    Kernel::new::<PairLogitsParams>("pair_logits", PAIR_LOGITS, &bindings)
+    Kernel::new::<PairLogitsParams>("pair_logits", PAIR_LOGITS, &bindings).flag("BF16", bf16)
 }
 
-fn gradient_kernel() -> Kernel {
+fn gradient_kernel(bf16: bool) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Read, Access::Write];
-    Kernel::new::<PairGradientParams>("pair_gradient", PAIR_GRADIENT, &bindings)
+    Kernel::new::<PairGradientParams>("pair_gradient", PAIR_GRADIENT, &bindings).flag("BF16", bf16)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    vec![logits_kernel(), gradient_kernel()]
+    [false, true].into_iter().flat_map(|bf16| [logits_kernel(bf16), gradient_kernel(bf16)]).collect()
 }

@@ -1,7 +1,7 @@
 //! The output layer for active labels that all samples of a step share: a panel of rows, and matrix products.
-//! Kernels: `panel_rows`, and those of [`crate::ops::matmul`].
+//! Kernels: `panel_rows`, `row_tail`, and those of [`crate::ops::matmul`].
 
-use super::{Hidden, gate, misfit, part, planes, row_window};
+use super::{Hidden, gate, misfit, part, planes, row_window, stored};
 use crate::error::Result;
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
@@ -10,6 +10,9 @@ use crate::ops::{bindable, strided_grid, word};
 use crate::tensor::Tensor;
 
 const PANEL_ROWS: &str = include_str!("../../../shaders/hash/panel_rows.wgsl");
+const ROW_TAIL: &str = include_str!("../../../shaders/hash/row_tail.wgsl");
+/// Columns of the tiles of products: what rows have beyond multiples of it costs a product a whole tile, and is summed by itself.
+const TILE: usize = 16;
 
 params!(PanelRowsParams {
     len: u32,
@@ -17,6 +20,17 @@ params!(PanelRowsParams {
     width4: u32,
     first: u32,
     rows: u32,
+    stride4: u32,
+    pad0: u32,
+    pad1: u32,
+});
+
+params!(RowTailParams {
+    rows: u32,
+    samples: u32,
+    pitch: u32,
+    width4: u32,
+    first4: u32,
     pad0: u32,
     pad1: u32,
     pad2: u32,
@@ -28,9 +42,11 @@ params!(PanelRowsParams {
 /// # Errors
 /// [`crate::ErrorKind::Internal`] for shapes that do not fit, [`crate::ErrorKind::TooBig`] for a panel larger than a binding.
 pub fn panel(recording: &mut Recording, caps: &Caps, table: &Rows, ids: &Tensor<u32>, panel: &Tensor) -> Result<()> {
-    let width = table.columns();
-    let &[count] = ids.shape() else { return Err(misfit("panel", ids.shape(), panel.shape())) };
-    if panel.shape() != [count, width] {
+    let (&[count], &[rows, width]) = (ids.shape(), panel.shape()) else {
+        return Err(misfit("panel", ids.shape(), panel.shape()));
+    };
+    let (bf16, stride4) = stored(table, width)?;
+    if rows != count {
         return Err(misfit("panel", ids.shape(), panel.shape()));
     }
     let len = word(count * width / 4)?;
@@ -42,11 +58,18 @@ pub fn panel(recording: &mut Recording, caps: &Caps, table: &Rows, ids: &Tensor<
             width4: word(width / 4)?,
             first: word(window.start)?,
             rows: word(window.len())?,
+            stride4,
             ..Default::default()
         };
         let bindings = vec![row_window(table, &window)?, ids.binding(), panel.binding()];
         bindable(caps, &bindings)?;
-        recording.dispatch(&panel_kernel(), bindings, &params, Grid::Direct([groups, 1, 1]), f64::from(len) * 4.0)?;
+        recording.dispatch(
+            &panel_kernel(bf16),
+            bindings,
+            &params,
+            Grid::Direct([groups, 1, 1]),
+            f64::from(len) * 4.0,
+        )?;
     }
     Ok(())
 }
@@ -86,14 +109,42 @@ pub fn hidden_gradient(
 /// # Errors
 /// Those of [`Matmul::record`].
 pub fn row_gradient(recording: &mut Recording, caps: &Caps, dz: &Tensor, h: &Tensor, dw: &Tensor) -> Result<()> {
-    Matmul { trans_a: true, ..Matmul::default() }.record(recording, caps, dz, h, dw)
+    let product = Matmul { trans_a: true, ..Matmul::default() };
+    let (&[samples, width], &[rows, columns]) = (h.shape(), dw.shape()) else {
+        return Err(misfit("gradient", h.shape(), dw.shape()));
+    };
+    let even = width / TILE * TILE;
+    let bindings = vec![dz.binding(), h.binding(), dw.binding()];
+    let fits = columns == width && dz.shape() == [samples, rows] && bindings.iter().all(|b| b.size <= caps.max_binding);
+    let (Some(of_h), Some(of_dw)) = (h.front(even), dw.front(even)) else {
+        return Err(misfit("gradient", &[even], &[]));
+    };
+    let groups = word(rows.div_ceil(64))?;
+    if !fits || even == 0 || even == width || groups > caps.max_workgroups {
+        return product.record(recording, caps, dz, h, dw);
+    }
+    product.record(recording, caps, dz, &of_h, &of_dw)?;
+    let params = RowTailParams {
+        rows: word(rows)?,
+        samples: word(samples)?,
+        pitch: word(dz.row_stride())?,
+        width4: word(width / 4)?,
+        first4: word(even / 4)?,
+        ..Default::default()
+    };
+    let grid = Grid::Direct([groups, word((width - even) / 4)?, 1]);
+    recording.dispatch(&tail_kernel(), bindings, &params, grid, 8.0 * (rows * samples * (width - even)) as f64)
 }
 
-fn panel_kernel() -> Kernel {
+fn tail_kernel() -> Kernel {
+    Kernel::new::<RowTailParams>("row_tail", ROW_TAIL, &[Access::Read, Access::Read, Access::Write])
+}
+
+fn panel_kernel(bf16: bool) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Write];
-    Kernel::new::<PanelRowsParams>("panel_rows", PANEL_ROWS, &bindings)
+    Kernel::new::<PanelRowsParams>("panel_rows", PANEL_ROWS, &bindings).flag("BF16", bf16)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    vec![panel_kernel()]
+    vec![panel_kernel(false), panel_kernel(true), tail_kernel()]
 }
