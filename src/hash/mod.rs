@@ -10,6 +10,7 @@
 //! optimisers; with catch-up Adam they replay what they missed when they are next read, and equal dense Adam bit for bit.
 
 pub mod batch;
+pub mod data;
 pub mod rows;
 pub mod set;
 

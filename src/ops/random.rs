@@ -51,6 +51,10 @@ pub mod purpose {
     pub const SPLIT: u32 = 6;
     /// Searches for hyper-parameters.
     pub const SEARCH: u32 = 7;
+    /// Synthetic samples; the second word is the sample.
+    pub const GENERATE: u32 = 20;
+    /// Words of a text that are left out because they are frequent.
+    pub const SUBSAMPLE: u32 = 21;
 }
 
 /// The random numbers of one key.
