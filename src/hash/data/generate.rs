@@ -10,13 +10,13 @@
 //! | non-zeros a sample (a, b) | mean 75 to 78, median 42, at most 702 | log-normal with that median and mean, cut at 702 |
 //! | values (b) | 10 % below 3.3, median 7.5, 90 % below 27, 99 % below 79, at most 663 | log-normal, wider above its median than below, cut at 663 |
 //! | distinct labels of 512 samples (b) | 1,882 of 2,591 | Zipf over groups of labels, exponent 1 |
-//! | distinct features of 512 samples (b) | 8,982 | Zipf, exponent 1 |
+//! | distinct features of 512 samples (b) | 8,982 of 32,800 | a chance of (rank + 120)^-1.5 |
 //!
-//! Labels come in groups of eight. A sample draws a group and some of its labels; a third of its features comes from 32 that belong to
-//! the group, a quarter from four of each of its labels, the rest from anywhere. What belongs to a group or a label is drawn by the seed as well.
-//! Ids are spread, so that frequent ones do not stand together.
+//! Labels come in groups of eight. A sample draws a group and some of its labels; a quarter of its features is drawn from twelve that belong
+//! to the group, a fifth from two of each of its labels, the rest from all. What belongs to a group or a label is drawn by the seed as well,
+//! and not from the most frequent features. Ids are spread, so that frequent ones do not stand together.
 //!
-//! Every sample has its own Philox counters and all arithmetic is whole or correctly rounded ([`super::exact`]), so that a sample is the same
+//! Every sample has its own Philox counters and all arithmetic is whole or correctly rounded, so that a sample is the same
 //! bit for bit on every host, in every range and with any number of threads.
 
 use std::ops::Range;
@@ -30,10 +30,16 @@ use crate::ops::random::{Stream, below, purpose};
 /// Labels of a group.
 const GROUP: usize = 8;
 /// Features that belong to a group, and to a label.
-const OF_GROUP: usize = 32;
-const OF_LABEL: usize = 4;
+const OF_GROUP: usize = 12;
+const OF_LABEL: usize = 2;
+/// Features that hardly differ in frequency, the most frequent ones.
+const HEAD: f64 = 120.0;
+/// How much of all draws goes to features too frequent to belong to a group or label.
+const COMMON: f64 = 0.4;
 /// Of 100 samples, how many have 1, 2, ... 8 labels: 5.26 on average.
 const LABELS_IN_100: [u32; GROUP] = [4, 5, 8, 13, 21, 23, 15, 11];
+/// How often what is missing is drawn.
+const ROUNDS: usize = 16;
 /// Samples that a thread makes at a time.
 const AT_ONCE: usize = 2048;
 
@@ -112,7 +118,7 @@ struct Maker {
     labels: Zipf,
     label_count: usize,
     label_spread: Spread,
-    features: Zipf,
+    features: Tail,
     feature_spread: Spread,
     ln_median: f64,
     most: usize,
@@ -125,7 +131,7 @@ impl Maker {
             labels: Zipf::new(recipe.labels.div_ceil(GROUP)),
             label_count: recipe.labels,
             label_spread: Spread::new(recipe.labels),
-            features: Zipf::new(recipe.features),
+            features: Tail::new(recipe.features),
             feature_spread: Spread::new(recipe.features),
             ln_median: ln(recipe.median_non_zeros),
             // Half of all features can be drawn without drawing for ever.
@@ -150,11 +156,15 @@ impl Maker {
         let wanted = exp(self.ln_median + 1.14 * normal(fraction(draws.word())));
         let wanted = (wanted.round() as usize).clamp(1, self.most);
         let own = &part.labels[labels..];
-        // Doubles are drawn again; a set of few features may leave a few short.
-        for _ in 0..8 {
+        // Doubles are drawn again, of all features, since those of the group soon have come; a set of few may leave a sample short.
+        for round in 0..ROUNDS {
             let missing = wanted - (part.features.len() - features);
             for _ in 0..missing {
-                let rank = self.feature(group, own, &mut draws);
+                let rank = if round < 2 {
+                    self.feature(group, own, &mut draws)
+                } else {
+                    self.features.rank(fraction(draws.word()))
+                };
                 part.features.push(self.feature_spread.place(rank));
             }
             sort_distinct(&mut part.features, features);
@@ -193,14 +203,14 @@ impl Maker {
     fn feature(&self, group: usize, labels: &[u32], draws: &mut Draws<'_>) -> usize {
         let (which, word) = (below(draws.word(), 100), draws.word());
         let drawn = match which {
-            0..33 => self.belonging(group, below(word, OF_GROUP), 1),
-            33..58 => {
+            0..25 => self.belonging(group, below(word, OF_GROUP), 1),
+            25..45 => {
                 let one = below(word, labels.len() * OF_LABEL);
                 self.belonging(labels[one / OF_LABEL] as usize, one % OF_LABEL, 2)
             }
-            _ => word,
+            _ => return self.features.rank(fraction(word)),
         };
-        self.features.rank(drawn)
+        self.features.rank(COMMON + (1.0 - COMMON) * fraction(drawn))
     }
 
     /// The word that decides feature `which` of a group or a label.
@@ -233,7 +243,7 @@ fn fraction(word: u32) -> f64 {
     (f64::from(word) + 0.5) / 4_294_967_296.0
 }
 
-/// Ranks with a chance about proportional to 1 / (rank + 1): the whole part of n to a uniform power.
+/// Ranks with a chance about proportional to 1 / (rank + 1): the whole part of n + 1 to a uniform power, from 1 to n.
 #[derive(Debug)]
 struct Zipf {
     count: usize,
@@ -242,11 +252,31 @@ struct Zipf {
 
 impl Zipf {
     fn new(count: usize) -> Self {
-        Self { count, ln: ln(count as f64) }
+        Self { count, ln: ln(count as f64 + 1.0) }
     }
 
     fn rank(&self, word: u32) -> usize {
         (exp(fraction(word) * self.ln) as usize).clamp(1, self.count) - 1
+    }
+}
+
+/// Ranks with a chance about proportional to (rank + 120)^-1.5.
+#[derive(Debug)]
+struct Tail {
+    count: usize,
+    /// The share of draws that the law without an end gives to ranks below `count`.
+    share: f64,
+}
+
+impl Tail {
+    fn new(count: usize) -> Self {
+        Self { count, share: 1.0 - (HEAD / (count as f64 + HEAD)).sqrt() }
+    }
+
+    /// The rank below which a share `u` of draws lies.
+    fn rank(&self, u: f64) -> usize {
+        let root = 1.0 - u * self.share;
+        ((HEAD / (root * root) - HEAD) as usize).min(self.count - 1)
     }
 }
 

@@ -18,12 +18,8 @@ fn a_word_is_a_run_of_letters_in_lower_case() {
     let read = corpus("The cat's 2nd\nHAT, the Éclair—the e\u{301}nd", &plain(1, 1));
     assert_eq!(words(&read), ["the", "cat", "s", "nd", "hat", "the", "éclair", "the", "e", "nd"]);
     // By falling frequency, then by the alphabet.
-    let all: Vec<_> = (0..8).map(|id| read.words.get(id).unwrap()).collect();
-    assert_eq!(
-        all,
-        ["the", "nd", "cat", "e", "hat", "s", "éclair"].iter().copied().chain(all.get(7).copied()).collect::<Vec<_>>()
-            [..7]
-    );
+    let all: Vec<_> = (0..7).map(|id| read.words.get(id).unwrap()).collect();
+    assert_eq!(all, ["the", "nd", "cat", "e", "hat", "s", "éclair"]);
     assert_eq!(read.counts, [3, 2, 1, 1, 1, 1, 1]);
     assert_eq!((read.read, read.rare, read.thinned), (10, 0, 0));
     let long = format!("{} {}", "a".repeat(150), "a".repeat(100));
@@ -33,9 +29,6 @@ fn a_word_is_a_run_of_letters_in_lower_case() {
 #[test]
 fn labels_are_the_distinct_words_of_the_window() {
     // Ids: a 0, b 1, c 2.
-    let read = corpus("a b a a c rare b a", &plain(1, 2));
-    let read = Corpus { ..read };
-    assert_eq!(words(&read).len(), 8);
     let kept = corpus("a b a c a c rare b a", &plain(2, 2));
     assert_eq!(kept.tokens, [0, 1, 0, 2, 0, 2, 1, 0], "what is rare leaves no gap");
     assert_eq!((kept.read, kept.rare), (9, 1));
