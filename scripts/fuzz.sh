@@ -6,14 +6,14 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib/common.sh
 source "$ROOT/scripts/lib/common.sh"
 
-readonly TARGETS="onnx vnnlib proof tflite pack"
+readonly TARGETS="onnx vnnlib proof tflite pack sparse"
 
 usage() {
     cat <<'TEXT'
 usage: ./scripts/fuzz.sh [--seconds N] [TARGET...]
 
-Fuzzes the readers of ONNX, VNN-LIB, proof, TFLite and container files (targets onnx, vnnlib, proof, tflite, pack; default: all), N seconds
-each (default 600).
+Fuzzes the readers of ONNX, VNN-LIB, proof, TFLite, container and sparse files (targets onnx, vnnlib, proof, tflite, pack, sparse; default:
+all), N seconds each (default 600).
 An input that takes ten seconds or 2 GiB is a finding, as a panic is. Needs nightly Rust and cargo-fuzz; the inputs of
 fuzz/corpus run in the ordinary tests, on stable Rust.
 
@@ -31,7 +31,7 @@ while [[ $# -gt 0 ]]; do
             shift
             ;;
         -h | --help) usage && exit 0 ;;
-        onnx | vnnlib | proof | tflite | pack) targets+=("$1") ;;
+        onnx | vnnlib | proof | tflite | pack | sparse) targets+=("$1") ;;
         *) say "unknown option or target '$1' (targets: $TARGETS)" && usage >&2 && exit 2 ;;
     esac
     shift

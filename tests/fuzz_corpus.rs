@@ -1,5 +1,5 @@
 //! The inputs of `fuzz/corpus`, seeds and past findings, and small edits of them, through what the fuzz targets demand.
-#![cfg(all(feature = "verify", feature = "pack"))]
+#![cfg(all(feature = "verify", feature = "pack", feature = "hash"))]
 
 #[path = "../fuzz/src/lib.rs"]
 mod demands;
@@ -79,4 +79,9 @@ fn proofs_of_the_corpus_prove_nothing_false() {
 #[test]
 fn containers_of_the_corpus_do_no_harm() {
     replay("pack", demands::pack);
+}
+
+#[test]
+fn sparse_files_of_the_corpus_do_no_harm() {
+    replay("sparse", demands::sparse);
 }

@@ -3,9 +3,11 @@
 //! main crate includes this file and runs them on the corpus, on stable Rust, in the ordinary test suite.
 
 mod pack;
+mod sparse;
 mod tflite;
 
 pub use pack::pack;
+pub use sparse::sparse;
 pub use tflite::tflite;
 
 use std::sync::OnceLock;

@@ -144,7 +144,7 @@ fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
 }
 
 /// CRC-32 (IEEE 802.3), bit by bit.
-fn crc32(bytes: &[u8]) -> [u8; 4] {
+pub(crate) fn crc32(bytes: &[u8]) -> [u8; 4] {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
     let crc = bytes.iter().fold(!0_u32, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| step(crc)));
     (!crc).to_le_bytes()
