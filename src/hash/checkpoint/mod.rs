@@ -325,22 +325,28 @@ impl Store {
         tables: &[(&str, &Rows)],
         control: &Control,
     ) -> Result<Option<Loaded>> {
+        match self.newest()? {
+            Some((manifest, meta, left_out)) => {
+                let loaded = self.bring_async(gpu, tables, manifest, meta, control).await?;
+                Ok(Some(Loaded { left_out, ..loaded }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The newest state of which every file is whole, the caller's bytes, and what was passed over.
+    fn newest(&self) -> Result<Option<(Manifest, Vec<u8>, Vec<LeftOut>)>> {
         let folder = self.read_folder()?;
         let mut left_out = folder.unfinished(&self.folder);
         let passed = left_out.len();
         for (number, manifest) in folder.manifests {
             let found = match manifest {
                 Err(e) if e.kind() == ErrorKind::Unsupported => return Err(e),
-                found => found.and_then(|(manifest, meta)| {
-                    manifest.verify(&self.folder)?;
-                    Ok((manifest, meta))
-                }),
+                Err(e) => Err(e),
+                Ok((manifest, meta)) => manifest.verify(&self.folder).map(|()| (manifest, meta)),
             };
             match found {
-                Ok((manifest, meta)) => {
-                    let loaded = self.bring_async(gpu, tables, manifest, meta, control).await?;
-                    return Ok(Some(Loaded { left_out, ..loaded }));
-                }
+                Ok((manifest, meta)) => return Ok(Some((manifest, meta, left_out))),
                 Err(why) => left_out.push(LeftOut { name: format::state_name(number), why }),
             }
         }
@@ -365,10 +371,8 @@ impl Store {
         control: &Control,
     ) -> Result<Loaded> {
         let path = self.folder.join(format::state_name(number));
-        let read = Manifest::read(&path, number).and_then(|(manifest, meta)| {
-            manifest.verify(&self.folder)?;
-            Ok((manifest, meta))
-        });
+        let read = Manifest::read(&path, number);
+        let read = read.and_then(|(manifest, meta)| manifest.verify(&self.folder).map(|()| (manifest, meta)));
         match read {
             Ok((manifest, meta)) => self.bring_async(gpu, tables, manifest, meta, control).await,
             Err(e) => Err(match self.whole_besides(number) {
