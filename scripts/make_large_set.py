@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 import colocation  # noqa: E402
 import relations  # noqa: E402
 import xmc_set  # noqa: E402
-from debian_index import Stop, mirror_of_this_machine, say  # noqa: E402
+from debian_index import Stop, mirror_of_this_machine, say, sha256  # noqa: E402
 
 LICENCE = """The set holds facts about Debian's packages (names of files and packages, their places and relations; words of one-line descriptions
 as counts), taken from the archive's public indices. No file's content is in it."""
@@ -189,7 +189,7 @@ def main():
     if not 0 < args.test_share < 1 or args.labels_per_sample < 1 or (args.samples is not None and args.samples < 1):
         p.error("--test-share is between 0 and 1; --labels-per-sample and --samples are at least 1")
     if args.index:
-        files, sources = args.index, [(str(file.name), "given", xmc_set.hashlib.sha256(file.read_bytes()).hexdigest()) for file in args.index]
+        files, sources = args.index, [(str(file.name), "given", sha256(file)) for file in args.index]
     else:
         cache = args.cache or args.folder / ".indices"
         cache.mkdir(parents=True, exist_ok=True)

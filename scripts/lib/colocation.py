@@ -2,13 +2,12 @@
 
 Item to item, like "also bought": samples and labels are file names, two are related if several directories hold both."""
 import collections
-import hashlib
 import heapq
 import re
 from array import array
 
 from debian_index import Release, Stop, lines, say
-from xmc_set import clean, in_test, tf_idf
+from xmc_set import clean, digest, in_test, shuffled, tf_idf
 
 INDICES = ("main/Contents-all.gz", "main/Contents-amd64.gz")
 # Names that say nothing: hashes, numbered pages of generated documentation.
@@ -113,8 +112,7 @@ def limit(items, count):
     """That many of the items, chosen by a hash of the name: the same ones whatever else there is."""
     if count is None or len(items) <= count:
         return items
-    rank = {name: hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in items}
-    return sorted(sorted(items, key=lambda name: (rank[name], name))[:count])
+    return sorted(items, key=lambda name: (digest(name), name))[:count]
 
 
 def make(files, options):
@@ -135,4 +133,4 @@ def make(files, options):
     for (item, chosen), row in zip(related.items(), rows):
         if row:
             sides[tested[item]].append((clean(places.names[item]), chosen, row))
-    return sides[False], sides[True], [clean(places.names[item]) for item in labels], features
+    return shuffled(sides[False]), shuffled(sides[True]), [clean(places.names[item]) for item in labels], features

@@ -4,7 +4,7 @@ import gzip
 import re
 
 from debian_index import Release, Stop, paragraphs, say
-from xmc_set import in_test, tf_idf
+from xmc_set import in_test, shuffled, tf_idf
 
 RELATIONS = ("Pre-Depends", "Depends", "Recommends", "Suggests")
 TEXT = ("Package", "Description", "Section", "Source", "Maintainer", "Homepage")
@@ -72,7 +72,7 @@ def make(files, seed, share):
     sides = {False: [], True: []}
     for name, names, row in samples:
         sides[in_test(name, seed, share)].append((name, sorted(ids[n] for n in names), row))
-    return sides[False], sides[True], labels, features
+    return shuffled(sides[False]), shuffled(sides[True]), labels, features
 
 
 def read(file):

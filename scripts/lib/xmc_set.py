@@ -8,10 +8,18 @@ import math
 import random
 
 
+def digest(name, key=b""):
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=key).digest()
+
+
 def in_test(name, seed, share):
     """The split: a hash of the sample's name and the seed, so that a name stays on its side whatever else is in the index."""
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=str(seed).encode()).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    return int.from_bytes(digest(name, str(seed).encode()), "big") < share * 2**64
+
+
+def shuffled(rows):
+    """Rows in the order of a hash of their names: an index is sorted, and neither training nor the first part of a test set should be."""
+    return sorted(rows, key=lambda row: (digest(row[0]), row[0]))
 
 
 def tf_idf(bags, lowest=2, highest=1.0):
