@@ -5,8 +5,8 @@
   foldoc    dict-foldoc, the Free On-line Dictionary of Computing, 0.8 million; GFDL
   wordnet   dict-wn, WordNet's entries; the WordNet licence
 
-The package's hash is checked. Markup goes: braces, [1913 Webster] and other source notes, pronunciations between backslashes, definition numbers. A paragraph becomes a
-line; paragraphs that hold the start of an entry stay in the dictionary's order. The text keeps its package's licence; it is not part of this project.
+The package's hash is checked. Markup goes: braces, [1913 Webster] and other source notes, pronunciations between backslashes, numbers of
+definitions. A paragraph becomes a line. The text keeps its package's licence; it is not part of this project.
 
 The same package gives the same bytes. Python 3.8 or newer, standard library only.
 

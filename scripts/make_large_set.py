@@ -28,21 +28,21 @@ as counts), taken from the archive's public indices. No file's content is in it.
 
 LARGE = """# Names of files found beside each other
 
-A sample is the name of a file in Debian's packages; its labels are the names that are found beside it: those that share at least two directories with
-it, up to {most} of them, by shared directories / directories of the label ^ {power}, equals by their distance in the alphabetical list of names.
-Features are tf-idf weights of the parts of its own name (n:), its ending (x:), and of words of up to three of its directories, with the packages there (p:) and their
-sections (s:). A label's name is not among the features, but parts of it can be, as names of neighbours look alike ({covered:.1%} of the labels of test samples have
-all parts of their name among the sample's n: features).
+A sample is the name of a file in Debian's packages; its labels are the names that are found beside it: those that share at least two
+directories with it, up to {most} of them, by shared directories / directories of the label ^ {power}, equals by their distance in the
+alphabetical list of names. Features are tf-idf weights of the parts of its own name (n:), its ending (x:), and of words of up to three of its
+directories, with the packages there (p:) and their sections (s:). A label's name is not among the features, but its parts can be, as names
+of neighbours look alike: {covered:.1%} of the labels of test samples have all parts of their name (without the ending) among the sample's own.
 
-Left out: names in one directory only or in more than {directories}, hashes and numbered pages, directories with more than {names} of the names, and labels with fewer
-than two training samples. The split is by a hash of the sample's name (seed {seed}).
+Left out: names in one directory only or in more than {directories}, hashes and numbered pages, directories with more than {names} of the
+names, and labels with fewer than two training samples. The split is by a hash of the sample's name (seed {seed}).
 """
 
 SMALL = """# Debian relations
 
-A sample is a package; its labels are the packages that it depends on, recommends or suggests, alternatives included, that at least two packages name. Features are tf-idf
-weights of the words of its name, description, section, source, maintainer and home page, of the parts of its name (n:) and of its tags (t:). The split is by a hash of the
-package's name (seed {seed}).
+A sample is a package; its labels are the packages that it depends on, recommends or suggests, alternatives included, that at least two
+packages name. Features are tf-idf weights of the words of its name, description, section, source, maintainer and home page, of the parts of its
+name (n:) and of its tags (t:). The split is by a hash of the package's name (seed {seed}).
 """
 
 

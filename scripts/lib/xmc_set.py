@@ -1,5 +1,6 @@
 """A multi-label set in the Extreme Classification text format: tf-idf, a split by hash, files, and two simple baselines."""
 import collections
+import contextlib
 import gzip
 import hashlib
 import heapq
@@ -39,10 +40,17 @@ def tf_idf(bags, lowest=2, highest=1.0):
     return rows, list(ids)
 
 
-def gzip_text(path):
-    """A text file whose bytes depend on its text alone: no name and no time in the gzip header."""
-    raw = gzip.GzipFile(filename="", mode="wb", compresslevel=6, mtime=0, fileobj=open(path, "wb"))
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="\n")
+@contextlib.contextmanager
+def text_file(path):
+    """To write text; a .gz is packed, and its bytes depend on the text alone: no name and no time in the header."""
+    with open(path, "wb") as file:
+        if str(path).endswith(".gz"):
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, mtime=0, fileobj=file) as packed:
+                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as out:
+                    yield out
+        else:
+            with io.TextIOWrapper(file, encoding="utf-8", newline="\n") as out:
+                yield out
 
 
 def clean(name):
@@ -51,17 +59,13 @@ def clean(name):
 
 
 def write_names(path, names):
-    opener = gzip_text(path) if str(path).endswith(".gz") else open(path, "w", encoding="utf-8", newline="\n")
-    raw = getattr(opener, "buffer", None)
-    with opener as out:
+    with text_file(path) as out:
         out.writelines(clean(name) + "\n" for name in names)
-    if isinstance(raw, gzip.GzipFile):
-        raw.close()
 
 
 def write_samples(path, rows, features, labels):
     """Rows are (labels, [(feature, weight)]), both ascending."""
-    with gzip_text(path) as out:
+    with text_file(path) as out:
         out.write(f"{len(rows)} {features} {labels}\n")
         for chosen, row in rows:
             out.write(",".join(map(str, chosen)) + "".join(f" {f}:{w:.4f}" for f, w in row) + "\n")
