@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Makes real extreme multi-label sets, with names, from Debian's public indices, in the Extreme Classification text format.
 
-The large set (default; about half a million labels): which file names are found beside this one? Samples and labels are the names of files in all packages of
-two releases; two names are related if several directories hold both. Item to item, like Amazon-670K. About 100 MB are fetched, once;
-needs 6 GB of memory and some ten minutes.
+The large set (default; 557 thousand labels): which file names are found beside this one? Samples and labels are the names of files in all
+packages of two releases; two names are related if several directories hold both. Item to item, like Amazon-670K. About 100 MB are fetched,
+once; needs 6 GB of memory and some ten minutes.
 
 The small set (--relations): which packages does this one depend on, recommend or suggest? The task of data/debian-relations/.
 
-Writes train.txt.gz, test.txt.gz, labels.txt, features.txt, train-names.txt, test-names.txt and README.md to the folder. The same index files and options
-give the same bytes. Python 3.8 or newer, standard library only.
+Writes train.txt.gz, test.txt.gz, labels.txt, features.txt, train-names.txt, test-names.txt and README.md to the folder. The same index
+files and options give the same bytes. Python 3.8 or newer, standard library only.
 
 exit codes: 0 the set is there; 1 it cannot be made (no network, a broken file, another index); 2 wrong usage"""
 import argparse
@@ -30,8 +30,8 @@ LARGE = """# Names of files found beside each other
 
 A sample is the name of a file in Debian's packages; its labels are the names that are found beside it: those that share at least two
 directories with it, up to {most} of them, by shared directories / directories of the label ^ {power}, equals by their distance in the
-alphabetical list of names. Features are tf-idf weights of the parts of its own name (n:), its ending (x:), and of words of up to three of its
-directories, with the packages there (p:) and their sections (s:). A label's name is not among the features, but its parts can be, as names
+alphabetical list of names. Features are tf-idf weights of the parts of its own name (n:), its runs of three characters (c:), its ending (x:),
+and of words of up to three of its directories, with the packages there (p:) and their sections (s:). A label's name is not among the features, but its parts can be, as names
 of neighbours look alike: {covered:.1%} of the labels of test samples have all parts of their name (without the ending) among the sample's own.
 
 Left out: names in one directory only or in more than {directories}, hashes and numbered pages, directories with more than {names} of the

@@ -5,8 +5,8 @@ Modes:
   full     every label; dense Adam over both tables. --precision bf16 or fp16: its three products with matrix units, f32 weights; --compile
   sampled  the batch's labels and --negatives uniform ones, one set for the whole batch, no duplicates; Adam on the touched rows only (moments of
            other rows rest, bias correction by the global step). --log-q subtracts the log of each label's chance to be in the set
-All: input rows summed by value, ReLU, target 1/labels for each of a sample's labels, mean over the batch; weights N(0, 0.01), biases 0; f32, TF32 off. Gradients are
-written out: no autograd, no temporary of a table's size but the dense gradients.
+All: input rows summed by value, ReLU, target 1/labels for each of a sample's labels, mean over the batch; weights N(0, 0.01), biases 0;
+f32, TF32 off. Gradients are written out: no autograd, no temporary of a table's size but the dense gradients.
 
 Time: a step includes making its batch, not evaluation; 10th percentile and mean. Prints a line an epoch and, last, JSON (--json: to a file as well).
 Needs torch >= 2.0 and numpy. --synthetic LABELS: Amazon-670K-like random data instead of files, for speed alone.

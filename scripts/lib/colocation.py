@@ -59,8 +59,8 @@ class Places:
         say(f"{len(self.pairs)} files, {len(self.names)} names, {len(self.directories)} directories")
 
     def contexts(self, most_directories, most_names):
-        """Directory -> its items, item -> its directories. Items are names in 2 to `most_directories` directories; directories that hold fewer
-        than 2 or more than `most_names` items tell nothing and are left out, and then items that are left with fewer than 2."""
+        """Directory -> its items, item -> its directories. Items are names in 2 to `most_directories` directories; directories that hold
+        fewer than 2 or more than `most_names` items tell nothing and are left out, and then items that are left with fewer than 2."""
         df = array("I", bytes(4 * len(self.names)))
         for pair in self.pairs:
             df[pair >> 24] += 1
@@ -108,6 +108,12 @@ def bag(name, where, places, shown):
     return words
 
 
+def letters(name):
+    """Runs of three characters of the name (c:), its start and end marked."""
+    text = f"<{name.lower()}>"
+    return ["c:" + text[i:i + 3] for i in range(len(text) - 2)]
+
+
 def limit(items, count):
     """That many of the items, chosen by a hash of the name: the same ones whatever else there is."""
     if count is None or len(items) <= count:
@@ -129,6 +135,9 @@ def make(files, options):
     related = {item: chosen for item, others in related.items() if (chosen := sorted(labels[o] for o in others if o in labels))}
     say(f"{len(related)} samples, {len(labels)} labels; features")
     rows, features = tf_idf([bag(places.names[item], where[item], places, shown=3) for item in related], highest=0.5)
+    more, runs = tf_idf([letters(clean(places.names[item])) for item in related])
+    rows = [row + [(f + len(features), w) for f, w in others] for row, others in zip(rows, more)]
+    features += map(clean, runs)
     sides = {False: [], True: []}
     for (item, chosen), row in zip(related.items(), rows):
         if row:
