@@ -22,9 +22,9 @@ def fetch(mirror, releases, cache):
     for suite in releases:
         index = Release(mirror, suite, cache)
         for path in INDICES:
-            file, digest = index.fetch(path)
+            file, source = index.fetch(path)
             files.append(file)
-            sources.append((f"dists/{suite}/{path}", index.date, digest))
+            sources.append(source)
     return files, sources
 
 

@@ -120,13 +120,14 @@ class Release:
         self.hashes = {path: digest for digest, _, path in LINE.findall(text)}
 
     def fetch(self, path):
-        """The file from the cache or the mirror, first by its hash, then by its name; and the hash of what was found."""
+        """The file from the cache or the mirror, first by its hash, then by its name; with what a read-me says of it."""
         digest = self.hashes.get(path)
         if digest is None:
             raise Stop(f"suite '{self.suite}' lists no {path}; it may be too old or too new for this script")
         target = self.cache / f"{self.suite.replace('/', '_')}_{path.replace('/', '_')}"
+        source = (f"dists/{self.suite}/{path}", f"release of {self.date}", digest)
         if target.exists() and sha256(target) == digest:
-            return target, digest
+            return target, source
         say(f"fetching {self.suite} {path}")
         folder, _, _ = path.rpartition("/")
         for url in (f"{self.base}/{folder}/by-hash/SHA256/{digest}", f"{self.base}/{path}"):
@@ -134,13 +135,13 @@ class Release:
                 continue
             found = sha256(target)
             if found == digest:
-                return target, digest
+                return target, source
         if not target.exists():
             raise Stop(f"the mirror has no {path}; try again later, or another mirror: --mirror URL")
         for _ in lines(target):  # raises where the file is damaged
             pass
         say("  whole, but not the listed version: a mirror in the middle of an update, or a cache. It is used; the read-me has its hash")
-        return target, found
+        return target, (source[0], f"not the version of the {source[1]}", found)
 
 
 def lines(file):

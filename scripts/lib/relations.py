@@ -18,10 +18,9 @@ def fetch(mirror, release, cache):
     parts = ((security, f"{release}-security"), (mirror, f"{release}-updates"), (mirror, release))
     files, sources = [], []
     for base, suite in parts:
-        index = Release(base, suite, cache)
-        file, digest = index.fetch("main/binary-amd64/Packages.xz")
+        file, source = Release(base, suite, cache).fetch("main/binary-amd64/Packages.xz")
         files.append(file)
-        sources.append((f"dists/{suite}/main/binary-amd64/Packages.xz", index.date, digest))
+        sources.append(source)
     return files, sources
 
 
