@@ -31,8 +31,9 @@ LARGE = """# Names of files found beside each other
 A sample is the name of a file in Debian's packages; its labels are the names that are found beside it: those that share at least two
 directories with it, up to {most} of them, by shared directories / directories of the label ^ {power}, equals by their distance in the
 alphabetical list of names. Features are tf-idf weights of the parts of its own name (n:), its runs of three characters (c:), its ending (x:),
-and of words of up to three of its directories, with the packages there (p:) and their sections (s:). A label's name is not among the features, but its parts can be, as names
-of neighbours look alike: {covered:.1%} of the labels of test samples have all parts of their name (without the ending) among the sample's own.
+and of words of up to three of its directories, with the packages there (p:) and their sections (s:). A label's name is not among the
+features, but its parts can be, as names of neighbours look alike: {covered:.1%} of the labels of test samples have all parts of their name
+(without the ending) among the sample's own.
 
 Left out: names in one directory only or in more than {directories}, hashes and numbered pages, directories with more than {names} of the
 names, and labels with fewer than two training samples. The split is by a hash of the sample's name (seed {seed}).
