@@ -9,17 +9,23 @@ pub(crate) mod npy;
 pub(crate) mod tree;
 
 use std::fs::File;
+#[cfg(any(feature = "train", feature = "pack"))]
 use std::io::Read;
 use std::path::Path;
 
+#[cfg(any(feature = "train", feature = "pack"))]
 use flate2::read::MultiGzDecoder;
 
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(any(feature = "train", feature = "pack"))]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 
 /// Largest size of a data file, unpacked: a small file that unpacks to more is damaged or meant to harm.
+#[cfg(any(feature = "train", feature = "pack"))]
 pub(crate) const LARGEST: u64 = 16 << 30;
 
 /// The bytes of a file, gzipped (told by content) or plain.
+#[cfg(any(feature = "train", feature = "pack"))]
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     let mut packed = Vec::new();
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
@@ -34,6 +40,7 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// All that a decoder gives, as far as [`LARGEST`].
+#[cfg(any(feature = "train", feature = "pack"))]
 pub(crate) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
     let mut unpacked = Vec::new();
     decoder.take(LARGEST + 1).read_to_end(&mut unpacked).map_err(|e| {
@@ -76,6 +83,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The text of a file.
+#[cfg(any(feature = "train", feature = "pack"))]
 pub(crate) fn text(path: &Path) -> Result<String> {
     String::from_utf8(bytes(path)?).map_err(|e| {
         let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
@@ -86,10 +94,10 @@ pub(crate) fn text(path: &Path) -> Result<String> {
 }
 
 /// A folder and files for tests, gone when dropped.
-#[cfg(test)]
+#[cfg(all(test, any(feature = "train", feature = "pack")))]
 pub(crate) struct Scratch(std::path::PathBuf);
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "train", feature = "pack")))]
 impl Scratch {
     pub(crate) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("wavehull-data-{name}-{}", std::process::id()));
@@ -104,14 +112,14 @@ impl Scratch {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "train", feature = "pack")))]
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "train", feature = "pack")))]
 mod tests {
     use super::*;
     use std::io::Write;

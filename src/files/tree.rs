@@ -1,5 +1,6 @@
 //! TOML as a tree in which everything knows its place, and sections that refuse what they do not know.
 
+#[cfg(feature = "config")]
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -22,6 +23,7 @@ pub(crate) enum Value {
     Real(f64),
     Flag(bool),
     Time,
+    #[cfg_attr(not(feature = "config"), expect(dead_code, reason = "lists are read by configurations of arrays"))]
     List(Vec<Item>),
     Table(Table),
 }
@@ -71,10 +73,12 @@ fn item(text: &str, at: usize, value: &DeValue<'_>) -> Result<Item> {
     Ok(Item { at, value })
 }
 
+#[cfg(feature = "config")]
 /// Where keys stand, by names such as `data.validation`: for faults that show only once the data is there.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Places(BTreeMap<String, (usize, usize)>);
 
+#[cfg(feature = "config")]
 impl Places {
     pub fn new(text: &str, root: &Table) -> Self {
         let mut places = Self::default();

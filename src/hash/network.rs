@@ -3,13 +3,14 @@
 use serde::Serialize;
 use web_time::Instant;
 
-use super::layer::{self, DeviceBatch, Hidden};
+use super::layer::{self, DeviceBatch, Hidden, shared};
 use super::lsh::{Hasher, LshOptions, LshTables, Query, QueryWorkspace};
 use super::options::Options;
 use super::predict::{Exact, Measures, Ranking, Sparse, recall};
 use super::{Batch, Rows, SparseSet, Storage, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu, Recording};
+use crate::ops::word;
 use crate::tensor::Tensor;
 
 /// Samples that are asked at once.
@@ -29,6 +30,9 @@ pub struct Network {
     /// `[labels, width]`: a row a label, its bias behind the hidden elements.
     pub output: Rows,
 }
+
+/// Rows that are brought from bf16 to f32 at a time; a multiple of what bindings are aligned to.
+const EXPANDED: usize = 1 << 14;
 
 /// Precision at 1, 3 and 5 (as far as there are so many labels): the share of the first k labels that are the sample's.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -93,10 +97,11 @@ struct Index {
 impl Index {
     async fn new_async(network: &Network, options: &LshOptions, control: &Control) -> Result<Self> {
         let gpu = &network.gpu;
+        let rows = network.label_rows_async().await?;
         let hasher = Hasher::new_async(gpu, options, network.hidden.elements, 0).await?;
         let tables = LshTables::new_async(gpu, network.labels(), options).await?;
         let mut recording = Recording::new();
-        tables.record_build(&mut recording, gpu.caps(), &hasher, &network.output.weights)?;
+        tables.record_build(&mut recording, gpu.caps(), &hasher, &rows)?;
         gpu.run_async(&recording, control).await?;
         let workspace = QueryWorkspace::new_async(gpu, options, TOGETHER).await?;
         Ok(Self { hasher, tables, workspace })
@@ -109,6 +114,8 @@ impl Index {
 
 /// Memory for asking batches of one size.
 struct Desk {
+    /// Rows of all labels in f32.
+    rows: Tensor,
     batch: DeviceBatch,
     h: Tensor,
     exact: Option<Exact>,
@@ -184,7 +191,7 @@ impl Network {
             Some(options) => Some(Index::new_async(self, options, control).await?),
             None => None,
         };
-        let chosen: Vec<u32> = (0..crate::ops::word(set.len())?).collect();
+        let chosen: Vec<u32> = (0..word(set.len())?).collect();
         let mut best = Vec::with_capacity(set.len());
         let mut desk = None;
         for some in chosen.chunks(TOGETHER) {
@@ -296,11 +303,11 @@ impl Network {
             (Some(index), Some((sparse, candidates)), _) => {
                 let Index { hasher, tables, workspace } = index;
                 tables.record_query(&mut recording, caps, hasher, &desk.h, workspace, &index.query(), candidates)?;
-                sparse.record(&mut recording, caps, &desk.h, &self.output.weights, candidates)?;
+                sparse.record(&mut recording, caps, &desk.h, &desk.rows, candidates)?;
                 (&sparse.top, Some(&sparse.scored))
             }
             (None, _, Some(exact)) => {
-                exact.record(&mut recording, caps, &desk.h, &self.output.weights)?;
+                exact.record(&mut recording, caps, &desk.h, &desk.rows)?;
                 (&exact.top, None)
             }
             _ => return Err(Error::internal("a desk without what it ranks with")),
@@ -327,13 +334,18 @@ impl Network {
         let gpu = &self.gpu;
         if desk.as_ref().is_none_or(|desk| desk.batch.samples != batch.samples) {
             let h = Tensor::uninit_async(gpu, &[batch.samples, self.hidden.width()]).await?;
-            *desk = Some(Desk { batch: DeviceBatch::new_async(gpu, batch).await?, h, exact: None, sparse: None });
+            let rows = match desk.take() {
+                Some(desk) => desk.rows,
+                None => self.label_rows_async().await?,
+            };
+            let batch = DeviceBatch::new_async(gpu, batch).await?;
+            *desk = Some(Desk { rows, batch, h, exact: None, sparse: None });
         }
         let Some(desk) = desk else { return Err(Error::internal("no desk")) };
         desk.batch.write_async(gpu, batch).await?;
         match index {
             Some(index) if desk.sparse.is_none() => {
-                let count = index.tables.candidates(&index.query());
+                let count = index.query().candidates();
                 let candidates = Tensor::uninit_async(gpu, &[batch.samples, count]).await?;
                 let sparse = Sparse::new_async(gpu, batch.samples, count, self.labels(), k).await?;
                 desk.sparse = Some((sparse, candidates));
@@ -347,15 +359,39 @@ impl Network {
         Ok(desk)
     }
 
-    /// Refuses what rankings cannot read.
+    /// The rows of all labels in f32: the table itself, or a copy of one in bf16.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Unsupported`] for weights in bf16.
-    pub fn rankable(&self) -> Result<()> {
-        match self.output.storage {
-            Storage::F32 => Ok(()),
-            Storage::Bf16 => Err(Error::unsupported("rankings by weights in bf16")),
+    /// Those of [`Tensor::uninit_async`] and [`Gpu::run_async`].
+    pub async fn label_rows_async(&self) -> Result<Tensor> {
+        self.in_f32_async(&self.output).await
+    }
+
+    /// The rows of all features and of the bias, likewise.
+    ///
+    /// # Errors
+    /// As [`Network::label_rows_async`].
+    pub async fn feature_rows_async(&self) -> Result<Tensor> {
+        self.in_f32_async(&self.input).await
+    }
+
+    async fn in_f32_async(&self, rows: &Rows) -> Result<Tensor> {
+        if rows.storage == Storage::F32 {
+            return Ok(rows.weights.clone());
         }
+        let columns = rows.columns();
+        let whole = Tensor::uninit_async(&self.gpu, &[rows.len(), columns]).await?;
+        let mut recording = Recording::new();
+        for first in (0..rows.len()).step_by(EXPANDED) {
+            let range = first..rows.len().min(first + EXPANDED);
+            let ids: Vec<u32> = range.clone().map(word).collect::<Result<_>>()?;
+            let ids = Tensor::from_slice_async(&self.gpu, &[ids.len()], &ids).await?;
+            let part = whole.at(first * columns, &[range.len(), columns]);
+            let part = part.ok_or_else(|| Error::internal("rows without their place"))?;
+            shared::panel(&mut recording, self.gpu.caps(), rows, &ids, &part)?;
+        }
+        self.gpu.run_async(&recording, &Control::default()).await?;
+        Ok(whole)
     }
 
     /// The tables by the names that checkpoints know.

@@ -232,6 +232,10 @@ impl Options {
             let what = "weights in bf16 whose rows owe nothing to steps that they miss".to_owned();
             return refuse(what, "use rows = \"lazy\" with bf16 weights, or f32 weights");
         }
+        if self.storage != Storage::F32 && (self.mode.hashes() || self.mode == Mode::Full) {
+            let what = format!("weights in bf16 in the mode '{}'", self.mode.name());
+            return refuse(what, "bf16 goes with uniform and log-uniform sets; the others read f32 weights");
+        }
         self.rule.check()?;
         self.schedule.check()?;
         if self.mode.hashes() { self.lsh.check() } else { Ok(()) }

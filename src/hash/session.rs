@@ -382,9 +382,11 @@ impl<'a> Session<'a> {
     fn export(&mut self, control: &Control) -> Result<()> {
         pollster::block_on(self.trainer.read_async(control))?;
         let network = self.trainer.network();
+        let rows = async { Ok::<_, Error>((network.feature_rows_async().await?, network.label_rows_async().await?)) };
+        let (input, output) = pollster::block_on(rows)?;
         let weights = export::Network {
-            input: &network.input.weights,
-            output: &network.output.weights,
+            input: &input,
+            output: &output,
             hidden: network.hidden().elements,
         };
         let about = BTreeMap::from([("config".to_owned(), self.config.text.clone())]);

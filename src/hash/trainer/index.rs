@@ -10,6 +10,8 @@ use crate::tensor::Tensor;
 
 /// Looks at the drift of codes between unconditional rebuilds: checkpoints stand at rebuilds, so there must be some.
 const AT_LEAST: u64 = 4;
+/// Ids of a bucket that are looked at for neighbours.
+const CLOSE: usize = 16;
 /// Tables in which two labels must meet to be neighbours.
 const MEET: usize = 2;
 /// Every so many rows are compared when drift is measured, in so many tables.
@@ -40,7 +42,8 @@ impl Index {
         let neighbours = match options.mode {
             Mode::Neighbours => {
                 let list = Tensor::uninit_async(gpu, &[labels, options.neighbours]).await?;
-                Some((Neighbours::new_async(gpu, &tables, MEET).await?, list))
+                let close = Query { bucket: options.lsh.bucket.min(CLOSE), ..Query::all(&options.lsh, 0) };
+                Some((Neighbours::new_async(gpu, &tables, &close, MEET).await?, list))
             }
             _ => None,
         };
@@ -120,7 +123,7 @@ impl Index {
 
     /// Ids that a look-up gives for each sample.
     pub(super) fn candidates(&self) -> usize {
-        self.tables.candidates(&self.query(0))
+        self.query(0).candidates()
     }
 
     /// Records the candidates of hidden vectors, the tables in an order of the step.

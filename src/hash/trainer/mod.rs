@@ -12,7 +12,7 @@ use web_time::Instant;
 use super::checkpoint::{LeftOut, Store};
 use super::layer::{self, DeviceBatch, loss};
 use super::network::{Network, Precision};
-use super::optimiser::{Entries, HORIZON, Mode as Update, Optimiser, Which};
+use super::optimiser::{Entries, Mode as Update, Optimiser, Which};
 use super::options::{Mode, Options};
 use super::{Batch, SparseSet};
 use crate::error::{Error, Result};
@@ -367,20 +367,11 @@ impl Trainer {
         for LeftOut { name, why } in &loaded.left_out {
             log::warn!("{name} was passed over: {why}");
         }
-        let owing = self.optimiser.mode() == Update::CatchUp;
-        let mut from = if owing { loaded.oldest_stamp.min(loaded.step) } else { loaded.step };
-        // A row may have been saved longer ago than rows may owe steps at once.
-        loop {
-            let to = loaded.step.min(from.saturating_add(HORIZON));
-            let options = &self.options;
-            let rate = |number: u32| Ok(options.schedule.rate(options.learning_rate, u64::from(number) - 1));
-            self.optimiser.resume(&self.gpu, to, from, rate)?;
-            self.read_async(control).await?;
-            if to == loaded.step {
-                break;
-            }
-            from = to;
-        }
+        let options = &self.options;
+        let rate = |number: u32| Ok(options.schedule.rate(options.learning_rate, u64::from(number) - 1));
+        let Network { input, output, .. } = &self.network;
+        self.optimiser.restore_async(&self.gpu, &[input, output], loaded.oldest_stamp, loaded.step, rate).await?;
+        self.read_async(control).await?;
         self.step = u64::from(loaded.step);
         Ok(Some(loaded.meta))
     }
