@@ -10,7 +10,7 @@
 // Geometry: workgroup (LANES,1,1), one block each; x covers blocks, y rows; see sort_count.
 // Races: barriers between the lanes' counters, the sums of pieces, the scan and its use; the scan gives every key a place of its own.
 // Bounds: guarded by n; a place is below n because the offsets count all keys of the row.
-// Tried: sorting the block in workgroup memory first, so that neighbours write neighbours: twice the barriers, not measured on a GPU.
+// Not tried: sorting the block in workgroup memory first, so that neighbours write neighbours: twice the barriers.
 
 struct Params {
     grid: vec4<u32>,
