@@ -13,6 +13,7 @@ use wavehull::hash::active::{
     ActiveSet, BatchLabels, Candidates, Choice, Distribution, Draws, NONE, SampleCandidates, SampleChoice, SampleSets,
     SharedSet, twin,
 };
+use wavehull::ops::sort;
 use wavehull::{Control, ErrorKind, Gpu, Options, Tensor};
 
 const SEED: u64 = 0x1234_5678_9abc;
@@ -505,14 +506,6 @@ fn timed(gpu: &Gpu, what: &str, active: &ActiveSet, record: impl Fn(&mut Recordi
     }
     let ms = start.elapsed().as_secs_f64() * 200.0;
     say(&format!("{what}: {ms:.2} ms a step, statistics {:?}", left.statistics));
-    if std::env::var("PROF").is_ok() {
-        let mut recording = Recording::new();
-        record(&mut recording, 8);
-        let mut t: Vec<(&str, f64)> = Vec::new();
-        for (n, s) in gpu.profile(&recording, &Control::default()).unwrap().kernel_times {
-            say(&format!("   {n} {:.3} ms", s * 1e3));
-        }
-    }
     left
 }
 
@@ -557,4 +550,26 @@ fn sets_of_670091_labels() {
             assert!(left.ids[sample * 1000..(sample + 1) * 1000] == twin.0, "sample {sample}");
         }
     }
+}
+
+#[test]
+fn tables_of_670091_keys() {
+    let Some(gpu) = common::device("tables_of_670091_keys", false) else { return };
+    let (rows, n, bits) = (5, 670_091, 24);
+    let mut random = Random::new(9);
+    let keys: Vec<u32> = (0..rows * n).map(|_| word(random.below(1 << bits))).collect();
+    let on = common::tensor(gpu, &[rows, n], &keys);
+    let out = [common::poisoned(gpu, &[rows, n]), common::poisoned(gpu, &[rows, n])];
+    let workspace = sort::Workspace::new(gpu, rows, n, bits).unwrap();
+    let mut recording = Recording::new();
+    let operands = sort::Operands { keys: &on, payload: None, out_keys: &out[0], out_payload: &out[1] };
+    sort::record(&mut recording, gpu.caps(), &workspace, &operands).unwrap();
+    let got = common::run(gpu, &recording, &out[1], false);
+    for (row, got) in keys.chunks(n).zip(got.chunks(n)) {
+        let mut order: Vec<u32> = (0..word(n)).collect();
+        order.sort_by_key(|&i| row[i as usize]);
+        assert!(got == order);
+    }
+    let seconds = gpu.run(&recording, &Control::default()).unwrap().seconds;
+    say(&format!("{rows} x {n} keys of {bits} bits sorted in {:.1} ms", seconds * 1e3));
 }

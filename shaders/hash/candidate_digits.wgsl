@@ -5,7 +5,7 @@
 //   values [labels] for MOST and FIRST.
 // Precision: exact. Undefined: nothing.
 // Geometry: workgroup (64,1,1), grid-stride over words of found. Bounds: guarded by words; a digit is below 2^width <= 2048.
-// Races: atomic add of integers. Tried: nothing else; a sort of all candidates moves each three times.
+// Races: atomic add of integers. Not tried: a sort of all candidates moves each three times.
 
 #import "lib/candidates"
 

@@ -6,7 +6,8 @@
 // Precision: exact: the chance of a label is a fraction whose denominator is 2^64, the same on host and devices.
 // Undefined: nothing.
 // Geometry: workgroup (64,1,1), grid-stride over pairs of draws. Bounds: guarded by count; a column is below labels.
-// Races: an invocation writes its own pair. Tried: a cumulative table and 20 steps of bisection: 20 dependent loads against two.
+// Races: an invocation writes its own pair. Not tried: a cumulative table, 20 dependent loads
+//   against one.
 
 #import "lib/philox"
 

@@ -4,7 +4,7 @@
 // Buffers (u32): marks: bits of the active set; draws, flags [size].
 // Precision: exact. Undefined: nothing.
 // Geometry: workgroup (64,1,1), grid-stride over places. Bounds: guarded by size <= labels; a draw is below labels.
-// Races: an invocation writes its own places. Tried: random labels until enough are new: the number of draws is unknown, and two may agree.
+// Races: an invocation writes its own places. Not tried: random labels until enough are new: the number of draws is unknown, and two may agree.
 
 #import "lib/permute"
 

@@ -6,7 +6,7 @@
 // Geometry: workgroup (64,1,1), grid-stride over columns; y covers rows with stride p.row_step.
 // Races: a slot is claimed by compare-and-swap; atomic add of integers. Bounds: guarded by rows and columns; the table has
 //   twice the room that is needed, so a search ends.
-// Tried: sorting each row: three passes over all entries, where one look-up an entry does.
+// Not tried: sorting each row: three passes over all entries, where one look-up an entry does.
 
 #import "lib/permute"
 

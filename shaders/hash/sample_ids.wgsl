@@ -6,7 +6,8 @@
 // Precision: exact. Undefined: nothing; padding is not touched.
 // Geometry: workgroup (LANES,1,1), one sample each; x covers samples.
 // Races: a barrier between write and read of the counts; an id has a place of its own. Bounds: guarded by words and size.
-// Tried: all words in place of those that the heads name: ten times slower with 1,000 of 670,091 labels.
+// Tried: all words in place of those that the heads name: 130 to 160 ms in place of 27 to 60 for 256 sets of 1,000 of 670,091 labels
+//   (software device, two loaded cores).
 
 struct Params {
     grid: vec4<u32>,

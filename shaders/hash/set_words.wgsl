@@ -2,7 +2,7 @@
 //
 // Buffers (u32): marks, counts [words]. Precision: exact. Undefined: nothing.
 // Geometry: workgroup (64,1,1), grid-stride over words. Bounds: guarded by words. Races: an invocation writes its own words.
-// Tried: flags of a word a label: 32 times the bytes.
+// Not tried: flags of a word a label: 32 times the bytes.
 
 struct Params {
     grid: vec4<u32>,

@@ -8,21 +8,26 @@ fn stir(word: u32) -> u32 {
     return h ^ (h >> 16u);
 }
 
-// One to one on 0 .. 2^bits - 1, bits from 2 to 32.
-fn scramble(x: u32, bits: u32, k: vec4<u32>, l: vec4<u32>) -> u32 {
+// One to one on 0 .. 2^bits - 1, bits from 2 to 32. Words of a few bits need more rounds to forget what they were.
+fn scramble(x: u32, bits: u32, keys: vec4<u32>, more: vec4<u32>) -> u32 {
     let low = bits / 2u;
     let below = (1u << low) - 1u;
     let above = (1u << (bits - low)) - 1u;
+    let turns = select(select(1u, 2u, bits < 8u), 4u, bits < 4u);
     var a = x >> low;
     var b = x & below;
-    a ^= stir(b ^ k.x) & above;
-    b ^= stir(a ^ k.y) & below;
-    a ^= stir(b ^ k.z) & above;
-    b ^= stir(a ^ k.w) & below;
-    a ^= stir(b ^ l.x) & above;
-    b ^= stir(a ^ l.y) & below;
-    a ^= stir(b ^ l.z) & above;
-    b ^= stir(a ^ l.w) & below;
+    for (var turn = 0u; turn < turns; turn++) {
+        let k = keys + vec4<u32>(turn * 0x9e3779b9u);
+        let l = more + vec4<u32>(turn * 0x9e3779b9u);
+        a ^= stir(b ^ k.x) & above;
+        b ^= stir(a ^ k.y) & below;
+        a ^= stir(b ^ k.z) & above;
+        b ^= stir(a ^ k.w) & below;
+        a ^= stir(b ^ l.x) & above;
+        b ^= stir(a ^ l.y) & below;
+        a ^= stir(b ^ l.z) & above;
+        b ^= stir(a ^ l.w) & below;
+    }
     return (a << low) | b;
 }
 

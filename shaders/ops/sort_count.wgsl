@@ -6,7 +6,7 @@
 // Geometry: workgroup (LANES,1,1), one block each; x covers blocks, y rows. 8 lanes with runs of 512 keys and up to 256 digits on
 //   software devices, where they are one vector of the processor; 128 lanes with runs of 16 and up to 16 digits on GPUs.
 // Races: a lane counts in its own column, then a barrier, then a lane adds up rows of its own. Bounds: guarded by n and digits.
-// Tried: counters of the block by atomics in workgroup memory: no shorter, and software devices take lanes one by one.
+// Not tried: counters of the block by atomics in workgroup memory.
 
 struct Params {
     grid: vec4<u32>,

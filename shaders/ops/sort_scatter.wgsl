@@ -10,7 +10,9 @@
 // Geometry: workgroup (LANES,1,1), one block each; x covers blocks, y rows; see sort_count.
 // Races: barriers between the lanes' counters, the sums of pieces, the scan and its use; the scan gives every key a place of its own.
 // Bounds: guarded by n; a place is below n because the offsets count all keys of the row.
-// Tried: sorting the block in workgroup memory first, so that neighbours write neighbours: twice the barriers, not measured on a GPU.
+// Tried: 128 lanes and digits of four bits on a software device: 1.6 s in place of 0.55 s for 5 rows of 670,091 keys of 24 bits (two
+//   loaded cores).
+// Not tried: sorting the block in workgroup memory first, so that neighbours write neighbours: twice the barriers.
 
 struct Params {
     grid: vec4<u32>,

@@ -287,7 +287,7 @@ impl SampleSets {
         }
         let work = rows as f64 * (columns + self.size) as f64 * 40.0;
         let grid = Grid::Direct([word(rows)?, 1, 1]);
-        recording.dispatch(&sets_kernel(choice, layout(caps)), bindings, &params, grid, work)
+        recording.dispatch(&sets_kernel(choice, layout(caps, columns)), bindings, &params, grid, work)
     }
 
     /// Lists the ids of the sets of a window.
@@ -303,7 +303,13 @@ impl SampleSets {
         };
         let bindings = vec![self.set.binding(), self.active.ids.binding()];
         let work = (rows * (words / 16 + 16 * self.size)) as f64;
-        recording.dispatch(&ids_kernel(layout(caps)), bindings, &params, Grid::Direct([word(rows)?, 1, 1]), work)
+        recording.dispatch(
+            &ids_kernel(layout(caps, self.size)),
+            bindings,
+            &params,
+            Grid::Direct([word(rows)?, 1, 1]),
+            work,
+        )
     }
 
     /// Sorts the pairs by label and lists the rows that they touch.
@@ -334,9 +340,10 @@ fn stride(labels: usize) -> usize {
     words + words.div_ceil(32)
 }
 
-/// Lanes of a sample, and ids that each takes together; they never change a result.
-fn layout(caps: &Caps) -> [u32; 2] {
-    if caps.is_software() { LAYOUTS[0] } else { LAYOUTS[1] }
+/// Lanes of a sample, and ids that each takes together; they never change a result. Many candidates need many lanes on any device, for an
+/// invocation's loops stay short.
+fn layout(caps: &Caps, columns: usize) -> [u32; 2] {
+    if caps.is_software() && columns <= 1 << 13 { LAYOUTS[0] } else { LAYOUTS[1] }
 }
 
 fn count_kernel() -> Kernel {

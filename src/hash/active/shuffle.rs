@@ -24,8 +24,8 @@ pub(super) fn mix(word: u32) -> u32 {
     h ^ (h >> 16)
 }
 
-/// A random order of `0..n`, the same as `lib/permute` gives: an alternating Feistel network of eight rounds with random keys, and
-/// walks along its cycles where n is no power of two.
+/// A random order of `0..n`, the same as `lib/permute` gives: an alternating Feistel network of eight rounds or more with random keys,
+/// and walks along its cycles where n is no power of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     n: u32,
@@ -59,9 +59,18 @@ impl Order {
         let low = self.bits / 2;
         let (below, above) = ((1 << low) - 1, (1 << (self.bits - low)) - 1);
         let (mut a, mut b) = (x >> low, x & below);
-        for pair in self.keys.chunks_exact(2) {
-            a ^= mix(b ^ pair[0]) & above;
-            b ^= mix(a ^ pair[1]) & below;
+        // Words of a few bits need more rounds to forget what they were.
+        let turns: u32 = match self.bits {
+            ..4 => 4,
+            4..8 => 2,
+            _ => 1,
+        };
+        for turn in 0..turns {
+            let turned = turn.wrapping_mul(0x9e37_79b9);
+            for pair in self.keys.chunks_exact(2) {
+                a ^= mix(b ^ pair[0].wrapping_add(turned)) & above;
+                b ^= mix(a ^ pair[1].wrapping_add(turned)) & below;
+            }
         }
         (a << low) | b
     }
@@ -111,7 +120,7 @@ mod tests {
 
     #[test]
     fn every_label_stands_first_equally_often_and_so_does_every_pair() {
-        for n in [2, 3, 5, 7, 12, 100] {
+        for n in [2, 3, 5, 7, 12, 17, 50, 100] {
             let mut first = vec![0; n];
             let mut pairs = vec![0; n * n];
             for step in 0..20_000 {
