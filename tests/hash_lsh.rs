@@ -279,10 +279,9 @@ impl Built {
 
     /// Keys and ids of all tables.
     fn contents(&self, gpu: &Gpu) -> [Vec<u32>; 2] {
-        let all = |pick: fn((&Tensor<u32>, &Tensor<u32>)) -> Tensor<u32>| {
-            self.tables.parts().flat_map(|part| pick(part).to_array(gpu).unwrap().into_iter()).collect()
-        };
-        [all(|(keys, _)| keys.clone()), all(|(_, ids)| ids.clone())]
+        let host = |t: &Tensor<u32>| t.to_array(gpu).unwrap().into_iter();
+        let keys = self.tables.parts().flat_map(|(keys, _)| host(keys)).collect();
+        [keys, self.tables.parts().flat_map(|(_, ids)| host(ids)).collect()]
     }
 
     fn contents_of(&self, twin: &HostTables) -> [Vec<u32>; 2] {
@@ -337,7 +336,7 @@ impl Built {
         let (mut codes, mut keys, mut compared) = (0, 0, 0);
         // Windows of the small device hold 64 rows, and each counts its fours from its own first row.
         let window = if gpu.caps().max_binding == 64 << 10 { 64 } else { usize::MAX };
-        let looked = |i: &usize| i % window / 4 % every == 0;
+        let looked = |i: &usize| (i % window / 4).is_multiple_of(every);
         for i in (0..self.tables.labels()).filter(looked) {
             for t in 0..tables {
                 let (a, b) = (self.twin.keys(i)[t], after.keys(i)[t]);
