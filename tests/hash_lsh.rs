@@ -279,10 +279,9 @@ impl Built {
 
     /// Keys and ids of all tables.
     fn contents(&self, gpu: &Gpu) -> [Vec<u32>; 2] {
-        let all = |pick: fn((&Tensor<u32>, &Tensor<u32>)) -> Tensor<u32>| {
-            self.tables.parts().flat_map(|part| pick(part).to_array(gpu).unwrap().into_iter()).collect()
-        };
-        [all(|(keys, _)| keys.clone()), all(|(_, ids)| ids.clone())]
+        let host = |t: &Tensor<u32>| t.to_array(gpu).unwrap().into_iter();
+        let keys = self.tables.parts().flat_map(|(keys, _)| host(keys)).collect();
+        [keys, self.tables.parts().flat_map(|(_, ids)| host(ids)).collect()]
     }
 
     fn contents_of(&self, twin: &HostTables) -> [Vec<u32>; 2] {
@@ -337,7 +336,7 @@ impl Built {
         let (mut codes, mut keys, mut compared) = (0, 0, 0);
         // Windows of the small device hold 64 rows, and each counts its fours from its own first row.
         let window = if gpu.caps().max_binding == 64 << 10 { 64 } else { usize::MAX };
-        let looked = |i: &usize| i % window / 4 % every == 0;
+        let looked = |i: &usize| (i % window / 4).is_multiple_of(every);
         for i in (0..self.tables.labels()).filter(looked) {
             for t in 0..tables {
                 let (a, b) = (self.twin.keys(i)[t], after.keys(i)[t]);
@@ -534,7 +533,7 @@ fn neighbours_meet_in_most_tables() {
                 &rows(labels, 20, 3),
                 group_bytes,
             );
-            for (n, least, tables, bucket) in [(1, 1, 9, 16), (5, 2, 9, 8), (70, 1, 4, 32)] {
+            for (n, least, tables, bucket) in [(1, 1, 9, 16), (5, 2, 9, 8), (70, 1, 4, 32), (16, 1, 6, 256)] {
                 let query = Query { step: 5, tables, bucket, shuffled: n == 5 };
                 check_neighbours(gpu, &built, &query, (n, least, piece_bytes), None)
                     .unwrap_or_else(|why| panic!("{labels} labels, {n} neighbours of {least} tables: {why}"));
@@ -546,16 +545,21 @@ fn neighbours_meet_in_most_tables() {
 #[test]
 fn broken_neighbours_are_noticed() {
     let Some(gpu) = common::device("broken_neighbours_are_noticed", false) else { return };
-    let built = Built::new(gpu, &options(Family::Dwta, 2, 9), 20, &rows(100, 20, 3), 32 << 20);
+    let options = LshOptions { bucket: 16, ..options(Family::Dwta, 2, 9) };
+    let built = Built::new(gpu, &options, 20, &rows(100, 20, 3), 32 << 20);
     let query = Query::all(&built.options, 5);
     for (from, to) in [
-        ("v[${j}] != label &&", ""),
-        ("run >= p.least", "run > p.least"),
-        ("127u - c) * LANES", "c) * LANES"),
-        ("min(run, 127u)", "min(run, 3u)"),
+        ("id != NONE && id != label", "id != NONE"),
+        ("* BACK", ""),
+        ("c >= p.least", "c > p.least"),
+        ("(127u - c) << 24u", "c << 24u"),
+        ("atomicAdd(&slots[at], 1u)", "atomicAdd(&slots[at], 0u)"),
+        ("(order(met) >> 17u) <= last", "(order(met) >> 17u) < last"),
+        ("above = taken;", "above = p.count;"),
+        ("found + lane; r < p.count", "found + lane; r + 1u < p.count"),
     ] {
         assert!(
-            check_neighbours(gpu, &built, &query, (6, 1, 8 << 20), Some([from, to])).is_err(),
+            check_neighbours(gpu, &built, &query, (20, 2, 8 << 20), Some([from, to])).is_err(),
             "'{to}' went unseen"
         );
     }
@@ -673,7 +677,7 @@ fn rates() {
         let mut look_up = Recording::new();
         built.tables.record_query(&mut look_up, caps, &built.hasher, &on, &workspace, &query, &out).unwrap();
         time("look-up of 256", &look_up);
-        for (tables, bucket) in [(50, 8), (25, 8)] {
+        for (tables, bucket) in [(50, 32), (50, 8), (25, 8)] {
             let query = Query { step: 1, tables, bucket, shuffled: false };
             let finder = Neighbours::new(gpu, &built.tables, &query, 1).unwrap();
             let out = common::poisoned(gpu, &[labels, 16]);
@@ -703,6 +707,9 @@ fn misuse_is_refused() {
     let wide = LshOptions { tables: 400, bucket: 256, ..good.clone() };
     let tables = LshTables::new(gpu, 10, &wide).unwrap();
     assert!(Neighbours::new(gpu, &tables, &Query::all(&wide, 0), 1).unwrap_err().help().is_some());
+    let deep = LshOptions { tables: 128, ..good.clone() };
+    let tables = LshTables::new(gpu, 10, &deep).unwrap();
+    assert!(Neighbours::new(gpu, &tables, &Query::all(&deep, 0), 1).unwrap_err().help().is_some());
     for wrong in [
         Query { tables: 4, ..Query::all(&good, 0) },
         Query { tables: 0, ..Query::all(&good, 0) },

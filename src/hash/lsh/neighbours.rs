@@ -7,22 +7,20 @@ use super::query::{Keys, Query};
 use super::tables::LshTables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Gpu, Grid, Kernel, Recording, params};
-use crate::ops::{bindable, sort, word};
+use crate::ops::{bindable, word};
 use crate::tensor::Tensor;
 
 const LSH_NEIGHBOURS: &str = include_str!("../../../shaders/hash/lsh_neighbours.wgsl");
-/// Counters of a lane of the kernel.
-const COUNTERS: u32 = 128;
 /// Most bytes of the candidates of the labels of a piece.
 const PIECE_BYTES: usize = 8 << 20;
-/// Most candidates and neighbours of a label: an invocation walks them twice, four at a time, and loops of software devices end after
-/// 65,535 turns.
-const MOST: usize = 65_536;
+/// Most candidates of a label, which a workgroup holds in its memory, and most tables, which it counts in seven bits.
+const MOST: usize = 1632;
+const MOST_TABLES: usize = 127;
 
 params!(LshNeighboursParams {
     rows: u32,
     first: u32,
-    quads: u32,
+    n: u32,
     count: u32,
     stride_out: u32,
     least: u32,
@@ -39,10 +37,6 @@ pub struct Neighbours {
     piece: usize,
     ranges: Tensor<u32>,
     candidates: Tensor<u32>,
-    sorted: Tensor<u32>,
-    places: Tensor<u32>,
-    /// For whole pieces and for the last one.
-    sorts: [sort::Workspace; 2],
 }
 
 impl Neighbours {
@@ -68,20 +62,16 @@ impl Neighbours {
     ) -> Result<Self> {
         query.check(tables.options())?;
         let candidates = query.candidates();
-        if candidates > MOST {
+        if candidates > MOST || query.tables > MOST_TABLES {
             let what = format!("{} tables that give {} ids each", query.tables, query.bucket);
-            let help =
-                format!("neighbours of labels are chosen among up to {MOST} candidates: take fewer from a bucket");
+            let help = format!(
+                "neighbours are chosen among up to {MOST} candidates of {MOST_TABLES} tables: take fewer of either"
+            );
             return Err(Error::bad_input(what).with_help(help));
         }
         let labels = tables.labels();
-        let piece = (piece_bytes / 4 / candidates).clamp(1, labels);
-        let last = (labels - 1) % piece + 1;
-        // The number of labels fits this many bits, and what stands for none is above it.
-        let bits = usize::BITS - labels.leading_zeros();
-        let sorted = async |rows: usize| sort::Workspace::new_async(gpu, rows, candidates, bits).await;
-        let whole = sorted(piece).await?;
-        let sorts = [whole.clone(), if last == piece { whole } else { sorted(last).await? }];
+        let most = labels.min(gpu.caps().max_workgroups as usize);
+        let piece = (piece_bytes / 4 / candidates).clamp(1, most);
         let table = async |columns: usize| Tensor::uninit_async(gpu, &[piece, columns]).await;
         Ok(Self {
             least: least.max(1),
@@ -89,9 +79,6 @@ impl Neighbours {
             piece,
             ranges: table(2 * query.tables).await?,
             candidates: table(candidates).await?,
-            sorted: table(candidates).await?,
-            places: table(candidates).await?,
-            sorts,
         })
     }
 
@@ -113,8 +100,8 @@ impl Neighbours {
         pollster::block_on(Self::with_async(gpu, tables, query, least, piece_bytes))
     }
 
-    /// Records `out[i]` = the labels that meet label `i` in most tables, `out` `[labels, n]`: by descending number of tables and then ascending
-    /// label, `u32::MAX` behind the last. Of buckets that hold more than they give, what is drawn for `step` counts.
+    /// Records `out[i]` = the labels that meet label `i` in most tables, `out` `[labels, n]`: by descending number of tables, in an order that
+    /// prefers no labels among equals, `u32::MAX` behind the last. Of buckets that hold more than they give, what is drawn for `step` counts.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] if `out` fits no binding.
@@ -129,7 +116,7 @@ impl Neighbours {
         let labels = tables.labels();
         let candidates = self.candidates.columns();
         let query = Query { step, ..self.query };
-        let fits = matches!(out.shape(), &[rows, n] if rows == labels && (1..=MOST / 4).contains(&n));
+        let fits = matches!(out.shape(), &[rows, n] if rows == labels && n > 0);
         if !fits || candidates != query.candidates() || self.ranges.shape()[0] > labels {
             return Err(Error::internal(format!("neighbours {:?} of {labels} labels", out.shape())));
         }
@@ -155,38 +142,39 @@ impl Neighbours {
             t.view(&[rows, t.columns()]).ok_or_else(|| Error::new(ErrorKind::Internal, "a piece without room"))
         };
         let (ranges, candidates) = (view(&self.ranges)?, view(&self.candidates)?);
-        let (sorted, places) = (view(&self.sorted)?, view(&self.places)?);
         for group in tables.groups() {
             let keys = Keys { keys: &group.keys, table: group.first, first };
             tables.record_ranges(recording, caps, group, keys, query, &ranges)?;
             tables.record_candidates(recording, caps, group, query, &ranges, &candidates)?;
         }
-        let operands = sort::Operands { keys: &candidates, payload: None, out_keys: &sorted, out_payload: &places };
-        sort::record(recording, caps, &self.sorts[usize::from(rows != self.piece)], &operands)?;
         let params = LshNeighboursParams {
             rows: word(rows)?,
             first: word(first)?,
-            quads: word(candidates.columns() / 4)?,
+            n: word(candidates.columns())?,
             count: word(out.columns())?,
             stride_out: word(out.row_stride())?,
             least: word(self.least)?,
             ..Default::default()
         };
-        let lanes = if caps.is_software() { 8 } else { 32 };
-        let bindings = vec![sorted.binding(), out.binding()];
+        let bindings = vec![candidates.binding(), out.binding()];
         bindable(caps, &bindings)?;
-        let grid = Grid::Direct([params.rows.div_ceil(lanes), 1, 1]);
-        recording.dispatch(&kernel(lanes), bindings, &params, grid, 10.0 * sorted.len() as f64)
+        let grid = Grid::Direct([params.rows, 1, 1]);
+        let work = (rows * (10_000 + 100 * candidates.columns())) as f64;
+        let lanes = if caps.is_software() { 8 } else { 64 };
+        recording.dispatch(&kernel(lanes, candidates.columns()), bindings, &params, grid, work)
     }
 }
 
-/// With this many rows a workgroup; the number never changes a result.
-fn kernel(lanes: u32) -> Kernel {
+/// With this many invocations a label, and slots for so many candidates, a quarter of them to spare; neither changes a result.
+fn kernel(lanes: u32, candidates: usize) -> Kernel {
+    let slots = (candidates + candidates / 4).next_power_of_two().max(64);
     Kernel::new::<LshNeighboursParams>("lsh_neighbours", LSH_NEIGHBOURS, &[Access::Read, Access::Write])
         .define("LANES", lanes)
-        .define("COUNTERS", lanes * COUNTERS)
+        .define("MOST", MOST)
+        .define("SLOTS", slots)
+        .define("SHIFT", u32::BITS - slots.trailing_zeros())
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    vec![kernel(8), kernel(32)]
+    vec![kernel(8, MOST), kernel(64, MOST), kernel(64, 400)]
 }

@@ -138,7 +138,8 @@ impl HostTables {
         }
     }
 
-    /// The `n` labels that meet a label in most of the tables that are read and in at least `least`, filled up.
+    /// The `n` labels that meet a label in most of the tables that are read and in at least `least`, filled up; among equals
+    /// in an order that prefers none.
     pub fn neighbours(&self, label: usize, n: usize, least: usize, query: &Query) -> Vec<u32> {
         let mut met = BTreeMap::<u32, usize>::new();
         for id in self.query(&self.keys[label], query) {
@@ -146,9 +147,9 @@ impl HostTables {
                 *met.entry(id).or_default() += 1;
             }
         }
-        let mut found: Vec<(usize, u32)> = met.into_iter().map(|(id, count)| (count.min(127), id)).collect();
+        let mut found: Vec<(usize, u32)> = met.into_iter().map(|(id, count)| (count, id)).collect();
         found.retain(|&(count, _)| count >= least);
-        found.sort_by_key(|&(count, id)| (usize::MAX - count, id));
+        found.sort_by_key(|&(count, id)| (usize::MAX - count, id.wrapping_mul(0x9e37_79b1) & 0xff_ffff));
         found.iter().map(|&(_, id)| id).chain(std::iter::repeat(u32::MAX)).take(n).collect()
     }
 }
