@@ -10,7 +10,8 @@
 // Geometry: workgroup (64,1,1), an invocation has a vector of h; x covers p.len of them, so neighbours read a row together.
 //   The host gives at most 32,768 entries to a dispatch: software devices end loops at 65,535.
 // Races: an invocation writes its own vector. Bounds: guarded by p.len and p.rows.
-// Tried: nothing else; a step of 256 samples reads 3 to 10 MB here.
+// Tried: nothing else. A software device takes 3 ms of processor time for 256 samples of 22 entries and 128 elements, 17 ms for 75: rows far
+//   apart in memory, loaded lane by lane.
 
 struct Params {
     grid: vec4<u32>,

@@ -10,7 +10,7 @@
 // Geometry: workgroup (64,1,1), an invocation has a vector of a plane; x covers p.len of them, samples within parts: neighbours read a row
 //   together. A part has at most 32,768 labels: software devices end loops at 65,535.
 // Races: an invocation writes its own vector. Bounds: guarded by p.len and p.rows.
-// Tried: nothing else.
+// Tried: nothing else. A software device takes about 90 ms of processor time for 256 x 1,000 pairs of 128 columns: loads lane by lane.
 
 struct Params {
     grid: vec4<u32>,

@@ -119,9 +119,7 @@ impl Problem<'_> {
             for entry in self.batch.offsets[sample] as usize..self.batch.offsets[sample + 1] as usize {
                 let value = f64::from(self.batch.values[entry]);
                 let row = self.batch.features[entry] as usize * width;
-                for column in 0..hidden {
-                    out[column] += value * self.input[row + column];
-                }
+                add(&mut out[..hidden], value, &self.input[row..]);
             }
             if self.hidden.relu {
                 out.iter_mut().for_each(|x| *x = x.max(0.0));

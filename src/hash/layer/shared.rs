@@ -28,7 +28,7 @@ params!(PanelRowsParams {
 params!(RowTailParams {
     rows: u32,
     samples: u32,
-    pitch: u32,
+    pitch4: u32,
     width4: u32,
     first4: u32,
     pad0: u32,
@@ -119,7 +119,7 @@ pub fn row_gradient(recording: &mut Recording, caps: &Caps, dz: &Tensor, h: &Ten
     let (Some(of_h), Some(of_dw)) = (h.front(even), dw.front(even)) else {
         return Err(misfit("gradient", &[even], &[]));
     };
-    let groups = word(rows.div_ceil(64))?;
+    let groups = word(rows.div_ceil(256))?;
     if !fits || even == 0 || even == width || groups > caps.max_workgroups {
         return product.record(recording, caps, dz, h, dw);
     }
@@ -127,7 +127,7 @@ pub fn row_gradient(recording: &mut Recording, caps: &Caps, dz: &Tensor, h: &Ten
     let params = RowTailParams {
         rows: word(rows)?,
         samples: word(samples)?,
-        pitch: word(dz.row_stride())?,
+        pitch4: word(dz.row_stride() / 4)?,
         width4: word(width / 4)?,
         first4: word(even / 4)?,
         ..Default::default()
