@@ -7,7 +7,7 @@
 //! | 8 | `89 77 68 73 63 0d 0a 1a` ("whsc") |
 //! | 4 | version, 1 |
 //! | 4 | 0x01020304: the byte order |
-//! | 12 x 8 | length and CRC-32 of the source file, whether empty samples were kept, `N`, features, labels, `F`, `L`, and the four counts of [`Notes`] |
+//! | 12 x 8 | length and CRC-32 of the source file, whether empty samples were kept, `N`, features, labels, `F`, `L`, the counts of [`Notes`] |
 //! | 4 + 4 | CRC-32 of all before; zero |
 //! | 4 `N` | non-zeros of each sample |
 //! | 4 `F` + 4 `F` | their features; their values |

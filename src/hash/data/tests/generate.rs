@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use super::same;
 use crate::hash::data::generate::{Recipe, generate};
@@ -120,15 +119,4 @@ fn small_and_odd_sets_are_made_and_senseless_ones_refused() {
     assert!(generate(&Recipe::amazon_670k(0), 0..u32::MAX as usize, 1).is_err());
     assert_eq!(Recipe::amazon_670k(0).training_samples(), 490_449);
     assert_eq!(Recipe::with_labels(100_000, 0).training_samples(), 73_191);
-}
-
-#[test]
-#[ignore = "the whole set: 400 MB and some seconds"]
-fn the_whole_set() {
-    for threads in [1, 2] {
-        let start = Instant::now();
-        let set = generate(&Recipe::amazon_670k(0), 0..Recipe::TRAINING, threads).unwrap();
-        println!("{threads} threads: {:.2} s", start.elapsed().as_secs_f64());
-        println!("{:?}", Statistics::of(&set));
-    }
 }

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -129,8 +129,6 @@ fn lines_that_never_end_are_refused_before_memory_ends() {
     let error = xmc::read_from(endless, &options(1, 1 << 22)).unwrap_err();
     assert!(error.to_string().contains(":2:1: a line of more than 64 MiB"), "{error}");
 }
-
-use std::io::Read;
 
 #[test]
 fn gzip_that_is_cut_off_or_damaged_is_told_with_the_line() {

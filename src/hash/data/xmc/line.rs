@@ -75,7 +75,7 @@ impl Line<'_> {
                 return Err((
                     0,
                     "a sample without features".to_owned(),
-                    "it can teach nothing: remove the line and lower the header's first number, or keep such samples by the option `keep_empty`".to_owned(),
+                    "it can teach nothing: remove the line and lower the header's first number, or set the option `keep_empty`".to_owned(),
                 ));
             }
             self.notes.empty += 1;
