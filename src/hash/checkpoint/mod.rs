@@ -19,9 +19,9 @@
 //! [`Store::save_all_async`].
 //!
 //! # Files of rows
-//! Little-endian words behind the eight bytes `WHROWS01`: blocks of `[table, n, columns, 1 + states]`, n ascending ids, the weights
-//! `[n, columns]` as bits, each table of state `[n, columns]`, the book `[n, 4]`. `[u32::MAX, blocks, 0, 0]` ends the file. Columns are those of the
-//! device, a multiple of four, so there is no padding; zeros behind the hidden elements are saved as what they are.
+//! Little-endian words behind the eight bytes `WHROWS01`: blocks of `[table, n, words of a row in all arrays, 1 + states]`, n ascending
+//! ids, the weights as they lie in memory (`[n, words]`: bits of f32, or pairs of 16 bits), each table of state likewise, the book `[n, 4]`.
+//! `[u32::MAX, blocks, 0, 0]` ends the file. Zeros behind the hidden elements, and what pads rows to four words, are saved as what they are.
 //!
 //! # Manifests
 //! A line `wavehull-hash-checkpoint 1 J M CRC`, then J bytes of JSON (`schema`, `number`, `step`, `tables`, `files`), then M bytes of

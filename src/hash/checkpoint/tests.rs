@@ -112,8 +112,12 @@ impl Disk for Faulty {
 const ROWS: usize = 6;
 
 fn shapes() -> Vec<Shape> {
-    let shape = |name: &str, columns, states| Shape { name: name.into(), rows: ROWS, columns, states };
-    vec![shape("input", 4, 0), shape("output", 8, 2)]
+    let shape = |name: &str, columns, words: &[usize]| {
+        let states = words.len() - 1;
+        Shape { name: name.into(), rows: ROWS, columns, states, words: words.to_vec() }
+    };
+    // The second has weights of 16 bits.
+    vec![shape("input", 4, &[4]), shape("output", 8, &[4, 8, 8])]
 }
 
 /// What a row of a table holds after the step that last changed it.
@@ -128,7 +132,7 @@ fn words(table: usize, row: u32, step: u32, len: usize, salt: u32) -> Vec<u32> {
 fn block(table: usize, ids: &[u32], step: u32) -> Block {
     let shape = &shapes()[table];
     let of = |len: usize, salt: u32| ids.iter().flat_map(|&row| words(table, row, step, len, salt)).collect::<Vec<_>>();
-    let arrays = (0..shape.arrays()).map(|a| of(shape.columns, u32::try_from(a).unwrap())).collect();
+    let arrays = (0..).zip(&shape.words).map(|(a, &words)| of(words, a)).collect();
     Block { table, ids: ids.to_vec(), arrays, book: of(4, 99) }
 }
 
@@ -162,8 +166,9 @@ fn load(folder: &Path) -> Result<Option<(u32, Contents)>> {
         let mut reader = Reader::open(&path, &manifest.tables)?;
         while let Some(block) = reader.next()? {
             for (at, &id) in block.ids.iter().enumerate() {
-                let columns = shapes()[block.table].columns;
-                let mut row: Vec<_> = block.arrays.iter().map(|a| a[at * columns..][..columns].to_vec()).collect();
+                let shape = &shapes()[block.table];
+                let arrays = block.arrays.iter().zip(&shape.words);
+                let mut row: Vec<_> = arrays.map(|(a, &n)| a[at * n..][..n].to_vec()).collect();
                 row.push(block.book[at * 4..][..4].to_vec());
                 contents[block.table][id as usize] = (id, row);
             }
