@@ -192,9 +192,14 @@ fn expected(saves: &[(&[u32], u32)]) -> Contents {
 
 const SAVES: [(&[u32], u32); 3] = [(&ALL, 10), (&[1, 4], 20), (&[0, 1, 2, 3, 5], 30)];
 
+/// A store that does not wait for the disk.
+fn quick(folder: &Temporary) -> Store {
+    Store::on(&folder.0, Arc::new(Faulty::new(u64::MAX, usize::MAX)))
+}
+
 fn filled(name: &str, saves: usize) -> (Temporary, Store) {
     let folder = Temporary::new(name);
-    let mut store = Store::open(&folder.0).unwrap();
+    let mut store = quick(&folder);
     for (ids, step) in &SAVES[..saves] {
         save(&mut store, ids, *step).unwrap();
     }
@@ -229,7 +234,7 @@ fn a_crash_at_any_operation_loses_nothing_but_the_unfinished_state() {
             assert!(step == 40 || saved.is_err(), "a save that is done is there");
             outcomes[usize::from(step == 40)] += 1;
             // The next process goes on, and nothing of the crash is left.
-            let mut next = Store::open(&folder.0).unwrap();
+            let mut next = quick(&folder);
             next.policy.bases = 1;
             save(&mut next, &ALL, 50).unwrap();
             assert_eq!(load(&folder.0).unwrap().unwrap(), (50, expected(&[(&ALL, 50)])));
