@@ -136,9 +136,12 @@ pub struct Loaded {
     pub left_out: Vec<LeftOut>,
 }
 
+/// A manifest and the caller's bytes.
+type Described = (Manifest, Vec<u8>);
+
 /// Manifests by number, newest first, and other names.
 struct Folder {
-    manifests: Vec<(u64, Result<(Manifest, Vec<u8>)>)>,
+    manifests: Vec<(u64, Result<Described>)>,
     rows: BTreeSet<u64>,
     unfinished: Vec<String>,
 }
@@ -326,7 +329,7 @@ impl Store {
         control: &Control,
     ) -> Result<Option<Loaded>> {
         match self.newest()? {
-            Some((manifest, meta, left_out)) => {
+            Some(((manifest, meta), left_out)) => {
                 let loaded = self.bring_async(gpu, tables, manifest, meta, control).await?;
                 Ok(Some(Loaded { left_out, ..loaded }))
             }
@@ -334,8 +337,8 @@ impl Store {
         }
     }
 
-    /// The newest state of which every file is whole, the caller's bytes, and what was passed over.
-    fn newest(&self) -> Result<Option<(Manifest, Vec<u8>, Vec<LeftOut>)>> {
+    /// The newest state of which every file is whole, and what was passed over.
+    fn newest(&self) -> Result<Option<(Described, Vec<LeftOut>)>> {
         let folder = self.read_folder()?;
         let mut left_out = folder.unfinished(&self.folder);
         let passed = left_out.len();
@@ -346,7 +349,7 @@ impl Store {
                 Ok((manifest, meta)) => manifest.verify(&self.folder).map(|()| (manifest, meta)),
             };
             match found {
-                Ok((manifest, meta)) => return Ok(Some((manifest, meta, left_out))),
+                Ok(found) => return Ok(Some((found, left_out))),
                 Err(why) => left_out.push(LeftOut { name: format::state_name(number), why }),
             }
         }

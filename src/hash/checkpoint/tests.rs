@@ -158,7 +158,7 @@ type Contents = Vec<Vec<(u32, Vec<Vec<u32>>)>>;
 
 /// The rows of the newest state, and its step.
 fn load(folder: &Path) -> Result<Option<(u32, Contents)>> {
-    let Some((manifest, meta, _)) = Store::open(folder)?.newest()? else { return Ok(None) };
+    let Some(((manifest, meta), _)) = Store::open(folder)?.newest()? else { return Ok(None) };
     assert_eq!(meta, format!("step {}", manifest.step).as_bytes());
     let mut contents: Contents = vec![vec![(u32::MAX, Vec::new()); ROWS]; 2];
     for (i, part) in manifest.files.iter().enumerate() {
@@ -334,7 +334,7 @@ fn going_on_from_an_older_state_does_not_take_newer_increments() {
     let path = folder.0.join("rows-00000003.bin");
     let cut = fs::read(&path).unwrap();
     fs::write(&path, &cut[..cut.len() - 1]).unwrap();
-    let (manifest, _, left_out) = store.newest().unwrap().unwrap();
+    let ((manifest, _), left_out) = store.newest().unwrap().unwrap();
     assert_eq!((manifest.step, left_out.len(), left_out[0].name.as_str()), (20, 1, "state-00000003.ckpt"));
     let mut store = Store { parent: Some(manifest), ..store };
     assert_eq!(save(&mut store, &[5], 25).unwrap().number, 4);
