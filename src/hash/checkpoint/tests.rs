@@ -1,4 +1,4 @@
-//! Crashes, full disks and damage, at every operation and every byte, without a device.
+//! Crashes at every operation, full disks at every few bytes, and damage, without a device.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -294,7 +294,7 @@ fn after_damage(folder: &Temporary, name: &str, bytes: &[u8]) -> Option<u32> {
 }
 
 #[test]
-fn every_cut_and_every_flipped_bit_is_noticed() {
+fn cuts_and_flipped_bits_are_noticed() {
     let (folder, store) = filled("damage", 3);
     let base = "rows-00000001.bin";
     for name in folder.names() {
@@ -306,10 +306,11 @@ fn every_cut_and_every_flipped_bit_is_noticed() {
             _ if newest => Some(20),
             _ => Some(30),
         };
-        for length in (0..whole.len()).step_by(5).chain([whole.len() - 1]) {
+        for length in (0..whole.len()).step_by(13).chain([whole.len() - 1]) {
             assert_eq!(after_damage(&folder, &name, &whole[..length]), good, "{name} cut to {length}");
         }
-        for at in 0..whole.len() {
+        // The first bytes hold lengths; behind them, one checksum covers all.
+        for at in (0..40).chain((40..whole.len()).step_by(11)) {
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << (at % 8);
             let found = after_damage(&folder, &name, &bytes);
