@@ -1,7 +1,8 @@
-// out[ids[r] - p.first, :] = x[r, :] for the rows r whose id lies in this window of the table; rows are moved as bits.
+// out[ids[r] - p.first, :] = x[r, :] for the rows r whose id lies in this window of the table; with TAKE the other way:
+// out[r, :] = x[ids[r] - p.first, :]. Rows are moved as bits.
 //
 // Buffers (u32, rows by vectors of four): x [count, columns]; ids [count], distinct, rows of the whole table; out [rows, columns]: rows
-//   p.first .. p.first + p.rows of it.
+//   p.first .. p.first + p.rows of it. With TAKE x is the window and out [count, columns].
 // Precision: exact. Undefined: rows that no id names stay as they are.
 // Geometry: workgroup (64,1,1), an invocation moves four columns, grid-stride over p.len = count * p.width4.
 // Bounds: ids by p.first and p.rows. Races: ids are distinct, an invocation writes its own vectors.
@@ -23,7 +24,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         // Wraps around for ids below p.first.
         let row = ids[item / p.width4] - p.first;
         if (row < p.rows) {
+#ifdef TAKE
+            out[item] = x[row * p.width4 + item % p.width4];
+#else
             out[row * p.width4 + item % p.width4] = x[item];
+#endif
         }
     }
 }

@@ -6,7 +6,7 @@ use super::format::{Block, Shape};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Caps, Control, Gpu, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
-use crate::ops::{gather, strided_grid, word};
+use crate::ops::{strided_grid, word};
 use crate::tensor::{ALIGNED, Tensor};
 
 const ROWS_PUT: &str = include_str!("../../../shaders/hash/rows_put.wgsl");
@@ -49,12 +49,16 @@ pub(crate) async fn read_async(
     Ok(words.collect())
 }
 
-/// Weights, states and the book.
-fn arrays(table: &Rows) -> Vec<Tensor<u32>> {
-    let mut arrays = vec![table.weights.words()];
-    arrays.extend(table.state.iter().map(Tensor::words));
-    arrays.push(table.book.clone());
-    arrays
+/// Weights, states and the book as words in memory, whatever they hold; what pads rows is taken along.
+fn arrays(table: &Rows) -> Result<Vec<Tensor<u32>>> {
+    let tensors = std::iter::once(&table.weights).chain(&table.state).map(Tensor::words).chain([table.book.clone()]);
+    let whole = |t: Tensor<u32>| t.view(&[table.len(), t.row_stride()]);
+    tensors.map(|t| whole(t).ok_or_else(|| Error::internal("a table with gaps between its rows"))).collect()
+}
+
+/// Words of the longest row.
+fn widest(arrays: &[Tensor<u32>]) -> usize {
+    arrays.iter().map(Tensor::columns).max().unwrap_or(4)
 }
 
 fn block(table: usize, ids: Vec<u32>, mut arrays: Vec<Vec<u32>>) -> Block {
@@ -69,8 +73,8 @@ pub(super) async fn all_async(
     control: &Control,
     take: &mut (dyn FnMut(Block) -> Result<()> + Send),
 ) -> Result<()> {
-    let arrays = arrays(table);
-    for range in pieces(table.len(), table.columns()) {
+    let arrays = arrays(table)?;
+    for range in pieces(table.len(), widest(&arrays)) {
         let words = read_async(gpu, &arrays, &range, control).await?;
         let ids = (word(range.start)?..word(range.end)?).collect();
         take(block(number, ids, words))?;
@@ -111,46 +115,51 @@ pub(super) async fn chosen_async(
     take: &mut (dyn FnMut(Block) -> Result<()> + Send),
 ) -> Result<()> {
     let caps = gpu.caps();
-    let most = piece(caps, table.columns()).min(ids.len().max(1));
-    let sources = arrays(table);
+    let sources = arrays(table)?;
+    let most = piece(caps, widest(&sources)).min(ids.len().max(1));
     let places: Tensor<u32> = Tensor::uninit_async(gpu, &[most]).await?;
     let mut staging = Vec::new();
     for source in &sources {
         staging.push(Tensor::<u32>::uninit_async(gpu, &[most, source.columns()]).await?);
     }
-    for window in table.windows(caps)? {
-        let inside = |end: usize| ids.partition_point(|&id| (id as usize) < end);
-        for chosen in ids[inside(window.start)..inside(window.end)].chunks(most) {
-            let first = word(window.start)?;
-            let local: Vec<u32> = chosen.iter().map(|id| id - first).collect();
-            gpu.upload(places.buffer(), bytemuck::cast_slice(&local))?;
-            let (mut recording, mut tickets) = (Recording::new(), Vec::new());
-            for (source, staging) in sources.iter().zip(&staging) {
-                let columns = source.columns();
-                let rows = source.at(window.start * columns, &[window.len(), columns]);
-                let out = staging.view(&[chosen.len(), columns]);
-                let (Some(rows), Some(out), Some(places)) = (rows, out, places.view(&[chosen.len()])) else {
-                    return Err(Error::internal("a window of rows leaves its table"));
-                };
-                gather::rows(&mut recording, caps, &rows, &places, &out)?;
-                tickets.push((recording.read(out.part(0, out.len())?), out.len()));
+    let windows = table.windows(caps)?;
+    for chosen in ids.chunks(most) {
+        gpu.upload(places.buffer(), bytemuck::cast_slice(chosen))?;
+        let (mut recording, mut tickets) = (Recording::new(), Vec::new());
+        for (source, staging) in sources.iter().zip(&staging) {
+            for window in windows.iter().filter(|window| holds(window, chosen)) {
+                dispatch(
+                    &mut recording,
+                    caps,
+                    &Move { panel: staging, ids: &places, table: source, take: true },
+                    window,
+                    chosen.len(),
+                )?;
             }
-            let mut output = gpu.run_async(&recording, control).await?;
-            let words = tickets.into_iter().map(|(ticket, len)| {
-                let mut words: Vec<u32> = output.take(ticket);
-                words.truncate(len);
-                words
-            });
-            take(block(number, chosen.to_vec(), words.collect()))?;
+            let len = chosen.len() * source.columns();
+            tickets.push((recording.read(staging.part(0, len)?), len));
         }
+        let mut output = gpu.run_async(&recording, control).await?;
+        let words = tickets.into_iter().map(|(ticket, len)| {
+            let mut words: Vec<u32> = output.take(ticket);
+            words.truncate(len);
+            words
+        });
+        take(block(number, chosen.to_vec(), words.collect()))?;
     }
     Ok(())
 }
 
+/// Whether one of ascending ids may lie in a window.
+fn holds(window: &Range<usize>, ids: &[u32]) -> bool {
+    let (first, last) = (ids.first().map_or(0, |&id| id as usize), ids.last().map_or(0, |&id| id as usize));
+    first < window.end && last >= window.start
+}
+
 /// Puts the rows of a block into a table.
 pub(super) async fn put_async(gpu: &Gpu, table: &Rows, block: &Block, control: &Control) -> Result<()> {
-    let most = piece(gpu.caps(), table.columns()).min(block.ids.len());
-    let targets = arrays(table);
+    let targets = arrays(table)?;
+    let most = piece(gpu.caps(), widest(&targets)).min(block.ids.len());
     let places: Tensor<u32> = Tensor::uninit_async(gpu, &[most]).await?;
     let mut staging = Vec::new();
     for target in &targets {
@@ -166,9 +175,9 @@ pub(super) async fn put_async(gpu: &Gpu, table: &Rows, block: &Block, control: &
         for ((words, target), staging) in words.zip(&targets).zip(&staging) {
             let columns = target.columns();
             gpu.upload(staging.buffer(), bytemuck::cast_slice(&words[range.start * columns..range.end * columns]))?;
-            let holds = |w: &&Range<usize>| (ids[0] as usize) < w.end && ids[ids.len() - 1] as usize >= w.start;
-            for window in windows.iter().filter(holds) {
-                put(&mut recording, gpu.caps(), [staging, &places, target], window, ids.len())?;
+            for window in windows.iter().filter(|window| holds(window, ids)) {
+                let put = Move { panel: staging, ids: &places, table: target, take: false };
+                dispatch(&mut recording, gpu.caps(), &put, window, ids.len())?;
             }
         }
         gpu.run_async(&recording, control).await?;
@@ -176,14 +185,24 @@ pub(super) async fn put_async(gpu: &Gpu, table: &Rows, block: &Block, control: &
     Ok(())
 }
 
-fn put(
+/// Rows between a table and a panel that holds them one after the other.
+struct Move<'a> {
+    panel: &'a Tensor<u32>,
+    ids: &'a Tensor<u32>,
+    table: &'a Tensor<u32>,
+    /// From the table, not into it.
+    take: bool,
+}
+
+/// Records what moves those of the first `count` rows that lie in a window.
+fn dispatch(
     recording: &mut Recording,
     caps: &Caps,
-    [x, ids, target]: [&Tensor<u32>; 3],
+    rows: &Move<'_>,
     window: &Range<usize>,
     count: usize,
 ) -> Result<()> {
-    let width4 = target.columns() / 4;
+    let width4 = rows.table.columns() / 4;
     let (groups, threads) = strided_grid(count * width4, caps.max_workgroups)?;
     let params = RowsPutParams {
         len: word(count * width4)?,
@@ -193,9 +212,11 @@ fn put(
         rows: word(window.len())?,
         ..Default::default()
     };
-    let out = target.part(window.start * target.columns(), window.len() * target.columns())?;
-    let bindings = vec![x.binding(), ids.binding(), out];
-    recording.dispatch(&kernel(), bindings, &params, Grid::Direct([groups, 1, 1]), (count * width4 * 4) as f64)
+    let share = rows.table.part(window.start * rows.table.columns(), window.len() * rows.table.columns())?;
+    let (panel, ids) = (rows.panel.binding(), rows.ids.binding());
+    let bindings = if rows.take { vec![share, ids, panel] } else { vec![panel, ids, share] };
+    let work = (count * width4 * 4) as f64;
+    recording.dispatch(&kernel(rows.take), bindings, &params, Grid::Direct([groups, 1, 1]), work)
 }
 
 /// Whether tables are what a manifest names.
@@ -210,18 +231,23 @@ pub(super) fn fits(shapes: &[Shape], tables: &[(&str, &Rows)]) -> Result<()> {
     for (shape, (name, table)) in shapes.iter().zip(tables) {
         let own = Shape::new(name, table);
         if *shape != own {
-            let text =
-                |s: &Shape| format!("'{}' of {} rows, {} columns and {} states", s.name, s.rows, s.columns, s.states);
+            let text = |s: &Shape| {
+                format!(
+                    "'{}' of {} rows, {} columns and {} states ({:?} words a row)",
+                    s.name, s.rows, s.columns, s.states, s.words
+                )
+            };
             return other(format!("the checkpoint has a table {}, the network one {}", text(shape), text(&own)));
         }
     }
     Ok(())
 }
 
-fn kernel() -> Kernel {
-    Kernel::new::<RowsPutParams>("rows_put", ROWS_PUT, &[Access::Read, Access::Read, Access::Write])
+fn kernel(take: bool) -> Kernel {
+    let bindings = [Access::Read, Access::Read, Access::Write];
+    Kernel::new::<RowsPutParams>("rows_put", ROWS_PUT, &bindings).flag("TAKE", take)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    vec![kernel()]
+    vec![kernel(false), kernel(true)]
 }

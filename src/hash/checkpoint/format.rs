@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::Draft;
 use crate::error::{Error, Result};
 use crate::hash::Rows;
+use crate::tensor::Tensor;
 
 /// Of the files that this version writes.
 const SCHEMA: u32 = 1;
@@ -31,21 +32,21 @@ pub struct Shape {
     pub columns: usize,
     /// Tables of the optimiser's state.
     pub states: usize,
+    /// Words in memory of a row of the weights, and of each table of state: fewer than `columns` for weights of 16 bits.
+    pub words: Vec<usize>,
 }
 
 impl Shape {
     pub(super) fn new(name: &str, table: &Rows) -> Self {
-        Self { name: name.to_owned(), rows: table.len(), columns: table.columns(), states: table.state.len() }
-    }
-
-    /// Tables of `columns` columns.
-    pub(super) fn arrays(&self) -> usize {
-        1 + self.states
+        let words =
+            [table.weights.row_stride()].into_iter().chain(table.state.iter().map(Tensor::row_stride)).collect();
+        let (rows, columns, states) = (table.len(), table.columns(), table.state.len());
+        Self { name: name.to_owned(), rows, columns, states, words }
     }
 
     /// Bytes that a row takes in a file.
     pub(super) fn row_bytes(&self) -> u64 {
-        4 * (1 + self.arrays() * self.columns + 4) as u64
+        4 * (1 + self.words.iter().sum::<usize>() + 4) as u64
     }
 }
 
@@ -178,7 +179,8 @@ fn verify(part: &Part, path: &Path) -> Result<()> {
     if length != part.bytes {
         return Err(torn(path, &format!("it has {length} bytes, and should have {}", part.bytes)));
     }
-    let (mut sum, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 20]);
+    let room = usize::try_from(length.clamp(1, 1 << 20)).unwrap_or(1);
+    let (mut sum, mut buffer) = (crc32fast::Hasher::new(), vec![0; room]);
     loop {
         match file.read(&mut buffer).map_err(|e| Error::io(path, e))? {
             0 => break,
@@ -201,7 +203,7 @@ pub(super) struct Block {
     pub table: usize,
     /// `[n]`
     pub ids: Vec<u32>,
-    /// Weights and states, `[n, columns]` each.
+    /// Weights and states, `[n, words]` each.
     pub arrays: Vec<Vec<u32>>,
     /// `[n, 4]`
     pub book: Vec<u32>,
@@ -224,10 +226,10 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn block(&mut self, block: &Block) -> Result<()> {
-        let [table, rows, columns, arrays] =
-            [block.table, block.ids.len(), block.arrays[0].len() / block.ids.len().max(1), block.arrays.len()]
-                .map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        self.draft.write_words(&[table, rows, columns, arrays])?;
+        let words = block.arrays.iter().map(Vec::len).sum::<usize>() / block.ids.len().max(1);
+        let [table, rows, words, arrays] =
+            [block.table, block.ids.len(), words, block.arrays.len()].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        self.draft.write_words(&[table, rows, words, arrays])?;
         self.draft.write_words(&block.ids)?;
         block.arrays.iter().try_for_each(|array| self.draft.write_words(array))?;
         self.draft.write_words(&block.book)?;
@@ -278,9 +280,10 @@ impl<'a> Reader<'a> {
             return if whole { Ok(None) } else { Err(torn(self.path, "blocks are missing")) };
         }
         let table = head[0] as usize;
-        let shape = self.tables.get(table).ok_or_else(|| torn(self.path, "it has rows of a table that is none"))?;
+        let tables = self.tables;
+        let shape = tables.get(table).ok_or_else(|| torn(self.path, "it has rows of a table that is none"))?;
         let rows = head[1] as usize;
-        let fits = head[2] as usize == shape.columns && head[3] as usize == shape.arrays();
+        let fits = head[2] as usize == shape.words.iter().sum::<usize>() && head[3] as usize == shape.words.len();
         if !fits || rows > shape.rows || rows == 0 || head[1] > MOST_ROWS {
             return Err(torn(self.path, &format!("a block of table '{}' does not fit it", shape.name)));
         }
@@ -291,7 +294,7 @@ impl<'a> Reader<'a> {
             return Err(torn(self.path, &format!("rows of table '{}' do not stand in order", shape.name)));
         }
         self.seen[table] = (self.seen[table].0 + rows, ids[rows - 1] + 1);
-        let arrays = (0..shape.arrays()).map(|_| self.words(rows * shape.columns)).collect::<Result<_>>()?;
+        let arrays = shape.words.iter().map(|words| self.words(rows * words)).collect::<Result<_>>()?;
         let book = self.words(rows * 4)?;
         self.blocks += 1;
         Ok(Some(Block { table, ids, arrays, book }))

@@ -19,9 +19,9 @@
 //! [`Store::save_all_async`].
 //!
 //! # Files of rows
-//! Little-endian words behind the eight bytes `WHROWS01`: blocks of `[table, n, columns, 1 + states]`, n ascending ids, the weights
-//! `[n, columns]` as bits, each table of state `[n, columns]`, the book `[n, 4]`. `[u32::MAX, blocks, 0, 0]` ends the file. Columns are those of the
-//! device, a multiple of four, so there is no padding; zeros behind the hidden elements are saved as what they are.
+//! Little-endian words behind the eight bytes `WHROWS01`: blocks of `[table, n, words of a row in all arrays, 1 + states]`, n ascending
+//! ids, the weights as they lie in memory (`[n, words]`: bits of f32, or pairs of 16 bits), each table of state likewise, the book `[n, 4]`.
+//! `[u32::MAX, blocks, 0, 0]` ends the file. Zeros behind the hidden elements, and what pads rows to four words, are saved as what they are.
 //!
 //! # Manifests
 //! A line `wavehull-hash-checkpoint 1 J M CRC`, then J bytes of JSON (`schema`, `number`, `step`, `tables`, `files`), then M bytes of
@@ -136,9 +136,12 @@ pub struct Loaded {
     pub left_out: Vec<LeftOut>,
 }
 
+/// A manifest and the caller's bytes.
+type Described = (Manifest, Vec<u8>);
+
 /// Manifests by number, newest first, and other names.
 struct Folder {
-    manifests: Vec<(u64, Result<(Manifest, Vec<u8>)>)>,
+    manifests: Vec<(u64, Result<Described>)>,
     rows: BTreeSet<u64>,
     unfinished: Vec<String>,
 }
@@ -326,7 +329,7 @@ impl Store {
         control: &Control,
     ) -> Result<Option<Loaded>> {
         match self.newest()? {
-            Some((manifest, meta, left_out)) => {
+            Some(((manifest, meta), left_out)) => {
                 let loaded = self.bring_async(gpu, tables, manifest, meta, control).await?;
                 Ok(Some(Loaded { left_out, ..loaded }))
             }
@@ -334,8 +337,8 @@ impl Store {
         }
     }
 
-    /// The newest state of which every file is whole, the caller's bytes, and what was passed over.
-    fn newest(&self) -> Result<Option<(Manifest, Vec<u8>, Vec<LeftOut>)>> {
+    /// The newest state of which every file is whole, and what was passed over.
+    fn newest(&self) -> Result<Option<(Described, Vec<LeftOut>)>> {
         let folder = self.read_folder()?;
         let mut left_out = folder.unfinished(&self.folder);
         let passed = left_out.len();
@@ -346,7 +349,7 @@ impl Store {
                 Ok((manifest, meta)) => manifest.verify(&self.folder).map(|()| (manifest, meta)),
             };
             match found {
-                Ok((manifest, meta)) => return Ok(Some((manifest, meta, left_out))),
+                Ok(found) => return Ok(Some((found, left_out))),
                 Err(why) => left_out.push(LeftOut { name: format::state_name(number), why }),
             }
         }

@@ -177,7 +177,7 @@ fn number(key: u32) -> f32 {
 
 fn kernel(software: bool, listed: bool) -> Kernel {
     let bindings = [Access::Read, Access::Write, Access::Write, Access::Read];
-    let (lanes, vectors) = if software { (8, 8) } else { (128, 1) };
+    let (lanes, vectors) = if software { (8, 4) } else { (128, 1) };
     Kernel::new::<TopKParams>("top_k", TOP_K, &bindings[..if listed { 4 } else { 3 }])
         .define("LANES", lanes)
         .define("VECTORS", vectors)
