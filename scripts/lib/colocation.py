@@ -79,8 +79,8 @@ class Places:
 
 def neighbours(holds, places, most, power, directories=12):
     """Item -> up to `most` items that at least two of its directories hold too, best first: by the number of shared directories over the
-    power of the neighbour's own number, so that a name of everywhere does not come first everywhere. Equals go by the distance in the alphabetical list
-    of all names: of a hundred files that always come together, the next ones of the listing."""
+    power of the neighbour's own number, so that a name of everywhere does not come first everywhere. Equals go by the distance in the
+    alphabetical list of all names: of a hundred files that always come together, the next ones of the listing."""
     found = {}
     weight = {item: len(where) ** -power for item, where in places.items()}
     for n, (item, where) in enumerate(places.items()):
