@@ -10,8 +10,9 @@ use crate::tensor::Tensor;
 
 /// Looks at the drift of codes between unconditional rebuilds: checkpoints stand at rebuilds, so there must be some.
 const AT_LEAST: u64 = 4;
-/// Ids of a bucket that are looked at for neighbours.
+/// Ids of a bucket, and the most tables, that are looked at for neighbours.
 const CLOSE: usize = 16;
+const CLOSE_TABLES: usize = 100;
 /// Tables in which two labels must meet to be neighbours.
 const MEET: usize = 2;
 /// Every so many rows are compared when drift is measured, in so many tables.
@@ -38,19 +39,20 @@ pub(super) struct Index {
 impl Index {
     pub(super) async fn new_async(gpu: &Gpu, network: &Network, options: &Options) -> Result<Self> {
         let (labels, hidden) = (network.labels(), network.hidden().elements);
-        let tables = LshTables::new_async(gpu, labels, &options.lsh).await?;
+        let made = LshTables::new_async(gpu, labels, &options.lsh).await?;
         let neighbours = match options.mode {
             Mode::Neighbours => {
                 let list = Tensor::uninit_async(gpu, &[labels, options.neighbours]).await?;
-                let close = Query { bucket: options.lsh.bucket.min(CLOSE), ..Query::all(&options.lsh, 0) };
-                Some((Neighbours::new_async(gpu, &tables, &close, MEET).await?, list))
+                let tables = options.lsh.tables.min(CLOSE_TABLES);
+                let close = Query { tables, bucket: options.lsh.bucket.min(CLOSE), ..Query::all(&options.lsh, 0) };
+                Some((Neighbours::new_async(gpu, &made, &close, MEET).await?, list))
             }
             _ => None,
         };
         let steps = |samples: u64| samples / options.batch as u64;
         Ok(Self {
             hasher: Hasher::new_async(gpu, &options.lsh, hidden, 0).await?,
-            tables,
+            tables: made,
             workspace: QueryWorkspace::new_async(gpu, &options.lsh, options.batch).await?,
             neighbours,
             rebuild: options.rebuild,
