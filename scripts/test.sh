@@ -133,9 +133,10 @@ step "library without features" cargo check --release --locked --no-default-feat
 step "library with verify and onnx" cargo check --release --locked --no-default-features --features verify,config
 step "library with train" cargo check --release --locked --no-default-features --features train
 step "library with pack" cargo check --release --locked --no-default-features --features fixed-lane
+step "library with hash" cargo check --release --locked --no-default-features --features hash
 if has_wasm_target; then
     step "library for wasm32" cargo check --release --locked --lib --target wasm32-unknown-unknown \
-        --no-default-features --features verify,config,pack
+        --no-default-features --features verify,config,pack,hash
 else
     skip "library for wasm32" "target not installed (rustup target add wasm32-unknown-unknown)"
 fi

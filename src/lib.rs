@@ -1,7 +1,7 @@
 //! Wavehull: one compute engine on wgpu that trains, proves, packs and hashes neural networks on any Vulkan, Metal or
-//! DX12 GPU. This version proves, trains and packs, a feature each: `verify` decides sound robustness properties of ONNX networks in batches, with
+//! DX12 GPU. A feature each: `verify` decides sound robustness properties of ONNX networks in batches, with
 //! proofs that can be re-checked without a GPU; `train` trains arrays of models at once; `pack` measures what lossless compression does to an
-//! accelerator's memory, and codes tensors.
+//! accelerator's memory, and codes tensors; `hash` trains and asks output layers of hundreds of thousands of labels through active sets.
 //!
 //! ```
 //! use wavehull::verify::{Verdict, Verifier, VerifyOptions, vnnlib};

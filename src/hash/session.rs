@@ -232,7 +232,8 @@ impl<'a> Session<'a> {
     pub fn new(gpu: &'a Gpu, config: &'a Config, loaded: &'a Loaded, control: &Control) -> Result<Self> {
         let training = Training {
             config: config.text.clone(),
-            base: std::path::absolute(&config.base).map_err(|e| Error::io(&config.base, e))?,
+            // A file beside the caller has no folder in its path.
+            base: std::path::absolute(Path::new(".").join(&config.base)).map_err(|e| Error::io(&config.base, e))?,
             data: [loaded.train.len(), loaded.train.feature_count, loaded.train.label_count],
             fingerprint: fingerprint(&loaded.train),
         };
