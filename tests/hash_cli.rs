@@ -105,7 +105,9 @@ fn a_training_is_checked_run_measured_and_asked() {
     let ran = folder.run(&["hash", "predict", "run", "test.txt", "--top", "2", "--names", "names.txt"]);
     let lines: Vec<String> = ran.expect(0, &[]).stdout.lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 80);
-    let right = (0..80).filter(|&i| lines[i].starts_with(&format!("name{}:", i % 40)) || lines[i].contains(&format!("name{}:", i % 40)));
+    let right = (0..80).filter(|&i| {
+        lines[i].starts_with(&format!("name{}:", i % 40)) || lines[i].contains(&format!("name{}:", i % 40))
+    });
     assert!(right.count() > 72, "{lines:?}");
 }
 
@@ -133,7 +135,10 @@ fn a_killed_training_goes_on_with_the_same_bits() {
         let states = || std::fs::read_dir(folder.0.join("run/state")).map_or(0, Iterator::count);
         let before = states();
         // Kill it as soon as something of a checkpoint appears, whole or not.
-        while begun.elapsed() < Duration::from_secs(60) && states() == before && child.try_wait().expect("a child").is_none() {
+        while begun.elapsed() < Duration::from_secs(60)
+            && states() == before
+            && child.try_wait().expect("a child").is_none()
+        {
             std::thread::sleep(Duration::from_millis(2));
         }
         if child.try_wait().expect("a child").is_some() {
@@ -145,7 +150,10 @@ fn a_killed_training_goes_on_with_the_same_bits() {
     }
     folder.run(&["hash", "train", "c.toml"]).expect(0, &[]);
     assert!(killed > 0, "it was never killed");
-    assert!(folder.bytes("run/model.safetensors") == folder.bytes("whole/model.safetensors"), "other bits after {killed} kills");
+    assert!(
+        folder.bytes("run/model.safetensors") == folder.bytes("whole/model.safetensors"),
+        "other bits after {killed} kills"
+    );
 }
 
 #[test]

@@ -167,3 +167,37 @@ fn a_training_goes_on_from_its_checkpoint_with_the_same_bits() {
     }
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+/// Where the time of a step goes on the shipped set: `cargo test --release --test hash_trainer -- --ignored --nocapture kernels`.
+#[test]
+#[ignore = "a measurement"]
+fn kernels_of_a_step() {
+    let Some(gpu) = device("kernels_of_a_step", false) else { return };
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/debian-relations/train.txt.gz");
+    let (set, _) = wavehull::hash::data::read(&path, &wavehull::hash::data::ReadOptions::default()).unwrap();
+    for mode in [Mode::Uniform, Mode::Neighbours, Mode::Slide] {
+        let options = Options { mode, ..Options::default() };
+        let mut trainer = Trainer::new(gpu, &set, options.clone()).unwrap();
+        let order = wavehull::ops::random::Stream::new(1).permutation(set.len(), 0, 2);
+        for chosen in order.chunks(256).take(30) {
+            pollster::block_on(trainer.step_async(&Batch::new(&set, chosen).unwrap())).unwrap();
+        }
+        let mut sums: Vec<(&str, f64, usize)> = Vec::new();
+        for chosen in order.chunks(256).skip(30).take(10) {
+            for (name, seconds) in
+                pollster::block_on(trainer.profile_async(&Batch::new(&set, chosen).unwrap())).unwrap()
+            {
+                match sums.iter_mut().find(|(known, ..)| *known == name) {
+                    Some(sum) => (sum.1, sum.2) = (sum.1 + seconds, sum.2 + 1),
+                    None => sums.push((name, seconds, 1)),
+                }
+            }
+        }
+        sums.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let whole: f64 = sums.iter().map(|sum| sum.1).sum();
+        println!("{}: {:.1} ms a step", mode.name(), 100.0 * whole);
+        for (name, seconds, count) in sums.iter().take(14) {
+            println!("  {name:<20} {:>7.2} ms in {:>4.1} dispatches", 100.0 * seconds, *count as f64 / 10.0);
+        }
+    }
+}

@@ -22,6 +22,7 @@ pub mod optimiser;
 pub mod options;
 pub mod predict;
 pub mod rows;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod session;
 pub mod set;
 pub mod trainer;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::layer::Loss;
 use super::Storage;
+use super::layer::Loss;
 use super::lsh::{Family, LshOptions};
 use super::optimiser::{Mode as Update, Rule};
 use crate::error::{Error, Result};
@@ -168,13 +168,90 @@ const DWTA: Family = Family::Dwta;
 
 /// The settings of the papers: SLIDE (MLSys 2020), its optimised version (MLSys 2021) and BOLT (CIKM 2023).
 pub const PRESETS: &[Preset] = &[
-    Preset { name: "slide-amazon-670k", source: "SLIDE, MLSys 2020, paper", family: DWTA, codes: 8, tables: 50, batch: 256, hidden: 128, active: 3000, relu: true, rebuild: 6400 },
-    Preset { name: "slide-amazon-670k-code", source: "SLIDE, MLSys 2020, released code", family: DWTA, codes: 6, tables: 50, batch: 128, hidden: 128, active: 1000, relu: true, rebuild: 6400 },
-    Preset { name: "slide-2021-amazon-670k", source: "optimised SLIDE, MLSys 2021, released code", family: DWTA, codes: 5, tables: 256, batch: 1024, hidden: 128, active: 1000, relu: true, rebuild: 12_800 },
-    Preset { name: "slide-delicious-200k", source: "SLIDE, MLSys 2020, paper", family: Family::SimHash, codes: 9, tables: 50, batch: 128, hidden: 128, active: 1000, relu: true, rebuild: 6400 },
-    Preset { name: "slide-2021-wiki-325k", source: "optimised SLIDE, MLSys 2021", family: DWTA, codes: 5, tables: 350, batch: 256, hidden: 128, active: 1000, relu: true, rebuild: 6400 },
-    Preset { name: "slide-2021-text8", source: "optimised SLIDE, MLSys 2021", family: Family::SimHash, codes: 9, tables: 50, batch: 512, hidden: 200, active: 1000, relu: false, rebuild: 6400 },
-    Preset { name: "bolt-amazon-670k", source: "BOLT, CIKM 2023, its code", family: DWTA, codes: 5, tables: 128, batch: 256, hidden: 256, active: 3350, relu: true, rebuild: 6400 },
+    Preset {
+        name: "slide-amazon-670k",
+        source: "SLIDE, MLSys 2020, paper",
+        family: DWTA,
+        codes: 8,
+        tables: 50,
+        batch: 256,
+        hidden: 128,
+        active: 3000,
+        relu: true,
+        rebuild: 6400,
+    },
+    Preset {
+        name: "slide-amazon-670k-code",
+        source: "SLIDE, MLSys 2020, released code",
+        family: DWTA,
+        codes: 6,
+        tables: 50,
+        batch: 128,
+        hidden: 128,
+        active: 1000,
+        relu: true,
+        rebuild: 6400,
+    },
+    Preset {
+        name: "slide-2021-amazon-670k",
+        source: "optimised SLIDE, MLSys 2021, released code",
+        family: DWTA,
+        codes: 5,
+        tables: 256,
+        batch: 1024,
+        hidden: 128,
+        active: 1000,
+        relu: true,
+        rebuild: 12_800,
+    },
+    Preset {
+        name: "slide-delicious-200k",
+        source: "SLIDE, MLSys 2020, paper",
+        family: Family::SimHash,
+        codes: 9,
+        tables: 50,
+        batch: 128,
+        hidden: 128,
+        active: 1000,
+        relu: true,
+        rebuild: 6400,
+    },
+    Preset {
+        name: "slide-2021-wiki-325k",
+        source: "optimised SLIDE, MLSys 2021",
+        family: DWTA,
+        codes: 5,
+        tables: 350,
+        batch: 256,
+        hidden: 128,
+        active: 1000,
+        relu: true,
+        rebuild: 6400,
+    },
+    Preset {
+        name: "slide-2021-text8",
+        source: "optimised SLIDE, MLSys 2021",
+        family: Family::SimHash,
+        codes: 9,
+        tables: 50,
+        batch: 512,
+        hidden: 200,
+        active: 1000,
+        relu: false,
+        rebuild: 6400,
+    },
+    Preset {
+        name: "bolt-amazon-670k",
+        source: "BOLT, CIKM 2023, its code",
+        family: DWTA,
+        codes: 5,
+        tables: 128,
+        batch: 256,
+        hidden: 256,
+        active: 3350,
+        relu: true,
+        rebuild: 6400,
+    },
 ];
 
 impl Preset {
@@ -210,7 +287,10 @@ impl Options {
     pub fn check(&self) -> Result<()> {
         let refuse = |what: String, help: &str| Err(Error::bad_input(what).with_help(help));
         if self.hidden == 0 || self.hidden > 4096 {
-            return refuse(format!("a hidden layer of {}", self.hidden), "give 1 to 4096 elements; the papers have 128");
+            return refuse(
+                format!("a hidden layer of {}", self.hidden),
+                "give 1 to 4096 elements; the papers have 128",
+            );
         }
         if self.batch == 0 || self.batch > 65_535 {
             return refuse(format!("batches of {} samples", self.batch), "give 1 to 65,535 samples");

@@ -183,7 +183,11 @@ pub fn configuration(folder: &Path) -> Result<(Config, [usize; 2])> {
     let help = "give the folder that `wavehull hash train` wrote: `folder` in its configuration";
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e).with_help(help))?;
     let training: Training = serde_json::from_slice(&bytes).map_err(|e| {
-        Error::bad_input("this describes no training").in_file(&path).at(e.line(), e.column()).with_help(help).with_source(e)
+        Error::bad_input("this describes no training")
+            .in_file(&path)
+            .at(e.line(), e.column())
+            .with_help(help)
+            .with_source(e)
     })?;
     let mut config = Config::parse(&training.config, &training.base).map_err(|e| e.in_file(&path))?;
     folder.clone_into(&mut config.folder);
@@ -385,11 +389,7 @@ impl<'a> Session<'a> {
         let network = self.trainer.network();
         let rows = async { Ok::<_, Error>((network.feature_rows_async().await?, network.label_rows_async().await?)) };
         let (input, output) = pollster::block_on(rows)?;
-        let weights = export::Network {
-            input: &input,
-            output: &output,
-            hidden: network.hidden().elements,
-        };
+        let weights = export::Network { input: &input, output: &output, hidden: network.hidden().elements };
         let about = BTreeMap::from([("config".to_owned(), self.config.text.clone())]);
         export::safetensors(network.gpu(), &weights, &self.config.folder.join(MODEL), &about, control)
     }
@@ -403,7 +403,8 @@ impl<'a> Session<'a> {
 
     fn save(&mut self, control: &Control) -> Result<()> {
         let meta = Meta { training: self.training.clone(), seconds: self.spent };
-        let meta = serde_json::to_vec(&meta).map_err(|e| Error::internal("a checkpoint's description").with_source(e))?;
+        let meta =
+            serde_json::to_vec(&meta).map_err(|e| Error::internal("a checkpoint's description").with_source(e))?;
         pollster::block_on(self.trainer.save_async(&mut self.store, &meta, control))?;
         self.saved = Instant::now();
         Ok(())

@@ -2,8 +2,8 @@
 
 use super::certify::Certify;
 use super::optimiser::{self, Optimiser};
-use crate::schedule::Schedule;
 use crate::error::Result;
+use crate::schedule::Schedule;
 
 /// A model's own hyper-parameters. Members of one array share shapes, batch size and kind of optimiser, nothing else.
 #[derive(Debug, Clone, PartialEq)]

@@ -30,6 +30,7 @@ pub mod session;
 mod set;
 mod table;
 
+pub use crate::schedule::Schedule;
 pub use array::{ArrayMemory, ArrayOptions, TrainingArray};
 pub use builder::{Attention, Builder, Conv1d, Conv2d, ConvTranspose2d, Pool};
 pub use certify::Certify;
@@ -39,7 +40,6 @@ pub use loss::Loss;
 pub use member::{Member, Progress, Score, Snapshot, State};
 pub use model::{Model, Parameter};
 pub use optimiser::Optimiser;
-pub use crate::schedule::Schedule;
 pub use set::{Augment, DeviceSet, Labels};
 
 use crate::gpu::Kernel;

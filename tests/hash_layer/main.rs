@@ -1,6 +1,8 @@
 //! The layers of `wavehull::hash` against their definition in f64, with bounds checks and without: forward, loss and gradients for every kind of
 //! active set. How far they may be apart is derived in `bounds`. Outputs and paddings start as poison.
 
+#![cfg(feature = "hash")]
+
 mod bounds;
 mod case;
 #[path = "../common/mod.rs"]

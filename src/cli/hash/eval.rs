@@ -75,9 +75,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
 }
 
 fn table(quality: &Quality) -> String {
-    let precision = |p: &Precision| {
-        p.at.iter().map(|(k, p)| format!("P@{k} {p:.4}")).collect::<Vec<_>>().join("  ")
-    };
+    let precision = |p: &Precision| p.at.iter().map(|(k, p)| format!("P@{k} {p:.4}")).collect::<Vec<_>>().join("  ");
     let per = |seconds: f64| 1e6 * seconds / quality.samples.max(1) as f64;
     let mut lines = vec![
         format!("{} samples, {} of them without labels", quality.samples, quality.exact.unlabelled),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wavehull::hash::data::{self, Names};
 use wavehull::hash::config::Source;
+use wavehull::hash::data::{self, Names};
 use wavehull::hash::session;
 use wavehull::{Result, VERSION};
 
@@ -76,14 +76,19 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let top = usize::try_from(args.top).unwrap_or(usize::MAX);
     let best = network.predict(&set, top, args.tables.options(), &control)?;
     bar.finish();
-    let answer = |&(label, logit): &(u32, f32)| Answer { label, name: names.as_ref().and_then(|names| names.get(label)).map(str::to_owned), logit };
+    let answer = |&(label, logit): &(u32, f32)| Answer {
+        label,
+        name: names.as_ref().and_then(|names| names.get(label)).map(str::to_owned),
+        logit,
+    };
     let samples: Vec<Vec<Answer>> = best.iter().map(|row| row.iter().map(answer).collect()).collect();
     if args.json {
         global.print_json(&Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), samples })?;
         return Ok(ExitCode::SUCCESS);
     }
     for sample in samples {
-        let words = sample.into_iter().map(|a| format!("{}:{:.3}", a.name.unwrap_or_else(|| a.label.to_string()), a.logit));
+        let words =
+            sample.into_iter().map(|a| format!("{}:{:.3}", a.name.unwrap_or_else(|| a.label.to_string()), a.logit));
         global.print(words.collect::<Vec<_>>().join(" "));
     }
     Ok(ExitCode::SUCCESS)

@@ -49,8 +49,19 @@ pub struct DataConfig {
 }
 
 const KNOWN: &[&str] = &[
-    "format", "train", "test", "cache", "test_share", "label_names", "file", "window", "min_count", "subsample", "samples",
-    "features", "labels",
+    "format",
+    "train",
+    "test",
+    "cache",
+    "test_share",
+    "label_names",
+    "file",
+    "window",
+    "min_count",
+    "subsample",
+    "samples",
+    "features",
+    "labels",
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -113,4 +124,3 @@ impl DataConfig {
         })
     }
 }
-

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 pub use data::{DataConfig, Source};
 
+use super::Storage;
 use super::layer::Loss;
 use super::lsh::{Family, LshOptions, Policy};
 use super::optimiser::{Mode as Update, Rule};
-use super::Storage;
 use super::options::{MODES, Mode, Options, PRESETS, Preset, Rebuild};
 use crate::error::{Error, Result};
 use crate::files::tree::{self, Section, Table, Value};
@@ -72,8 +72,7 @@ const TRAIN: &[&str] = &[
     "folder",
 ];
 const ACTIVE: &[&str] = &["mode", "negatives", "size", "correction"];
-const HASH: &[&str] =
-    &["family", "codes", "tables", "bucket", "policy", "rebuild", "changed", "renew", "neighbours"];
+const HASH: &[&str] = &["family", "codes", "tables", "bucket", "policy", "rebuild", "changed", "renew", "neighbours"];
 
 const SOME: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
 const ANY: std::ops::RangeInclusive<u64> = 0..=u32::MAX as u64;
@@ -120,7 +119,9 @@ impl Config {
         read_hash(section("hash", "[hash]", HASH)?, &mut options)?;
         options.check().map_err(|e| root.place(train.table.at, e))?;
         let length = match (train.whole("epochs", SOME)?, train.whole("steps", SOME)?) {
-            (Some(_), Some(_)) => return Err(train.fault(train.at("steps"), "'epochs' and 'steps' exclude one another")),
+            (Some(_), Some(_)) => {
+                return Err(train.fault(train.at("steps"), "'epochs' and 'steps' exclude one another"));
+            }
             (None, Some(steps)) => Length::Steps(steps),
             (epochs, None) => Length::Epochs(epochs.unwrap_or(6)),
         };
@@ -188,11 +189,9 @@ fn rule(section: Section<'_>, default: Rule) -> Result<Rule> {
         None => Ok(()),
     };
     Ok(match section.word("optimiser", &rules)?.unwrap_or(default) {
-        Rule::Adam { beta1, beta2, epsilon } => Rule::Adam {
-            beta1: one.unwrap_or(beta1),
-            beta2: two.unwrap_or(beta2),
-            epsilon: small.unwrap_or(epsilon),
-        },
+        Rule::Adam { beta1, beta2, epsilon } => {
+            Rule::Adam { beta1: one.unwrap_or(beta1), beta2: two.unwrap_or(beta2), epsilon: small.unwrap_or(epsilon) }
+        }
         Rule::Adagrad { epsilon } => {
             foreign(&["beta1", "beta2"])?;
             Rule::Adagrad { epsilon: small.unwrap_or(epsilon) }
@@ -252,7 +251,8 @@ fn read_active(section: Section<'_>, options: &mut Options) -> Result<()> {
 
 fn read_hash(section: Section<'_>, options: &mut Options) -> Result<()> {
     if let Some((key, at, _)) = section.table.entries.first().filter(|_| !options.mode.hashes()) {
-        let what = format!("'{key}' in [hash] means nothing to the mode '{}', which looks nothing up", options.mode.name());
+        let what =
+            format!("'{key}' in [hash] means nothing to the mode '{}', which looks nothing up", options.mode.name());
         return Err(section.fault(*at, what).with_help("leave [hash] out, or choose a mode that hashes in [active]"));
     }
     let LshOptions { family, codes, tables, bucket, policy, .. } = options.lsh;

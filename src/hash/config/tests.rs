@@ -16,7 +16,8 @@ const DATA: &str = "[data]\ntrain = \"a.txt\"\n";
 
 #[test]
 fn a_file_says_what_it_wants_and_the_rest_is_the_default() {
-    let config = parse(&format!("{DATA}[train]\nepochs = 3\n[active]\nmode = \"neighbours\"\n[hash]\ntables = 9")).unwrap();
+    let config =
+        parse(&format!("{DATA}[train]\nepochs = 3\n[active]\nmode = \"neighbours\"\n[hash]\ntables = 9")).unwrap();
     assert_eq!(config.length, Length::Epochs(3));
     assert_eq!((config.options.mode, config.options.lsh.tables), (Mode::Neighbours, 9));
     assert_eq!(config.data.source, Source::Files { train: "there/a.txt".into(), test: None });
@@ -43,6 +44,8 @@ fn what_is_wrong_is_named_with_its_place() {
     assert!(said(&format!("{DATA}[train]\nepochs = 1\nsteps = 5")).contains("exclude one another"));
     assert!(said("preset = \"slide\"\n[data]\ntrain = \"a\"").contains("cannot be 'slide'"));
     assert!(said("[data]\nformat = \"text\"\ntrain = \"a\"").contains("means nothing to format = \"text\""));
-    assert!(said(&format!("{DATA}[train]\noptimiser = \"sgd\"\nbeta1 = 0.9")).contains("means nothing to this optimiser"));
+    assert!(
+        said(&format!("{DATA}[train]\noptimiser = \"sgd\"\nbeta1 = 0.9")).contains("means nothing to this optimiser")
+    );
     assert!(said(&format!("{DATA}[model]\nweights = \"bf16\"")).contains("weights in bf16"));
 }

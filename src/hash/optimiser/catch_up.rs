@@ -211,7 +211,7 @@ mod tests {
             rates in prop::collection::vec(0.0_f32..1.0, 64), through in 1_u32..20_000, left in 1..=HORIZON, keep2 in 0.5_f32..1.0,
         ) {
             prop_assert!(HORIZON.is_power_of_two() && POWERS <= 14);
-            let rate = |t: u32| rates[t as usize / 7 % 64] * if t % 301 == 0 { 50.0 } else { 1.0 };
+            let rate = |t: u32| rates[t as usize / 7 % 64] * if t.is_multiple_of(301) { 50.0 } else { 1.0 };
             let left = left.min(through);
             let mut steps = vec![Coefficients::default(); RING];
             for t in through.saturating_sub(HORIZON - 1).max(1)..=through {

@@ -80,8 +80,8 @@ impl Index {
         step: u64,
     ) -> Result<()> {
         self.demanded = None;
-        if self.renew > 0 {
-            let generation = u32::try_from(step / self.renew).map_err(|_| Error::internal("2^32 generations"))?;
+        if let Some(generation) = step.checked_div(self.renew) {
+            let generation = u32::try_from(generation).map_err(|_| Error::internal("2^32 generations"))?;
             if generation != self.hasher.functions().generation {
                 self.hasher.renew(gpu, generation)?;
             }

@@ -166,12 +166,42 @@ impl Trainer {
     /// [`crate::ErrorKind::BadInput`] for a batch that does not fit and for training that has left the numbers (of an earlier step, too);
     /// those of [`Gpu::submit_async`].
     pub async fn step_async(&mut self, batch: &Batch) -> Result<()> {
+        while self.flying.len() >= AHEAD {
+            self.land_async().await?;
+        }
+        let mut recording = self.next_async(batch).await?;
+        let drift = match &self.index {
+            Some(index) => index.record_drift(&mut recording, &self.gpu, &self.network, self.step)?,
+            None => None,
+        };
+        let mean = self.mean.record_read(&mut recording);
+        let faults = self.faults.record_read(&mut recording);
+        let statistics = self.way.record_statistics(&mut recording);
+        // A step is never left half done, so nothing cancels it.
+        let flight = self.gpu.submit_async(&recording, &Control::default()).await?;
+        let (step, samples) = (self.step, batch.samples);
+        self.flying.push_back(Pending { flight, step, samples, mean, faults, statistics, drift });
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Does one step, and says how long each kernel of it took on the device, in the order of their dispatches: for measurements.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step_async`] and [`Gpu::profile_async`].
+    pub async fn profile_async(&mut self, batch: &Batch) -> Result<Vec<(&'static str, f64)>> {
+        self.wait_async().await?;
+        let recording = self.next_async(batch).await?;
+        let output = self.gpu.profile_async(&recording, &Control::default()).await?;
+        self.step += 1;
+        Ok(output.kernel_times)
+    }
+
+    /// The recording of the next step, whose batch is on its way to the device.
+    async fn next_async(&mut self, batch: &Batch) -> Result<Recording> {
         if batch.samples == 0 || batch.samples > self.options.batch {
             let what = format!("a batch of {} samples for steps of {}", batch.samples, self.options.batch);
             return Err(Error::bad_input(what).with_help("give 1 sample or more, up to the options' batch"));
-        }
-        while self.flying.len() >= AHEAD {
-            self.land_async().await?;
         }
         self.rebuild_async().await?;
         if self.optimiser.sweep_due() {
@@ -189,19 +219,7 @@ impl Trainer {
         let number = self.optimiser.begin(&self.gpu, rate)?;
         let mut recording = Recording::new();
         self.record(&mut recording, number)?;
-        let drift = match &self.index {
-            Some(index) => index.record_drift(&mut recording, &self.gpu, &self.network, self.step)?,
-            None => None,
-        };
-        let mean = self.mean.record_read(&mut recording);
-        let faults = self.faults.record_read(&mut recording);
-        let statistics = self.way.record_statistics(&mut recording);
-        // A step is never left half done, so nothing cancels it.
-        let flight = self.gpu.submit_async(&recording, &Control::default()).await?;
-        let (step, samples) = (self.step, batch.samples);
-        self.flying.push_back(Pending { flight, step, samples, mean, faults, statistics, drift });
-        self.step += 1;
-        Ok(())
+        Ok(recording)
     }
 
     /// Everything that a step does on the device.

@@ -1,5 +1,7 @@
 //! Snapshots there and back, and the ways in which files disappoint.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::error::ErrorKind;
 use crate::train::hyper::Setting;

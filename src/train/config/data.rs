@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::files::tree::Section;
 use super::{Key, setting};
 use crate::error::{Error, Result};
+use crate::files::tree::Section;
 use crate::train::data::{self, Column, CsvOptions, Dataset, Normalisation, Validation, Vocabulary, synthetic};
 use crate::train::hyper::Hyper;
 

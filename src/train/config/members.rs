@@ -1,8 +1,8 @@
 //! `[members]` and `[search]`.
 
-use crate::files::tree::{Item, Section, Table, Value};
 use super::{Length, Scope, setting};
 use crate::error::Result;
+use crate::files::tree::{Item, Section, Table, Value};
 use crate::train::hyper::{Hyper, Key, Kind, Setting};
 use crate::train::search::{Asha, Domain, Early, Goal, Ladder, RandomSearch, Searcher, Space, SuccessiveHalving};
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::files::tree::Section;
 use super::{Key, setting};
 use crate::error::Result;
+use crate::files::tree::Section;
 use crate::train::hyper::Hyper;
 
 /// What is trained; numbers such as widths are hyper-parameters.

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::files::tree::Section;
 use crate::error::Result;
+use crate::files::tree::Section;
 use crate::train::hyper::Hyper;
 
 /// How long a member trains.
