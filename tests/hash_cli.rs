@@ -16,7 +16,7 @@ fn samples(count: usize) -> String {
     for i in 0..count {
         let (label, other) = (i % 40, (i * 7) % 40);
         let two = if label < other { format!("{label},{other}") } else { format!("{label}") };
-        let mut features = vec![(label, 1.0), (40 + label, 0.5), (80 + (i * 13) % 40, 0.25)];
+        let mut features = [(label, 1.0), (40 + label, 0.5), (80 + (i * 13) % 40, 0.25)];
         features.sort_by_key(|&(id, _)| id);
         let features: Vec<String> = features.iter().map(|(id, value)| format!("{id}:{value}")).collect();
         writeln!(text, "{two} {}", features.join(" ")).expect("memory");
