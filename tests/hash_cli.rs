@@ -191,6 +191,7 @@ fn bad_input_is_named_with_its_place_and_costs_nothing() {
     folder.write("c.toml", CONFIG.replace("negatives = 8", "negatives = 9"));
     folder.run(&["hash", "train", "c.toml"]).expect(2, &["another training", "--folder"]);
     folder.write("c.toml", CONFIG);
+    folder.run(&["hash", "train", "c.toml", "--seed", "7"]).expect(2, &["another training"]);
     folder.write("train.txt", samples(479));
     folder.run(&["hash", "train", "c.toml"]).expect(2, &["other data"]);
     assert!(before == folder.bytes("run/model.safetensors"), "a refused training changed the network");

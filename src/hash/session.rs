@@ -73,6 +73,8 @@ pub struct Training {
     pub config: String,
     /// What paths in it are relative to.
     pub base: PathBuf,
+    /// The seed, which a caller may have chosen instead of the configuration's.
+    pub seed: u64,
     /// Samples, features and labels of the training part.
     pub data: [usize; 3],
     /// Tells sets of one size apart: a checksum of the training part.
@@ -191,6 +193,7 @@ pub fn configuration(folder: &Path) -> Result<(Config, [usize; 2])> {
     })?;
     let mut config = Config::parse(&training.config, &training.base).map_err(|e| e.in_file(&path))?;
     folder.clone_into(&mut config.folder);
+    config.set_seed(training.seed);
     let [_, features, labels] = training.data;
     Ok((config, [features, labels]))
 }
@@ -238,6 +241,7 @@ impl<'a> Session<'a> {
             config: config.text.clone(),
             // A file beside the caller has no folder in its path.
             base: std::path::absolute(Path::new(".").join(&config.base)).map_err(|e| Error::io(&config.base, e))?,
+            seed: config.options.seed,
             data: [loaded.train.len(), loaded.train.feature_count, loaded.train.label_count],
             fingerprint: fingerprint(&loaded.train),
         };
@@ -251,7 +255,7 @@ impl<'a> Session<'a> {
             if !same(&meta.training) {
                 return Err(foreign(config, "it was trained on other data"));
             }
-            if meta.training.config != training.config {
+            if (&meta.training.config, meta.training.seed) != (&training.config, training.seed) {
                 return Err(foreign(config, "its configuration was another one"));
             }
             spent = meta.seconds;
