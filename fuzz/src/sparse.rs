@@ -23,7 +23,8 @@ pub fn sparse(bytes: &[u8]) {
 /// The reader of text.
 fn samples(bytes: &[u8]) {
     let read = |threads, block| {
-        let options = ReadOptions { threads, block, keep_empty: bytes.len().is_multiple_of(2), ..ReadOptions::default() };
+        let options =
+            ReadOptions { threads, block, keep_empty: bytes.len().is_multiple_of(2), ..ReadOptions::default() };
         xmc::read_from(bytes, &options).map_err(|error| {
             assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
             assert!(error.place().is_some() && error.help().is_some() || bytes.is_empty(), "{error}");
