@@ -34,6 +34,7 @@ hidden = 16
 
 [train]
 steps = 60
+checkpoint_seconds = 1
 batch = 16
 learning_rate = 0.01
 folder = \"run\"
@@ -89,6 +90,9 @@ fn a_training_is_checked_run_measured_and_asked() {
     }
     let last = looks.last().expect("a look");
     assert_eq!((&last["step"], &json["stopped"]), (&Json::from(60), &Json::from(false)));
+    // Whatever was saved meanwhile, the looks tell of all steps.
+    let told: u64 = looks.iter().map(|look| look["samples"].as_u64().expect("samples")).sum();
+    assert_eq!(told, 60 * 16);
     assert!(last["precision"][0][1].as_f64().expect("P@1") > 0.9, "{last}");
     assert_eq!(folder.read("run/log.jsonl").lines().count(), looks.len());
     assert!(folder.bytes("run/model.safetensors").len() > 4 * 160 * 17);
@@ -120,7 +124,7 @@ fn a_killed_training_goes_on_with_the_same_bits() {
         return;
     }
     let folder = folder("killed");
-    let long = CONFIG.replace("steps = 60", "steps = 600\nlooks = 0\ncheckpoint_seconds = 1");
+    let long = CONFIG.replace("steps = 60", "steps = 600\nlooks = 0");
     folder.write("c.toml", &long);
     folder.run(&["hash", "train", "c.toml", "--folder", "whole"]).expect(0, &[]);
     let mut killed = 0;
@@ -165,7 +169,7 @@ fn bad_input_is_named_with_its_place_and_costs_nothing() {
     for (broken, parts) in [
         (CONFIG.replace("steps", "stepps"), &["c.toml", "did you mean 'steps'?"][..]),
         (CONFIG.replace("train.txt", "none.txt"), &["none.txt"]),
-        (CONFIG.replace("batch = 16", "batch = 0"), &["c.toml:10", "1 to 65535"]),
+        (CONFIG.replace("batch = 16", "batch = 0"), &["c.toml:11", "1 to 65535"]),
         (CONFIG.replace("tables = 8", "tables = 8\nbucket = 5"), &["power of two"]),
         (CONFIG.replace("learning_rate = 0.01", "learning_rate = 1e30"), &["step", "learning_rate"]),
     ] {

@@ -305,7 +305,7 @@ impl<'a> Session<'a> {
             if self.config.looks > 0 && done.is_multiple_of(looks) && done < last {
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
             } else if self.saved.elapsed().as_secs_f64() >= self.config.checkpoint_seconds && self.trainer.at_rest() {
-                self.settle(&mut part)?;
+                self.pause(&mut part)?;
                 self.save(control)?;
                 part = Instant::now();
             }
@@ -327,7 +327,7 @@ impl<'a> Session<'a> {
         if !stopped {
             self.look(part, per_epoch, None, control, heard)?;
         }
-        self.settle(part)?;
+        self.pause(part)?;
         self.save(control)?;
         if !stopped {
             self.export(control)?;
@@ -342,12 +342,12 @@ impl<'a> Session<'a> {
         Ok(Stream::new(self.config.options.seed).permutation(self.loaded.train.len(), epoch, purpose::SHUFFLE))
     }
 
-    /// Waits for the device and counts the time.
-    fn settle(&mut self, part: &mut Instant) -> Result<Tally> {
-        let tally = pollster::block_on(self.trainer.settle_async())?;
+    /// Waits for the device and counts the time. What the steps were is kept for the next look.
+    fn pause(&mut self, part: &mut Instant) -> Result<()> {
+        pollster::block_on(self.trainer.wait_async())?;
         self.spent += part.elapsed().as_secs_f64();
         *part = Instant::now();
-        Ok(tally)
+        Ok(())
     }
 
     fn look(
@@ -358,7 +358,8 @@ impl<'a> Session<'a> {
         control: &Control,
         heard: &mut dyn FnMut(&Look),
     ) -> Result<()> {
-        let mut tally = self.settle(part)?;
+        self.pause(part)?;
+        let mut tally = pollster::block_on(self.trainer.settle_async())?;
         let seconds = self.spent - std::mem::replace(&mut self.looked, self.spent);
         tally.rebuild_share = if seconds > 0.0 { tally.rebuild_seconds / seconds } else { 0.0 };
         let test = &self.loaded.test;

@@ -327,7 +327,11 @@ impl Trainer {
         Ok(())
     }
 
-    async fn wait_async(&mut self) -> Result<()> {
+    /// Waits for all steps that are on their way.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::step_async`], of the steps that were on their way.
+    pub async fn wait_async(&mut self) -> Result<()> {
         while !self.flying.is_empty() {
             self.land_async().await?;
         }
