@@ -33,7 +33,7 @@ fn main() -> wavehull::Result<()> {
         let tally = pollster::block_on(trainer.settle_async())?;
         println!("epoch {}: loss {:.3}, {:.0} of 25,918 labels a step", epoch + 1, tally.loss, tally.active);
     }
-    pollster::block_on(trainer.read_async(&Control::default()))?;
+    pollster::block_on(trainer.read_async())?;
     let one = data::split::select(&test, &[sample])?;
     let best = trainer.network().predict(&one, 8, None, &Control::default())?;
     let named = |&(label, _): &(u32, f32)| labels.get(label).unwrap_or("?").to_owned();

@@ -171,6 +171,7 @@ fn bad_input_is_named_with_its_place_and_costs_nothing() {
         (CONFIG.replace("train.txt", "none.txt"), &["none.txt"]),
         (CONFIG.replace("batch = 16", "batch = 0"), &["c.toml:11", "1 to 65535"]),
         (CONFIG.replace("tables = 8", "tables = 8\nbucket = 5"), &["power of two"]),
+        (CONFIG.replace("rebuild = 160", "rebuild = 481"), &["481 samples of 480"]),
         (CONFIG.replace("learning_rate = 0.01", "learning_rate = 1e30"), &["step", "learning_rate"]),
     ] {
         folder.write("c.toml", broken);
@@ -191,10 +192,13 @@ fn bad_input_is_named_with_its_place_and_costs_nothing() {
     folder.write("train.txt", samples(480));
     folder.run(&["hash", "train", "c.toml"]).expect(0, &[]);
     // Another configuration or other data do not go on with these rows, and leave them.
-    let before = folder.bytes("run/model.safetensors");
     folder.write("c.toml", CONFIG.replace("negatives = 8", "negatives = 9"));
     folder.run(&["hash", "train", "c.toml"]).expect(2, &["another training", "--folder"]);
+    // A longer one does.
+    folder.write("c.toml", CONFIG.replace("steps = 60", "steps = 70"));
+    folder.run(&["hash", "train", "c.toml"]).expect(0, &["going on after step 60"]);
     folder.write("c.toml", CONFIG);
+    let before = folder.bytes("run/model.safetensors");
     folder.run(&["hash", "train", "c.toml", "--seed", "7"]).expect(2, &["another training"]);
     folder.write("train.txt", samples(479));
     folder.run(&["hash", "train", "c.toml"]).expect(2, &["other data"]);

@@ -46,7 +46,7 @@ fn steps(trainer: &mut Trainer, set: &SparseSet, batch: usize, range: std::ops::
 /// Bits of both tables, all rows up to date.
 fn bits(trainer: &mut Trainer, gpu: &Gpu) -> Vec<u32> {
     pollster::block_on(trainer.settle_async()).unwrap();
-    pollster::block_on(trainer.read_async(&Control::default())).unwrap();
+    pollster::block_on(trainer.read_async()).unwrap();
     let Network { input, output, .. } = trainer.network();
     let part = |rows: &wavehull::hash::Rows| rows.read(gpu, 0..rows.len()).unwrap();
     let tables = [part(input), part(output)];
@@ -119,6 +119,10 @@ fn runs_repeat_and_looks_and_waits_change_nothing() {
     let set = set();
     for &(name, mode) in MODES {
         let options = options(mode);
+        let options = match mode {
+            Mode::HashMost => Options { rebuild: Rebuild::Changed { share: 0.2, every: 160 }, ..options },
+            _ => options,
+        };
         let once = trained(gpu, &set, &options, 30);
         let mut trainer = Trainer::new(gpu, &set, options.clone()).unwrap();
         for step in 0..30 {
@@ -143,8 +147,13 @@ fn a_training_goes_on_from_its_checkpoint_with_the_same_bits() {
         (Mode::Neighbours, Update::CatchUp),
         (Mode::Slide, Update::Lazy),
         (Mode::HashMost, Update::Dense),
+        (Mode::HashUnion, Update::CatchUp),
     ] {
-        let options = Options { update, ..options(mode) };
+        let mut options = Options { update, ..options(mode) };
+        if mode == Mode::HashUnion {
+            // Every count asks for new tables.
+            options.rebuild = Rebuild::Changed { share: 1e-9, every: 160 };
+        }
         let whole = trained(gpu, &set, &options, 25);
         let _ = std::fs::remove_dir_all(&folder);
         let mut store = Store::open(&folder).unwrap();

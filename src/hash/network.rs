@@ -11,7 +11,7 @@ use super::{Batch, Rows, SparseSet, Storage, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu, Recording};
 use crate::ops::word;
-use crate::tensor::Tensor;
+use crate::tensor::{ALIGNED, Tensor};
 
 /// Samples that are asked at once.
 const TOGETHER: usize = 256;
@@ -380,14 +380,17 @@ impl Network {
             return Ok(rows.weights.clone());
         }
         let columns = rows.columns();
-        let whole = Tensor::uninit_async(&self.gpu, &[rows.len(), columns]).await?;
+        // Not at the front of its memory: a part that begins there would bind all of it.
+        let memory = Tensor::uninit_async(&self.gpu, &[ALIGNED + rows.len() * columns]).await?;
+        let misplaced = || Error::internal("rows without their place");
+        let whole = memory.at(ALIGNED, &[rows.len(), columns]).ok_or_else(misplaced)?;
         let mut recording = Recording::new();
         for first in (0..rows.len()).step_by(EXPANDED) {
             let range = first..rows.len().min(first + EXPANDED);
             let ids: Vec<u32> = range.clone().map(word).collect::<Result<_>>()?;
             let ids = Tensor::from_slice_async(&self.gpu, &[ids.len()], &ids).await?;
             let part = whole.at(first * columns, &[range.len(), columns]);
-            let part = part.ok_or_else(|| Error::internal("rows without their place"))?;
+            let part = part.ok_or_else(misplaced)?;
             shared::panel(&mut recording, self.gpu.caps(), rows, &ids, &part)?;
         }
         self.gpu.run_async(&recording, &Control::default()).await?;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Storage;
 use super::layer::Loss;
-use super::lsh::{Family, LshOptions};
+use super::lsh::{Family, LshOptions, Policy};
 use super::optimiser::{Mode as Update, Rule};
 use crate::error::{Error, Result};
 use crate::schedule::Schedule;
@@ -162,6 +162,8 @@ pub struct Preset {
     active: usize,
     relu: bool,
     rebuild: u64,
+    bucket: usize,
+    policy: Policy,
 }
 
 const DWTA: Family = Family::Dwta;
@@ -179,6 +181,8 @@ pub const PRESETS: &[Preset] = &[
         active: 3000,
         relu: true,
         rebuild: 6400,
+        bucket: 128,
+        policy: Policy::Fifo,
     },
     Preset {
         name: "slide-amazon-670k-code",
@@ -191,6 +195,8 @@ pub const PRESETS: &[Preset] = &[
         active: 1000,
         relu: true,
         rebuild: 6400,
+        bucket: 128,
+        policy: Policy::Fifo,
     },
     Preset {
         name: "slide-2021-amazon-670k",
@@ -203,6 +209,8 @@ pub const PRESETS: &[Preset] = &[
         active: 1000,
         relu: true,
         rebuild: 12_800,
+        bucket: 128,
+        policy: Policy::Fifo,
     },
     Preset {
         name: "slide-delicious-200k",
@@ -215,10 +223,12 @@ pub const PRESETS: &[Preset] = &[
         active: 1000,
         relu: true,
         rebuild: 6400,
+        bucket: 128,
+        policy: Policy::Fifo,
     },
     Preset {
         name: "slide-2021-wiki-325k",
-        source: "optimised SLIDE, MLSys 2021",
+        source: "optimised SLIDE, MLSys 2021, with buckets of 64 where it has 128",
         family: DWTA,
         codes: 5,
         tables: 350,
@@ -227,6 +237,8 @@ pub const PRESETS: &[Preset] = &[
         active: 1000,
         relu: true,
         rebuild: 6400,
+        bucket: 64,
+        policy: Policy::Fifo,
     },
     Preset {
         name: "slide-2021-text8",
@@ -239,6 +251,8 @@ pub const PRESETS: &[Preset] = &[
         active: 1000,
         relu: false,
         rebuild: 6400,
+        bucket: 128,
+        policy: Policy::Fifo,
     },
     Preset {
         name: "bolt-amazon-670k",
@@ -251,6 +265,8 @@ pub const PRESETS: &[Preset] = &[
         active: 3350,
         relu: true,
         rebuild: 6400,
+        bucket: 128,
+        policy: Policy::Reservoir,
     },
 ];
 
@@ -262,7 +278,14 @@ impl Preset {
 
     /// Its settings: a set for each sample, lazy rows as the papers (not their code) have them, Adam at 1e-4.
     pub fn options(&self) -> Options {
-        let lsh = LshOptions { family: self.family, codes: self.codes, tables: self.tables, ..LshOptions::default() };
+        let lsh = LshOptions {
+            family: self.family,
+            codes: self.codes,
+            tables: self.tables,
+            bucket: self.bucket,
+            policy: self.policy,
+            ..LshOptions::default()
+        };
         Options {
             hidden: self.hidden,
             batch: self.batch,
@@ -305,6 +328,18 @@ impl Options {
             let what = format!("a correction of the mode '{}', whose chances nobody knows", self.mode.name());
             return refuse(what, "correct uniform or log-uniform sets, or leave it out");
         }
+        if self.correction && self.loss == Loss::Bce {
+            return refuse("a correction of binary cross-entropy".into(), "correct softmax, or leave it out");
+        }
+        if matches!(self.rebuild, Rebuild::Changed { every, .. } if every < 3 * self.batch as u64) {
+            let what =
+                format!("changes that are counted every {} samples in batches of {}", self.rebuild.every(), self.batch);
+            return refuse(what, "count after three batches or more: a count is known two steps later");
+        }
+        if self.mode == Mode::Slide && self.lsh.tables * self.lsh.bucket > 32_768 {
+            let what = format!("{} tables that give {} labels each", self.lsh.tables, self.lsh.bucket);
+            return refuse(what, "a sample has up to 32,768 candidates: take fewer tables or smaller buckets");
+        }
         if self.rebuild.every() == 0 {
             return refuse("hash tables that are made anew after 0 samples".into(), "give 1 or more, such as 12,800");
         }
@@ -318,7 +353,7 @@ impl Options {
         }
         self.rule.check()?;
         self.schedule.check()?;
-        if self.mode.hashes() { self.lsh.check() } else { Ok(()) }
+        if self.mode.hashes() { self.lsh.check_hidden(self.hidden) } else { Ok(()) }
     }
 }
 

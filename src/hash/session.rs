@@ -255,8 +255,11 @@ impl<'a> Session<'a> {
             if !same(&meta.training) {
                 return Err(foreign(config, "it was trained on other data"));
             }
-            if (&meta.training.config, meta.training.seed) != (&training.config, training.seed) {
-                return Err(foreign(config, "its configuration was another one"));
+            // How long it trains, and when it looks and saves, may change.
+            let mut then = Config::parse(&meta.training.config, &meta.training.base)?;
+            then.set_seed(meta.training.seed);
+            if then.options != config.options {
+                return Err(foreign(config, "its model, optimiser or active sets were others"));
             }
             spent = meta.seconds;
         }
@@ -304,7 +307,8 @@ impl<'a> Session<'a> {
             let done = step + 1;
             if self.config.looks > 0 && done.is_multiple_of(looks) && done < last {
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
-            } else if self.saved.elapsed().as_secs_f64() >= self.config.checkpoint_seconds && self.trainer.at_rest() {
+            }
+            if self.saved.elapsed().as_secs_f64() >= self.config.checkpoint_seconds && self.trainer.at_rest() {
                 self.pause(&mut part)?;
                 self.save(control)?;
                 part = Instant::now();
@@ -321,14 +325,9 @@ impl<'a> Session<'a> {
         control: &Control,
         heard: &mut dyn FnMut(&Look),
     ) -> Result<Outcome> {
-        // What was asked to stop still saves what it has.
-        let quiet = Control::default();
-        let control = if stopped { &quiet } else { control };
-        if !stopped {
-            self.look(part, per_epoch, None, control, heard)?;
-        }
         self.pause(part)?;
         self.save(control)?;
+        let stopped = stopped || !self.look(part, per_epoch, None, control, heard)?;
         if !stopped {
             self.export(control)?;
         }
@@ -350,6 +349,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Looks at the test part; `false` if it was told to stop meanwhile.
     fn look(
         &mut self,
         part: &mut Instant,
@@ -357,7 +357,7 @@ impl<'a> Session<'a> {
         samples: Option<usize>,
         control: &Control,
         heard: &mut dyn FnMut(&Look),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.pause(part)?;
         let mut tally = pollster::block_on(self.trainer.settle_async())?;
         let seconds = self.spent - std::mem::replace(&mut self.looked, self.spent);
@@ -370,7 +370,7 @@ impl<'a> Session<'a> {
             let chosen: Vec<u32> = Stream::new(self.config.options.seed).permutation(test.len(), 0, purpose::SPLIT);
             match pollster::block_on(self.trainer.evaluate_async(test, &chosen[..some], control)) {
                 // The steps are done; only this look is lost.
-                Err(e) if e.kind() == ErrorKind::Cancelled => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Cancelled => return Ok(false),
                 other => Some(other?),
             }
         };
@@ -386,11 +386,11 @@ impl<'a> Session<'a> {
         heard(&look);
         self.looks.push(look);
         *part = Instant::now();
-        Ok(())
+        Ok(true)
     }
 
     fn export(&mut self, control: &Control) -> Result<()> {
-        pollster::block_on(self.trainer.read_async(control))?;
+        pollster::block_on(self.trainer.read_async())?;
         let network = self.trainer.network();
         let rows = async { Ok::<_, Error>((network.feature_rows_async().await?, network.label_rows_async().await?)) };
         let (input, output) = pollster::block_on(rows)?;
@@ -406,7 +406,9 @@ impl<'a> Session<'a> {
         file.and_then(|mut file| writeln!(file, "{line}")).map_err(|e| Error::io(&path, e))
     }
 
+    /// Saves the rows. What was asked to stop still saves what it has.
     fn save(&mut self, control: &Control) -> Result<()> {
+        let control = &Control { progress: control.progress.clone(), ..Control::default() };
         let meta = Meta { training: self.training.clone(), seconds: self.spent };
         let meta =
             serde_json::to_vec(&meta).map_err(|e| Error::internal("a checkpoint's description").with_source(e))?;

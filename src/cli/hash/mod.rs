@@ -63,8 +63,8 @@ pub struct TableArgs {
     /// Codes of a key: more make buckets smaller
     #[arg(long, value_name = "K", default_value_t = 4, requires = "sparse", value_parser = clap::value_parser!(u64).range(1..=10))]
     pub codes: u64,
-    /// Labels that one bucket gives at most
-    #[arg(long, value_name = "N", default_value_t = 128, requires = "sparse", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    /// Labels that one bucket gives at most: a power of two
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "sparse", value_parser = clap::value_parser!(u64).range(4..=256))]
     pub bucket: u64,
 }
 

@@ -95,7 +95,7 @@ impl LshOptions {
         Ok(())
     }
 
-    pub(super) fn check_hidden(&self, hidden: usize) -> Result<()> {
+    pub(in crate::hash) fn check_hidden(&self, hidden: usize) -> Result<()> {
         self.check()?;
         let least = if self.family == Family::Dwta { 8 } else { 1 };
         if !(least..=MOST_HIDDEN).contains(&hidden) {

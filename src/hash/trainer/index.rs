@@ -1,7 +1,7 @@
 //! Hash tables over the labels' rows, and when they are made anew.
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recording};
+use crate::gpu::{Caps, Gpu, Recording};
 use crate::hash::Rows;
 use crate::hash::lsh::{Drift, Hasher, LshTables, Neighbours, Query, QueryWorkspace};
 use crate::hash::network::Network;
@@ -94,19 +94,19 @@ impl Index {
         Ok(())
     }
 
-    /// Records how far the codes have drifted since the last build, at the steps that look at it.
-    pub(super) fn record_drift(
-        &self,
-        recording: &mut Recording,
-        gpu: &Gpu,
-        network: &Network,
-        step: u64,
-    ) -> Result<Option<Drift>> {
-        if !matches!(self.rebuild, Rebuild::Changed { .. }) || !(step + LATENCY).is_multiple_of(self.every) {
-            return Ok(None);
-        }
-        let rows = &network.output.weights;
-        self.tables.record_drift(recording, gpu.caps(), &self.hasher, rows, COMPARED, SAMPLED).map(Some)
+    /// Whether a step looks at how far the codes have drifted.
+    pub(super) fn measures(&self, step: u64) -> bool {
+        matches!(self.rebuild, Rebuild::Changed { .. }) && (step + LATENCY).is_multiple_of(self.every)
+    }
+
+    /// Records how far the codes of the labels' rows have drifted since the last build.
+    pub(super) fn record_drift(&self, recording: &mut Recording, caps: &Caps, rows: &Tensor) -> Result<Drift> {
+        self.tables.record_drift(recording, caps, &self.hasher, rows, COMPARED, SAMPLED)
+    }
+
+    /// Has the tables made anew before a step.
+    pub(super) fn demand(&mut self, step: u64) {
+        self.demanded = Some(step);
     }
 
     /// Takes note of a measurement at a step.
@@ -132,13 +132,13 @@ impl Index {
     pub(super) fn record_query(
         &self,
         recording: &mut Recording,
-        gpu_caps: &crate::gpu::Caps,
+        caps: &Caps,
         h: &Tensor,
         step: u32,
         out: &Tensor<u32>,
     ) -> Result<()> {
         let query = self.query(step);
-        self.tables.record_query(recording, gpu_caps, &self.hasher, h, &self.workspace, &query, out)
+        self.tables.record_query(recording, caps, &self.hasher, h, &self.workspace, &query, out)
     }
 
     fn query(&self, step: u32) -> Query {

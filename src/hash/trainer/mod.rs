@@ -100,6 +100,13 @@ impl Trainer {
         if set.is_empty() {
             return Err(Error::bad_input("a training part without samples").with_help("give at least one sample"));
         }
+        if options.mode.hashes() && options.rebuild.every() > set.len() as u64 {
+            let what =
+                format!("hash tables that are made anew after {} samples of {}", options.rebuild.every(), set.len());
+            return Err(
+                Error::bad_input(what).with_help("make them anew once an epoch at least: checkpoints stand there")
+            );
+        }
         let mut trainer = Self::sized_async(gpu, set.feature_count, set.label_count, options).await?;
         trainer.way = Way::new_async(gpu, set, &trainer.options).await?;
         if trainer.options.mode.hashes() {
@@ -170,10 +177,7 @@ impl Trainer {
             self.land_async().await?;
         }
         let mut recording = self.next_async(batch).await?;
-        let drift = match &self.index {
-            Some(index) => index.record_drift(&mut recording, &self.gpu, &self.network, self.step)?,
-            None => None,
-        };
+        let drift = self.record_drift(&mut recording)?;
         let mean = self.mean.record_read(&mut recording);
         let faults = self.faults.record_read(&mut recording);
         let statistics = self.way.record_statistics(&mut recording);
@@ -183,6 +187,14 @@ impl Trainer {
         self.flying.push_back(Pending { flight, step, samples, mean, faults, statistics, drift });
         self.step += 1;
         Ok(())
+    }
+
+    /// Records how far the labels' codes have drifted, at the steps that look at it: of rows that owe nothing, whatever was read before.
+    fn record_drift(&self, recording: &mut Recording) -> Result<Option<super::lsh::Drift>> {
+        let Some(index) = self.index.as_ref().filter(|index| index.measures(self.step)) else { return Ok(None) };
+        let (caps, output) = (self.gpu.caps(), &self.network.output);
+        self.optimiser.record_catch_up(recording, caps, output, Which::All, self.optimiser.step())?;
+        index.record_drift(recording, caps, &output.weights).map(Some)
     }
 
     /// Does one step, and says how long each kernel of it took on the device, in the order of their dispatches: for measurements.
@@ -205,7 +217,7 @@ impl Trainer {
         }
         self.rebuild_async().await?;
         if self.optimiser.sweep_due() {
-            self.read_async(&Control::default()).await?;
+            self.read_async().await?;
         }
         match &mut self.batch {
             Some(held) => held.write_async(&self.gpu, batch).await?,
@@ -317,13 +329,14 @@ impl Trainer {
     ///
     /// # Errors
     /// Those of [`Gpu::run_async`].
-    pub async fn read_async(&mut self, control: &Control) -> Result<()> {
+    pub async fn read_async(&mut self) -> Result<()> {
         let mut recording = Recording::new();
         let caps = self.gpu.caps().clone();
         let through = self.optimiser.step();
         let Network { input, output, .. } = &self.network;
         self.optimiser.record_sweep(&mut recording, &caps, &[input, output], through)?;
-        self.gpu.run_async(&recording, control).await?;
+        // What the optimiser takes for done is done: nothing cancels it.
+        self.gpu.run_async(&recording, &Control::default()).await?;
         Ok(())
     }
 
@@ -365,7 +378,7 @@ impl Trainer {
     /// Those of [`Network::quality_async`].
     pub async fn evaluate_async(&mut self, set: &SparseSet, chosen: &[u32], control: &Control) -> Result<Precision> {
         self.wait_async().await?;
-        self.read_async(&Control::default()).await?;
+        self.read_async().await?;
         Ok(self.network.quality_async(set, chosen, None, control).await?.exact)
     }
 
@@ -393,8 +406,12 @@ impl Trainer {
         let rate = |number: u32| Ok(options.schedule.rate(options.learning_rate, u64::from(number) - 1));
         let Network { input, output, .. } = &self.network;
         self.optimiser.restore_async(&self.gpu, &[input, output], loaded.oldest_stamp, loaded.step, rate).await?;
-        self.read_async(control).await?;
+        self.read_async().await?;
         self.step = u64::from(loaded.step);
+        if let Some(index) = &mut self.index {
+            // Tables are not saved; they stood at a rebuild when the rows were.
+            index.demand(self.step);
+        }
         Ok(Some(loaded.meta))
     }
 

@@ -129,9 +129,9 @@ impl Way {
         let active = match &self.known {
             None => labels,
             Some(known) if options.mode == Mode::Slide => {
-                options.active.max(known.longest).next_multiple_of(4).min(labels / 4 * 4)
+                options.active.max(known.longest).next_multiple_of(4).min(labels / 4 * 4).max(4)
             }
-            Some(_) => (self.distinct + options.negatives).next_multiple_of(GRAIN).min(labels),
+            Some(_) => (self.distinct + options.negatives).max(1).next_multiple_of(GRAIN).min(labels),
         };
         self.now = [batch.samples, active];
         if !self.rooms.contains_key(&self.now) {
@@ -170,12 +170,16 @@ impl Way {
 
     /// The logarithm of each label's chance to be in a set of the step's size.
     async fn correction_async(&self, gpu: &Gpu, known: &Known, options: &Options) -> Result<Tensor> {
-        let [_, active] = self.now;
         let negatives = match (&known.distribution, &self.draws) {
             (Some(distribution), Some((_, draws))) => Negatives::Draws(distribution, *draws),
             _ => Negatives::Uniform,
         };
-        let list = log_inclusion(&known.frequency, options.batch, active, negatives)?;
+        // A small last batch may leave less room than its labels are expected to take.
+        let [samples, active] = self.now;
+        let expected: f64 = known.frequency.iter().map(|f| -(samples as f64 * (-f).ln_1p()).exp_m1()).sum();
+        let least = expected.ceil() as usize + options.negatives.max(1);
+        let size = active.max(least).min(known.frequency.len());
+        let list = log_inclusion(&known.frequency, samples, size, negatives)?;
         Tensor::from_slice_async(gpu, &[list.len()], &list).await
     }
 
