@@ -371,6 +371,7 @@ fn doctor_finds_nothing_wrong_here() {
         + wavehull::train::catalogue().len()
         + wavehull::verify::kernels::catalogue().len()
         + wavehull::pack::catalogue().len()
+        + wavehull::hash::catalogue().len()
         + wavehull::bench::catalogue().len();
     assert_eq!(kernels.len(), 2 * catalogue, "every permutation in both modes");
     let compared = json["tests"].as_array().expect("tests").iter().filter_map(|t| t["cases"].as_u64()).sum::<u64>();

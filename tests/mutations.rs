@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Kernels that no training uses.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 12] = [
     "gather_rows",
     "max_pool_gradient",
     "reduce",
@@ -13,6 +13,8 @@ const ELSEWHERE: [&str; 10] = [
     "scan_blocks",
     "scan_sums",
     "scatter_rows",
+    "sort_count",
+    "sort_scatter",
     "split_sum",
     "transpose",
 ];

@@ -37,7 +37,19 @@ fn commands_of_the_readme_run() {
         for named in arguments.iter().filter(|named| named.contains('/') && root.join(named).is_file()) {
             let copy = work.join(named);
             std::fs::create_dir_all(copy.parent().expect("a folder")).expect("a folder to write to");
-            std::fs::copy(root.join(named), copy).expect("a copy of the example");
+            std::fs::copy(root.join(named), &copy).expect("a copy of the example");
+            // And what a configuration names beside itself.
+            if named.ends_with(".toml") {
+                let text = std::fs::read_to_string(root.join(named)).expect("a configuration");
+                for word in text.split('"').filter(|word| word.contains('/')) {
+                    let from = root.join(named).with_file_name(word);
+                    if from.is_file() {
+                        let to = copy.with_file_name(word);
+                        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder to write to");
+                        std::fs::copy(from, to).expect("a copy of the data");
+                    }
+                }
+            }
         }
         let run = Command::new(env!("CARGO_BIN_EXE_wavehull"))
             .args(&arguments)
