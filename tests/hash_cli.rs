@@ -103,7 +103,9 @@ fn a_training_is_checked_run_measured_and_asked() {
     assert_eq!(keys(&quality), all);
     assert_eq!(keys(&quality["sparse"]), documented("`hash eval FOLDER --json`", "  | `"));
     assert_eq!(quality["exact"]["precision"], last["precision"], "the same network");
-    assert!(quality["sparse"]["recall_1"].as_f64().expect("recall") > 0.9, "{quality}");
+    // A few labels are scored, and they are the right ones far more often than chance has it.
+    let sparse = |name: &str| quality["sparse"][name].as_f64().expect("a number");
+    assert!(sparse("recall_1") > 3.0 * sparse("candidates") / 40.0, "{quality}");
 
     folder.write("names.txt", (0..40).fold(String::new(), |text, i| text + &format!("name{i}\n")));
     let ran = folder.run(&["hash", "predict", "run", "test.txt", "--top", "2", "--names", "names.txt"]);
