@@ -17,8 +17,11 @@ fn main() -> wavehull::Result<()> {
     let labels = Names::read(&folder.join("labels.txt.gz"), train.label_count)?;
     let unseen = Names::read(&folder.join("test-names.txt.gz"), test.len())?;
     let Some(sample) = unseen.find(&wanted) else {
-        let near: Vec<&str> = unseen.starting(&wanted, 8).into_iter().filter_map(|id| unseen.get(id)).collect();
-        println!("'{wanted}' is no package of the test part; some that begin so: {}", near.join(", "));
+        // Names that begin as it does, if only by a letter.
+        let begin = wanted.get(..1).unwrap_or_default();
+        let some = [unseen.starting(&wanted, 8), unseen.starting(begin, 8)].concat();
+        let near: Vec<&str> = some.into_iter().filter_map(|id| unseen.get(id)).take(8).collect();
+        println!("'{wanted}' is no package of the test part; try one of {}", near.join(", "));
         return Ok(());
     };
 

@@ -13,7 +13,8 @@ use wavehull::hash::options::{MODES, Mode, Rebuild};
 use wavehull::hash::{Batch, Network, Options, SparseSet, Trainer};
 use wavehull::{Control, Gpu};
 
-const LABELS: usize = 256;
+/// More than shared sets have, so that these are no full layers.
+const LABELS: usize = 600;
 
 fn set() -> SparseSet {
     let recipe = Recipe { features: 300, median_non_zeros: 12.0, most_non_zeros: 40, ..Recipe::with_labels(LABELS, 5) };
@@ -95,8 +96,7 @@ fn modes_agree_bit_for_bit_where_their_sets_are_equal() {
         assert_eq!(differing, 0, "{name}: {differing} of {} words differ from full", full.len());
     }
     let fewer = trained(gpu, &set, &options(Mode::Uniform), 8);
-    assert_eq!(fewer.len(), full.len());
-    assert!(set.labels.ids.len() > 8 && fewer != full || LABELS <= 256, "a smaller set changes nothing");
+    assert!(fewer != full, "a smaller set changes nothing");
 }
 
 #[test]

@@ -60,26 +60,37 @@ pub(crate) fn limited(decoder: impl Read) -> Result<Vec<u8>> {
 /// [`crate::ErrorKind::Io`]; then whatever was there before is still there.
 #[cfg(any(feature = "train", feature = "hash"))]
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::io::Write;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let name = path.file_name().ok_or_else(|| Error::bad_input("this is no name of a file").in_file(path))?;
-    let beside = folder.join(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+    if path.file_name().is_none() {
+        return Err(Error::bad_input("this is no name of a file").in_file(path));
+    }
+    replace_with(path, |file| file.write_all(bytes)).map_err(|e| Error::io(path, e))
+}
+
+/// [`replace`] with bytes as they are made, in a folder that is there.
+#[cfg(any(feature = "train", feature = "hash"))]
+pub(crate) fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let written = (|| {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
+        let mut file = std::io::BufWriter::with_capacity(1 << 18, File::create(&beside)?);
+        write(&mut file)?;
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
         std::fs::rename(&beside, path)?;
         // The new name itself must reach the disk; where folders cannot be opened the system does it.
         #[cfg(unix)]
-        File::open(folder)?.sync_all()?;
+        File::open(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(())
     })();
-    written.map_err(|e| {
+    if written.is_err() {
+        // The part is of no use to anybody.
         let _ = std::fs::remove_file(&beside);
-        Error::io(path, e)
-    })
+    }
+    written
 }
 
 /// The text of a file.

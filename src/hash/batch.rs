@@ -82,6 +82,19 @@ impl Batch {
         self.touched.push([u32::MAX, entries]);
     }
 
+    /// Number of different labels.
+    pub fn distinct_labels(&self) -> usize {
+        let mut labels = self.labels.clone();
+        labels.sort_unstable();
+        labels.dedup();
+        labels.len()
+    }
+
+    /// Labels of the sample that has most.
+    pub fn most_labels(&self) -> usize {
+        self.label_offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0)
+    }
+
     /// Rows of the input table that the batch touches.
     pub fn touched_rows(&self) -> usize {
         self.touched.len().saturating_sub(2)

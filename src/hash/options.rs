@@ -121,7 +121,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// What we found to do best on the shipped set: see docs/hash.md.
+    /// Sampled softmax with uniform negatives by catch-up Adam.
     fn default() -> Self {
         Self {
             hidden: 128,

@@ -60,12 +60,8 @@ pub struct BatchLabels<'a> {
 impl<'a> BatchLabels<'a> {
     /// Of a batch whose fields the tensors hold at their fronts.
     pub fn new(batch: &Batch, offsets: &'a Tensor<u32>, ids: &'a Tensor<u32>) -> Self {
-        let mut distinct = batch.labels.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let longest = batch.label_offsets.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
         let (samples, entries) = (batch.samples, batch.labels.len());
-        Self { offsets, ids, samples, entries, distinct: distinct.len(), longest: longest as usize }
+        Self { offsets, ids, samples, entries, distinct: batch.distinct_labels(), longest: batch.most_labels() }
     }
 
     fn check(&self) -> Result<()> {

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use super::source::{self, Fingerprint};
 use super::{Cache, Notes, part};
 use crate::error::{Error, Result};
+use crate::files::replace_with;
 use crate::hash::set::{Lists, SparseSet};
 
 const MAGIC: [u8; 8] = *b"\x89whsc\r\n\x1a";
@@ -67,7 +68,7 @@ pub fn store(path: &Path, origin: &Origin, set: &SparseSet, notes: &Notes) -> Re
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     }
-    source::replace(path, |file| {
+    replace_with(path, |file| {
         let mut sum = Summed { writer: file, crc: crc32fast::Hasher::new() };
         sum.put(&header(origin, set, notes))?;
         sum.put(bytemuck::cast_slice(&counts(&set.features)))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::source;
 use crate::error::{Error, Result};
+use crate::files::replace_with;
 
 /// Names by id; ids by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,7 +59,7 @@ impl Names {
     /// [`crate::ErrorKind::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
         let lines = |file: &mut dyn Write| self.names.iter().try_for_each(|name| writeln!(file, "{name}"));
-        source::replace(path, lines).map_err(|e| Error::io(path, e))
+        replace_with(path, lines).map_err(|e| Error::io(path, e))
     }
 
     /// Number of names.

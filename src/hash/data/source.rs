@@ -1,7 +1,7 @@
 //! Bytes of a file as they are or unpacked, by blocks of whole lines; and files that are there whole or not at all.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
@@ -171,22 +171,4 @@ pub(super) fn damaged(gzip: bool, e: io::Error) -> Error {
 /// A read that failed.
 pub(super) fn failed(e: io::Error) -> Error {
     Error::new(ErrorKind::Io, e.to_string()).with_source(e)
-}
-
-/// Makes a file that appears whole: written beside its place, brought to the disk, renamed. Where that fails the file that was there stays.
-pub(super) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written = (|| {
-        let mut file = BufWriter::with_capacity(1 << 18, File::create(&beside)?);
-        write(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&beside, path)
-    })();
-    if written.is_err() {
-        // The part is of no use to anybody.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
 }

@@ -121,11 +121,7 @@ impl Way {
         network: &Network,
     ) -> Result<()> {
         let labels = network.labels();
-        let mut distinct = batch.labels.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        self.distinct = distinct.len();
-        self.longest = batch.label_offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
+        (self.distinct, self.longest) = (batch.distinct_labels(), batch.most_labels());
         let active = match &self.known {
             None => labels,
             Some(known) if options.mode == Mode::Slide => {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::super::source;
 use crate::error::{Error, Result};
+use crate::files::replace_with;
 use crate::hash::set::SparseSet;
 
 /// Writes a set to a file, gzipped if its name ends with `.gz`. Values are written with as many digits as tell them apart, so that the set
@@ -16,7 +17,7 @@ use crate::hash::set::SparseSet;
 pub fn write(path: &Path, set: &SparseSet) -> Result<()> {
     set.check()?;
     let gzip = path.extension().is_some_and(|extension| extension == "gz");
-    source::replace(path, |file| {
+    replace_with(path, |file| {
         if !gzip {
             return lines(file, set);
         }
