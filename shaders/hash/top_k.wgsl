@@ -6,15 +6,16 @@
 // Buffers: logits [samples, ..] (f32, row stride p.ld), of which columns p.start .. p.start + p.n are looked at; best [samples, k, 2]
 //   (u32, row stride p.ld_best): key and label, zeros at first; faults [samples, 2] (u32, row stride 4), zeros at first: how many logits were
 //   infinite or NaN (they are not ranked) and the complement of the lowest such label. Column c is label p.first + c - p.start; with
-//   LISTED it is list[b, c] (u32, row stride p.ld_list), 0xffffffff for none, in any order, each once.
+//   LISTED it is list[b, c] (u32, row stride p.ld_list), 0xffffffff for none, in any order, each once. With COUNTED columns from
+//   counts[b] on (u32) are not looked at.
 // A span of SPAN columns is compared with the worst of the best; what ranks before it is appended behind them in workgroup memory (by an
 //   integer atomic: the order of appending is no part of the result). When p.k + 32 have been appended, and at the end, the places are sorted
 //   (bitonic, Batcher 1968), and the first p.k go on.
-// Precision: exact. Undefined: columns behind p.start + p.n may hold anything.
+// Precision: exact. Undefined: columns behind p.start + p.n, or from counts[b] on, may hold anything.
 // Geometry: workgroup (LANES,1,1), a sample each; x covers samples. 1 <= p.k <= 128. LANES is 128 on GPUs; on software devices it is 8,
 //   one vector of the processor, where a barrier costs nothing. Eight lanes may take 4096 columns a dispatch: such
 //   devices leave all loops of an invocation after 65,535 iterations together (ascending logits, p.k = 128: 23,000).
-// Bounds: columns by p.start + p.n; at most 2 * 128 + 32 places are filled before a span, which adds at most SPAN <= 512.
+// Bounds: columns by p.start + p.n and counts; at most 2 * 128 + 32 places are filled before a span, which adds at most SPAN <= 512.
 // Races: barriers between the phases; a workgroup owns its sample's rows of best and faults; dispatches follow each other.
 // Tried: sorting only when the next span might not fit, with spans of 256 on software devices (1,000 columns: 0.48 s for 256 samples);
 //   not written: a heap a lane and one merge at the end (128 places a lane do not fit); a histogram of exponents first (a second read).
@@ -29,6 +30,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> faults: array<u32>;
 #ifdef LISTED
 @group(0) @binding(3) var<storage, read_write> list: array<u32>;
+#endif
+#ifdef COUNTED
+@group(0) @binding(4) var<storage, read_write> counts: array<u32>;
 #endif
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -97,17 +101,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         atomicStore(&filled, p.k);
         atomicStore(&faulty, 0u);
         atomicStore(&fault, 0u);
+#ifdef COUNTED
+        pending = min(p.n, max(counts[sample], p.start) - p.start);
+#else
+        pending = p.n;
+#endif
     }
-    workgroupBarrier();
+    let n = workgroupUniformLoad(&pending);
     var worst = keys[p.k - 1u];
     var worst_label = labels[p.k - 1u];
-    let spans = (p.n + SPAN - 1u) / SPAN;
+    let spans = (n + SPAN - 1u) / SPAN;
     for (var s = 0u; s < spans; s++) {
         // A bit for each of this lane's columns that may enter.
         var found = 0u;
 #unroll v 0 ${VECTORS}
         let column_${v} = s * SPAN + (${v}u * LANES + lane) * 4u;
-        let bits_${v} = bitcast<vec4<u32>>(logits[row + min(column_${v}, p.n - 1u) / 4u]);
+        let bits_${v} = bitcast<vec4<u32>>(logits[row + min(column_${v}, n - 1u) / 4u]);
         let turned_${v} = select(vec4<u32>(0x80000000u), vec4<u32>(NOTHING), (bits_${v} >> vec4<u32>(31u)) != vec4<u32>(0u));
         let odd_${v} = (bits_${v} & vec4<u32>(EXPONENT)) == vec4<u32>(EXPONENT);
 #ifdef LISTED
@@ -115,7 +124,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 #else
         let good_${v} = (bits_${v} ^ turned_${v}) > vec4<u32>(worst);
 #endif
-        let inside_${v} = vec4<u32>(column_${v}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.n);
+        let inside_${v} = vec4<u32>(column_${v}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(n);
         let on_${v} = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), (good_${v} | odd_${v}) & inside_${v});
         found |= (on_${v}.x | on_${v}.y | on_${v}.z | on_${v}.w) << (4u * ${v}u);
 #endunroll

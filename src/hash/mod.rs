@@ -12,6 +12,7 @@
 pub mod active;
 pub mod batch;
 pub mod checkpoint;
+pub mod clusters;
 pub mod config;
 pub mod data;
 pub mod export;
@@ -25,6 +26,7 @@ pub mod rows;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod session;
 pub mod set;
+pub mod shortlist;
 pub mod trainer;
 
 pub use batch::Batch;
@@ -32,6 +34,7 @@ pub use network::Network;
 pub use options::Options;
 pub use rows::{Rows, Storage, Touched};
 pub use set::SparseSet;
+pub use shortlist::Shortlist;
 pub use trainer::Trainer;
 
 use crate::gpu::Kernel;
@@ -46,6 +49,7 @@ pub fn catalogue() -> Vec<Kernel> {
     [
         active::catalogue(),
         checkpoint::catalogue(),
+        clusters::catalogue(),
         layer::catalogue(),
         lsh::catalogue(),
         optimiser::catalogue(),

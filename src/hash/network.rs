@@ -1,12 +1,12 @@
-//! A network of two tables: asking it, exactly or through hash tables, and measuring how good that is.
+//! A network of two tables: asking it, exactly or through a short list, and measuring how good that is.
 
 use serde::Serialize;
 use web_time::Instant;
 
 use super::layer::{self, DeviceBatch, Hidden, shared};
-use super::lsh::{Hasher, LshOptions, LshTables, Query, QueryWorkspace};
 use super::options::Options;
-use super::predict::{Exact, Measures, Ranking, Sparse, recall};
+use super::predict::{Exact, Measures, Ranking, recall};
+use super::shortlist::{Index, Room, Shortlist};
 use super::{Batch, Rows, SparseSet, Storage, width};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu, Recording};
@@ -66,18 +66,18 @@ pub struct Quality {
     pub exact: Precision,
     /// Seconds of the exact rankings, hidden layers included.
     pub exact_seconds: f64,
-    /// The same through hash tables, if asked for.
+    /// The same for the labels of a short list, if asked for.
     pub sparse: Option<SparseQuality>,
 }
 
-/// How good and how fast hash tables are.
+/// How good and how fast short lists are.
 #[derive(Debug, Clone, Serialize)]
 pub struct SparseQuality {
     /// Of the ranking of candidates.
     pub precision: Precision,
     /// Seconds of the rankings of candidates, hidden layers and look-ups included.
     pub seconds: f64,
-    /// Seconds of building the tables.
+    /// Seconds of building the hash tables or clusters.
     pub build_seconds: f64,
     /// Mean number of labels that were scored for a sample.
     pub candidates: f64,
@@ -87,31 +87,6 @@ pub struct SparseQuality {
     pub recall_10: f64,
 }
 
-/// Hash tables over the rows of a network's labels.
-struct Index {
-    hasher: Hasher,
-    tables: LshTables,
-    workspace: QueryWorkspace,
-}
-
-impl Index {
-    async fn new_async(network: &Network, options: &LshOptions, control: &Control) -> Result<Self> {
-        let gpu = &network.gpu;
-        let rows = network.label_rows_async().await?;
-        let hasher = Hasher::new_async(gpu, options, network.hidden.elements, 0).await?;
-        let tables = LshTables::new_async(gpu, network.labels(), options).await?;
-        let mut recording = Recording::new();
-        tables.record_build(&mut recording, gpu.caps(), &hasher, &rows)?;
-        gpu.run_async(&recording, control).await?;
-        let workspace = QueryWorkspace::new_async(gpu, options, TOGETHER).await?;
-        Ok(Self { hasher, tables, workspace })
-    }
-
-    fn query(&self) -> Query {
-        Query::all(self.tables.options(), 0)
-    }
-}
-
 /// Memory for asking batches of one size.
 struct Desk {
     /// Rows of all labels in f32.
@@ -119,7 +94,7 @@ struct Desk {
     batch: DeviceBatch,
     h: Tensor,
     exact: Option<Exact>,
-    sparse: Option<(Sparse, Tensor<u32>)>,
+    sparse: Option<Room>,
 }
 
 impl Network {
@@ -176,7 +151,7 @@ impl Network {
         self.output.len()
     }
 
-    /// The best `k` labels with their logits of every sample of a set, through hash tables if some are given. Rows must be up to date.
+    /// The best `k` labels with their logits of every sample of a set, all or those of a short list. Rows must be up to date.
     ///
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] for samples with features that the network does not have; those of the device.
@@ -184,11 +159,11 @@ impl Network {
         &self,
         set: &SparseSet,
         k: usize,
-        lsh: Option<LshOptions>,
+        shortlist: Option<&Shortlist>,
         control: &Control,
     ) -> Result<Vec<Vec<(u32, f32)>>> {
-        let index = match &lsh {
-            Some(options) => Some(Index::new_async(self, options, control).await?),
+        let index = match shortlist {
+            Some(shortlist) => Some(Index::new_async(self, shortlist, TOGETHER, control).await?),
             None => None,
         };
         let chosen: Vec<u32> = (0..word(set.len())?).collect();
@@ -209,13 +184,13 @@ impl Network {
         &self,
         set: &SparseSet,
         k: usize,
-        lsh: Option<LshOptions>,
+        shortlist: Option<&Shortlist>,
         control: &Control,
     ) -> Result<Vec<Vec<(u32, f32)>>> {
-        pollster::block_on(self.predict_async(set, k, lsh, control))
+        pollster::block_on(self.predict_async(set, k, shortlist, control))
     }
 
-    /// Precision of the exact ranking for samples `chosen` of a set, and of hash tables beside it. Rows must be up to date.
+    /// Precision of the exact ranking for samples `chosen` of a set, and of short lists beside it. Rows must be up to date.
     ///
     /// # Errors
     /// As [`Network::predict_async`].
@@ -223,14 +198,14 @@ impl Network {
         &self,
         set: &SparseSet,
         chosen: &[u32],
-        lsh: Option<LshOptions>,
+        shortlist: Option<&Shortlist>,
         control: &Control,
     ) -> Result<Quality> {
         let at: Vec<usize> = AT.into_iter().filter(|&k| k <= self.labels()).collect();
         let deep = DEEP.min(self.labels());
         let built = Instant::now();
-        let index = match &lsh {
-            Some(options) => Some(Index::new_async(self, options, control).await?),
+        let index = match shortlist {
+            Some(shortlist) => Some(Index::new_async(self, shortlist, TOGETHER, control).await?),
             None => None,
         };
         let build_seconds = built.elapsed().as_secs_f64();
@@ -273,10 +248,10 @@ impl Network {
         &self,
         set: &SparseSet,
         chosen: &[u32],
-        lsh: Option<LshOptions>,
+        shortlist: Option<&Shortlist>,
         control: &Control,
     ) -> Result<Quality> {
-        pollster::block_on(self.quality_async(set, chosen, lsh, control))
+        pollster::block_on(self.quality_async(set, chosen, shortlist, control))
     }
 
     /// The ranking of some samples, and how many labels were scored.
@@ -300,11 +275,9 @@ impl Network {
         let mut recording = Recording::new();
         layer::forward(&mut recording, caps, &desk.batch, &self.input, self.hidden, &desk.h)?;
         let (top, scored) = match (index, &desk.sparse, &desk.exact) {
-            (Some(index), Some((sparse, candidates)), _) => {
-                let Index { hasher, tables, workspace } = index;
-                tables.record_query(&mut recording, caps, hasher, &desk.h, workspace, &index.query(), candidates)?;
-                sparse.record(&mut recording, caps, &desk.h, &desk.rows, candidates)?;
-                (&sparse.top, Some(&sparse.scored))
+            (Some(index), Some(room), _) => {
+                index.record(&mut recording, caps, &desk.h, &desk.rows, room)?;
+                (room.top(), Some(room.scored()))
             }
             (None, _, Some(exact)) => {
                 exact.record(&mut recording, caps, &desk.h, &desk.rows)?;
@@ -345,10 +318,7 @@ impl Network {
         desk.batch.write_async(gpu, batch).await?;
         match index {
             Some(index) if desk.sparse.is_none() => {
-                let count = index.query().candidates();
-                let candidates = Tensor::uninit_async(gpu, &[batch.samples, count]).await?;
-                let sparse = Sparse::new_async(gpu, batch.samples, count, self.labels(), k).await?;
-                desk.sparse = Some((sparse, candidates));
+                desk.sparse = Some(index.room_async(gpu, batch.samples, k).await?);
             }
             None if desk.exact.is_none() => {
                 let columns = self.hidden.width();

@@ -67,6 +67,8 @@ pub mod purpose {
     pub const GENERATE: u32 = 26;
     /// Words of a text that are left out because they are frequent.
     pub const SUBSAMPLE: u32 = 27;
+    /// Rows that clusters are learned from.
+    pub const CLUSTER: u32 = 28;
 }
 
 /// The random numbers of one key.

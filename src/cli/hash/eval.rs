@@ -8,7 +8,7 @@ use wavehull::hash::{data, session};
 use wavehull::ops::random::{Stream, purpose};
 use wavehull::{Result, VERSION};
 
-use super::TableArgs;
+use super::ShortlistArgs;
 use crate::cli::device::{DeviceArgs, DeviceReport};
 use crate::cli::progress::Bar;
 use crate::cli::{Global, SCHEMA};
@@ -18,6 +18,7 @@ use crate::cli::{Global, SCHEMA};
 #[command(after_help = "\
 Examples:
   wavehull hash eval examples/configs/runs/relations
+  wavehull hash eval examples/configs/runs/relations --clustered --probes 16
   wavehull hash eval examples/configs/runs/relations --sparse --tables 200 --codes 4")]
 pub struct Args {
     /// The folder of a training
@@ -30,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub samples: Option<usize>,
     #[command(flatten)]
-    pub tables: TableArgs,
+    pub shortlist: ShortlistArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -64,7 +65,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     // The first ones of a fixed random order: files may be sorted by label.
     let mut chosen = Stream::new(1).permutation(test.len(), 0, purpose::SPLIT);
     chosen.truncate(args.samples.unwrap_or(test.len()));
-    let quality = network.quality(&test, &chosen, args.tables.options(), &control)?;
+    let quality = network.quality(&test, &chosen, args.shortlist.options().as_ref(), &control)?;
     bar.finish();
     if args.json {
         global.print_json(&Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), quality })?;
@@ -83,10 +84,11 @@ fn table(quality: &Quality) -> String {
     ];
     if let Some(sparse) = &quality.sparse {
         lines.push(format!(
-            "sparse  {}  {:.1} us a sample: {:.2} times exact",
+            "sparse  {}  {:.1} us a sample ({:.1} % of exact; built in {:.1} s)",
             precision(&sparse.precision),
             per(sparse.seconds),
-            quality.exact_seconds / sparse.seconds.max(1e-12)
+            100.0 * sparse.seconds / quality.exact_seconds.max(1e-12),
+            sparse.build_seconds
         ));
         lines.push(format!(
             "        {:.0} candidates ({:.2} % of the labels), recall@1 {:.4}, recall@10 {:.4}",

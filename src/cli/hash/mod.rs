@@ -7,6 +7,8 @@ mod train;
 use std::process::ExitCode;
 
 use wavehull::Result;
+use wavehull::hash::Shortlist;
+use wavehull::hash::clusters::ClusterOptions;
 use wavehull::hash::lsh::{Family, LshOptions};
 
 use super::Global;
@@ -22,7 +24,7 @@ pub struct Args {
 enum Task {
     /// Train a network as CONFIG.toml describes it, or go on with its training
     Train(train::Args),
-    /// How good a trained network is: precision of the exact answers, and recall and speed of hash tables
+    /// How good a trained network is: precision of the exact answers, and recall and speed of short lists
     Eval(eval::Args),
     /// The labels that a trained network finds for samples
     Predict(predict::Args),
@@ -51,10 +53,10 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     }
 }
 
-/// Hash tables over the labels, for asking without scoring all of them.
+/// Which labels are scored: all of them, or a short list.
 #[derive(Debug, Clone, clap::Args)]
-pub struct TableArgs {
-    /// Look labels up in hash tables instead of scoring all of them
+pub struct ShortlistArgs {
+    /// Score only the labels that hash tables return
     #[arg(long)]
     pub sparse: bool,
     /// Hash tables
@@ -66,18 +68,36 @@ pub struct TableArgs {
     /// Labels that one bucket gives at most: a power of two
     #[arg(long, value_name = "N", default_value_t = 64, requires = "sparse", value_parser = clap::value_parser!(u64).range(4..=256))]
     pub bucket: u64,
+    /// Score only the labels of the clusters (of like rows, by k-means) whose centroids score best
+    #[arg(long, conflicts_with = "sparse")]
+    pub clustered: bool,
+    /// Clusters that a sample asks: more find more of the exact answers
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "clustered", value_parser = clap::value_parser!(u64).range(1..=128))]
+    pub probes: u64,
+    /// Clusters [default: twice the square root of the number of labels]
+    #[arg(long, value_name = "C", requires = "clustered", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub clusters: Option<u64>,
 }
 
-impl TableArgs {
-    /// The tables, if they were asked for.
-    pub fn options(&self) -> Option<LshOptions> {
+impl ShortlistArgs {
+    /// The short list, if one was asked for.
+    pub fn options(&self) -> Option<Shortlist> {
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        self.sparse.then(|| LshOptions {
-            family: Family::Dwta,
-            codes: size(self.codes),
-            tables: size(self.tables),
-            bucket: size(self.bucket),
-            ..LshOptions::default()
+        if self.clustered {
+            return Some(Shortlist::Clusters(ClusterOptions {
+                clusters: self.clusters.map_or(0, size),
+                probes: size(self.probes),
+                ..ClusterOptions::default()
+            }));
+        }
+        self.sparse.then(|| {
+            Shortlist::Tables(LshOptions {
+                family: Family::Dwta,
+                codes: size(self.codes),
+                tables: size(self.tables),
+                bucket: size(self.bucket),
+                ..LshOptions::default()
+            })
         })
     }
 }

@@ -8,7 +8,7 @@ use wavehull::hash::data::{self, Names};
 use wavehull::hash::session;
 use wavehull::{Result, VERSION};
 
-use super::TableArgs;
+use super::ShortlistArgs;
 use crate::cli::device::{DeviceArgs, DeviceReport};
 use crate::cli::progress::Bar;
 use crate::cli::{Global, SCHEMA};
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub names: Option<PathBuf>,
     #[command(flatten)]
-    pub tables: TableArgs,
+    pub shortlist: ShortlistArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -74,7 +74,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         (None, _) => None,
     };
     let top = usize::try_from(args.top).unwrap_or(usize::MAX);
-    let best = network.predict(&set, top, args.tables.options(), &control)?;
+    let best = network.predict(&set, top, args.shortlist.options().as_ref(), &control)?;
     bar.finish();
     let answer = |&(label, logit): &(u32, f32)| Answer {
         label,

@@ -22,6 +22,8 @@ pub enum Ids<'a> {
     Consecutive(usize),
     /// `[samples, columns]`: those of each sample, `u32::MAX` for none; each once.
     Listed(&'a Tensor<u32>),
+    /// The same, and `[samples]`: how many columns of each sample there are; what is behind them may be undefined.
+    Counted(&'a Tensor<u32>, &'a Tensor<u32>),
 }
 
 /// The `k` best labels of each sample so far.
@@ -92,16 +94,22 @@ impl TopK {
         let &[rows, columns] = logits.shape() else {
             return Err(Error::internal(format!("a ranking of logits of shape {:?}", logits.shape())));
         };
-        let list = if let Ids::Listed(list) = ids { Some(list) } else { None };
-        if rows != samples || list.is_some_and(|list| list.shape() != logits.shape()) {
+        let (first, list, counts) = match ids {
+            Ids::Consecutive(first) => (first, None, None),
+            Ids::Listed(list) => (0, Some(list), None),
+            Ids::Counted(list, counts) => (0, Some(list), Some(counts)),
+        };
+        let unlike = list.is_some_and(|list| list.shape() != logits.shape())
+            || counts.is_some_and(|counts| counts.shape() != [samples]);
+        if rows != samples || unlike {
             return Err(Error::internal(format!("a ranking of {samples} samples of logits {:?}", logits.shape())));
         }
         let mut bindings = vec![logits.binding(), self.best.binding(), self.faults.binding()];
         bindings.extend(list.map(Tensor::binding));
+        bindings.extend(counts.map(Tensor::binding));
         bindable(caps, &bindings)?;
-        let first = if let Ids::Consecutive(first) = ids { first } else { 0 };
         word(first + columns)?;
-        let kernel = kernel(caps.is_software(), list.is_some());
+        let kernel = kernel(caps.is_software(), bindings.len() - 3);
         let step = if caps.is_software() { SOFTWARE_COLUMNS } else { columns.max(1) };
         for start in (0..columns).step_by(step) {
             let params = TopKParams {
@@ -135,6 +143,11 @@ impl TopK {
         }
         let work = f64::from(samples) * f64::from(params.n) * 4.0;
         recording.dispatch(kernel, bindings.to_vec(), &params, Grid::Direct([samples, 1, 1]), work)
+    }
+
+    /// `[samples, 2 k]`: a key, 0 for an empty place, and a label for each place, the best first.
+    pub(in crate::hash) fn words_of_best(&self) -> &Tensor<u32> {
+        &self.best
     }
 
     /// Records a read of the ranking, for [`TopK::take`].
@@ -175,15 +188,17 @@ fn number(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key ^ 0x8000_0000 } else { !key })
 }
 
-fn kernel(software: bool, listed: bool) -> Kernel {
-    let bindings = [Access::Read, Access::Write, Access::Write, Access::Read];
+/// The kernel with so many of the lists that say which labels there are.
+fn kernel(software: bool, lists: usize) -> Kernel {
+    let bindings = [Access::Read, Access::Write, Access::Write, Access::Read, Access::Read];
     let (lanes, vectors) = if software { (8, 4) } else { (128, 1) };
-    Kernel::new::<TopKParams>("top_k", TOP_K, &bindings[..if listed { 4 } else { 3 }])
+    Kernel::new::<TopKParams>("top_k", TOP_K, &bindings[..3 + lists])
         .define("LANES", lanes)
         .define("VECTORS", vectors)
-        .flag("LISTED", listed)
+        .flag("LISTED", lists > 0)
+        .flag("COUNTED", lists > 1)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    [false, true].into_iter().flat_map(|software| [false, true].map(|listed| kernel(software, listed))).collect()
+    [false, true].into_iter().flat_map(|software| [0, 1, 2].map(|lists| kernel(software, lists))).collect()
 }
