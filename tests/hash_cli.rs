@@ -109,7 +109,10 @@ fn a_training_is_checked_run_measured_and_asked() {
 
     let whole = folder.run(&["hash", "eval", "run", "--clustered", "--probes", "128", "--json"]).expect(0, &[]).json();
     assert_eq!(whole["sparse"]["precision"], quality["exact"], "all clusters are all labels");
-    assert_eq!((whole["sparse"]["recall_10"].as_f64(), whole["sparse"]["candidates"].as_f64()), (Some(1.0), Some(40.0)));
+    assert_eq!(
+        (whole["sparse"]["recall_10"].as_f64(), whole["sparse"]["candidates"].as_f64()),
+        (Some(1.0), Some(40.0))
+    );
     folder.run(&["hash", "eval", "run", "--clustered", "--sparse"]).expect(2, &["--sparse"]);
 
     folder.write("names.txt", (0..40).fold(String::new(), |text, i| text + &format!("name{i}\n")));

@@ -9,7 +9,7 @@ use wavehull::hash::clusters::{ClusterOptions, Clusters};
 use wavehull::hash::predict::{self, Ranking};
 use wavehull::hash::rows::{Rows, RowsPart, Storage};
 use wavehull::ops::matmul::Matmul;
-use wavehull::{Control, ErrorKind, Gpu, Options, Tensor};
+use wavehull::{Control, Error, ErrorKind, Gpu, Options, Tensor};
 
 /// A device that binds 64 KiB at most.
 fn small() -> Gpu {
@@ -26,7 +26,7 @@ fn table(gpu: &Gpu, rows: usize, columns: usize, weights: &[f32], storage: Stora
         Rows::stored(gpu, rows, columns, 0, storage, 1).unwrap()
     };
     let part = RowsPart { weights: weights.to_vec(), book: vec![[0; 4]; rows], ..RowsPart::default() };
-    table.write(gpu, 0, &part).unwrap();
+    table.write(gpu, &part).unwrap();
     table
 }
 
@@ -48,7 +48,7 @@ fn asked(
     queries: &[&Tensor],
     k: usize,
     change: impl Fn(&Recording) -> Recording,
-) -> (Ranking, Vec<u32>) {
+) -> Result<(Ranking, Vec<u32>), Error> {
     let room = clusters.room(gpu, queries[0].shape()[0], k).unwrap();
     let mut recording = Recording::new();
     for h in queries {
@@ -58,7 +58,7 @@ fn asked(
     let tickets = room.top.record_read(&mut recording);
     let scored = room.scored.record_read(&mut recording);
     let mut output = gpu.run(&recording, &Control::default()).unwrap();
-    (room.top.take(&mut output, tickets).unwrap(), room.scored.take(&mut output, scored))
+    Ok((room.top.take(&mut output, tickets)?, room.scored.take(&mut output, scored)))
 }
 
 /// What asking must give: members of the clusters that rank best by their centroids, those left out for which there are no blocks.
@@ -114,7 +114,7 @@ fn asking_scores_the_clusters_that_rank_best_whole() {
         (3, 50, 8, 7, 2, 5),
         (5, 1900, 36, 0, 4, 10),
         (9, 1900, 36, 60, 60, 10),
-        (66, 700, 12, 1, 1, 128),
+        (66, 700, 12, 1, 1, 100),
     ] {
         let mut random = Random::new(labels as u64 + samples as u64);
         let rows = lumpy(&mut random, labels, columns);
@@ -132,7 +132,7 @@ fn asking_scores_the_clusters_that_rank_best_whole() {
             let h = common::tensor(gpu, &[samples, columns], &queries);
             let blocks = ((8 << 20).min(usize::try_from(gpu.caps().max_binding / 4).unwrap()) / samples / 32).max(1);
             let want = expected(gpu, &clusters, &h, &logits, probes.min(clusters.count()), blocks, k);
-            let got = asked(gpu, &clusters, &[&h], k, Recording::clone);
+            let got = asked(gpu, &clusters, &[&h], k, Recording::clone).unwrap();
             assert_eq!(got, want, "{what}");
             if probes >= clusters.count() && blocks * 32 > labels + 32 * clusters.count() {
                 let exact = predict::exact(
@@ -225,7 +225,7 @@ fn broken_clusters_are_noticed() {
     let options = ClusterOptions { clusters: 30, probes: 5, ..ClusterOptions::default() };
     let clusters =
         Clusters::new(gpu, &table(gpu, labels, columns, &rows, Storage::F32), &options, &Control::default()).unwrap();
-    let right = asked(gpu, &clusters, &[&h], k, Recording::clone);
+    let right = asked(gpu, &clusters, &[&h], k, Recording::clone).unwrap();
     for (kernel, old, new) in [
         ("cluster_logits", "first_of(owner.x + 1u)", "first_of(owner.x + 2u)"),
         ("cluster_logits", "pair += 4u", "pair += 8u"),
@@ -238,6 +238,7 @@ fn broken_clusters_are_noticed() {
         ("top_k", "max(counts[sample], p.start) - p.start", "p.n"),
     ] {
         let broken = asked(gpu, &clusters, &[&large, &h], k, |recording| common::broken(recording, kernel, old, new));
-        assert!(broken != right, "{kernel}: '{new}' went unseen");
+        // Reading elsewhere may also meet what is no number.
+        assert!(broken.is_err() || broken.is_ok_and(|broken| broken != right), "{kernel}: '{new}' went unseen");
     }
 }

@@ -1,14 +1,14 @@
 //! Clusters from rows: Lloyd's k-means (1982) with products on the device and sums on the host. Kernel: `cluster_blocks`.
 
 use super::{BLOCK, ClusterOptions, Clusters};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Access, Control, Gpu, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
 use crate::hash::layer::shared;
 use crate::hash::predict::{Ids, TopK};
 use crate::ops::matmul::Matmul;
 use crate::ops::random::{Stream, purpose};
-use crate::ops::{bindable, strided_grid, word};
+use crate::ops::{bindable, strided_grid, windows, word};
 use crate::tensor::{ALIGNED, Tensor};
 
 const CLUSTER_BLOCKS: &str = include_str!("../../../shaders/hash/cluster_blocks.wgsl");
@@ -165,14 +165,14 @@ impl Desk {
     async fn fill_async(&self, table: &Rows, labels: &[u32], blocks: &Tensor) -> Result<()> {
         let (gpu, width) = (&self.gpu, table.columns());
         let together = self.panel.shape()[0];
+        let (count, stride) = (blocks.shape()[0], blocks.row_stride());
         for (i, some) in labels.chunks(together).enumerate() {
-            let Some(part) = blocks.at(i * together * width, &[some.len() / BLOCK, BLOCK * width]) else {
-                return Err(Error::internal(format!("{} rows of blocks {:?}", some.len(), blocks.shape())));
-            };
-            let len = word(part.len() / 4)?;
+            let first = i * together / BLOCK;
+            let part = windows::binding(blocks, &(first..first + some.len() / BLOCK), stride, count)?;
+            let len = word(some.len() * width / 4)?;
             let (groups, threads) = strided_grid(len as usize, gpu.caps().max_workgroups)?;
             let params = BlocksParams { len, threads, width4: word(width / 4)?, ..Default::default() };
-            let bindings = vec![self.panel.binding(), part.binding()];
+            let bindings = vec![self.panel.binding(), part];
             bindable(gpu.caps(), &bindings)?;
             let mut recording = Recording::new();
             self.gather(&mut recording, table, &self.ids_async(some).await?)?;
