@@ -36,7 +36,7 @@ fn slide_says_which_candidates_it_takes() {
         ("choice = 3", "is no choice"),
         ("choice = {}", "needs 'at_least'"),
         ("choice = { at_least = 0 }", "from 1 to 1024"),
-        ("choice = { least = 1 }", "did you mean 'at_least'?"),
+        ("choice = { at_lest = 1 }", "did you mean 'at_least'?"),
         ("choice = { at_least = 51 }", "50 hash tables"),
     ] {
         let error = choice(wrong).expect_err(wrong);

@@ -50,10 +50,10 @@ impl Lock {
                 file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(io)?;
             }
             Err(TryLockError::WouldBlock) => return Err(taken(folder, &mut file)),
-            Err(TryLockError::Error(e)) if e.kind() == IoKind::Unsupported => {
-                log::warn!("{} cannot be locked here: let no second program train into it", folder.display());
+            // Some file systems have no locks; that is no reason not to train.
+            Err(TryLockError::Error(e)) => {
+                log::warn!("{} cannot be locked ({e}): let no second program train into it", folder.display());
             }
-            Err(TryLockError::Error(e)) => return Err(io(e)),
         }
         Ok(Self { _file: file })
     }
