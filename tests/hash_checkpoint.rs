@@ -289,12 +289,13 @@ fn network(gpu: &Gpu) -> (Tensor, Tensor, Vec<f32>, Vec<f32>) {
 }
 
 /// Logits of a dense sample, and what their rounding in f32 may be.
-fn logits(input: &[f32], output: &[f32], x: &[f64]) -> Vec<f64> {
+fn logits(input: &[f32], output: &[f32], x: &[f64], relu: bool) -> Vec<f64> {
     let columns = width(HIDDEN);
     let hidden: Vec<f64> = (0..HIDDEN)
         .map(|j| {
             let sum: f64 = x.iter().enumerate().map(|(i, x)| x * f64::from(input[i * columns + j])).sum();
-            (sum + f64::from(input[FEATURES * columns + j])).max(0.0)
+            let sum = sum + f64::from(input[FEATURES * columns + j]);
+            if relu { sum.max(0.0) } else { sum }
         })
         .collect();
     let of = |row: &[f32]| hidden.iter().zip(row).map(|(h, w)| h * f64::from(*w)).sum::<f64>() + f64::from(row[HIDDEN]);
@@ -306,7 +307,7 @@ fn exported_networks_are_the_tables() {
     for gpu in devices("exported_networks_are_the_tables") {
         let folder = Folder::new("export");
         let (input, output, host_input, host_output) = network(&gpu);
-        let network = Network { input: &input, output: &output, hidden: HIDDEN };
+        let network = Network { input: &input, output: &output, hidden: HIDDEN, relu: true };
         let control = Control::default();
         let path = folder.0.join("net.safetensors");
         let notes = BTreeMap::from([("made by".to_owned(), "a \"test\"".to_owned())]);
@@ -329,18 +330,22 @@ fn exported_networks_are_the_tables() {
         let bias: Vec<f32> = host_output.chunks(columns).map(|row| row[HIDDEN]).collect();
         assert_eq!(floats("output.bias", &[LABELS]), bias);
         let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-        assert_eq!(metadata.metadata().as_ref().unwrap()["made by"], "a \"test\"");
+        let metadata = metadata.metadata().clone().unwrap();
+        assert_eq!([&metadata["made by"], &metadata["relu"]], ["a \"test\"", "true"]);
 
         let path = folder.0.join("net.onnx");
         let options = OnnxOptions { input: OnnxInput::Dense, top: None };
-        export::onnx(&gpu, &network, &path, options, &control).unwrap();
-        let (read, _) = graph::onnx::read(&path).unwrap();
         let x: Vec<f64> = (0..FEATURES).map(|i| if i % 5 == 0 { i as f64 / 16.0 - 1.0 } else { 0.0 }).collect();
-        let got = read.eval_f64(&x).unwrap();
-        for (got, expected) in got.iter().zip(logits(&host_input, &host_output, &x)) {
-            assert!((got - expected).abs() < 1e-12, "{got} {expected}");
+        // With a ReLU last: that file may be kept.
+        for relu in [false, true] {
+            export::onnx(&gpu, &Network { relu, ..network }, &path, options, &control).unwrap();
+            let (read, _) = graph::onnx::read(&path).unwrap();
+            let got = read.eval_f64(&x).unwrap();
+            for (got, expected) in got.iter().zip(logits(&host_input, &host_output, &x, relu)) {
+                assert!((got - expected).abs() < 1e-12, "{got} {expected}");
+            }
+            assert_eq!(got.len(), LABELS);
         }
-        assert_eq!(got.len(), LABELS);
         for (name, input, top) in [("sparse", OnnxInput::Sparse, None), ("sparse-top", OnnxInput::Sparse, Some(5))] {
             let path = folder.0.join(format!("{name}.onnx"));
             export::onnx(&gpu, &network, &path, OnnxOptions { input, top }, &control).unwrap();

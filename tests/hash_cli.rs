@@ -34,6 +34,7 @@ hidden = 16
 
 [train]
 steps = 150
+recall = true
 checkpoint_seconds = 1
 batch = 16
 learning_rate = 0.01
@@ -55,6 +56,17 @@ fn folder(test: &str) -> Folder {
     folder.write("test.txt", samples(80));
     folder.write("c.toml", CONFIG);
     folder
+}
+
+/// The lines of a training's log.
+fn lines(folder: &Folder, run: &str) -> Vec<Json> {
+    let text = folder.read(&format!("{run}/log.jsonl"));
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// Of every line of a log, what does not depend on when the training was stopped.
+fn looks(folder: &Folder, run: &str) -> Vec<[Json; 2]> {
+    lines(folder, run).iter().map(|line| [line["step"].clone(), line["precision"].clone()]).collect()
 }
 
 fn keys(json: &Json) -> BTreeSet<String> {
@@ -94,7 +106,16 @@ fn a_training_is_checked_run_measured_and_asked() {
     let told: u64 = looks.iter().map(|look| look["samples"].as_u64().expect("samples")).sum();
     assert_eq!(told, 150 * 16);
     assert!(last["precision"][0][1].as_f64().expect("P@1") > 0.9, "{last}");
-    assert_eq!(folder.read("run/log.jsonl").lines().count(), looks.len());
+    let log = lines(&folder, "run");
+    assert_eq!(log.len(), looks.len());
+    for (line, look) in log.iter().zip(looks) {
+        let mut all = keys(look);
+        all.insert("schema".to_owned());
+        assert_eq!((keys(line), &line["schema"]), (all, &Json::from(1)));
+    }
+    // The configuration's tables are looked up: recall is asked for.
+    let recall = |name: &str| last[name].as_f64().expect("a number");
+    assert!(recall("recall_1") > 0.2 && recall("recall_10") <= 1.0, "{last}");
     assert!(folder.bytes("run/model.safetensors").len() > 4 * 160 * 17);
 
     let quality = folder.run(&["hash", "eval", "run", "--sparse", "--codes", "2", "--json"]).expect(0, &[]).json();
@@ -134,7 +155,7 @@ fn a_killed_training_goes_on_with_the_same_bits() {
         return;
     }
     let folder = folder("killed");
-    let long = CONFIG.replace("steps = 150", "steps = 1500\nlooks = 0");
+    let long = CONFIG.replace("steps = 150\nrecall = true", "steps = 1500\nlooks = 2");
     folder.write("c.toml", &long);
     folder.run(&["hash", "train", "c.toml", "--folder", "whole"]).expect(0, &[]);
     let mut killed = 0;
@@ -168,6 +189,170 @@ fn a_killed_training_goes_on_with_the_same_bits() {
         folder.bytes("run/model.safetensors") == folder.bytes("whole/model.safetensors"),
         "other bits after {killed} kills"
     );
+    // What a killed training had written after its last checkpoint is not there twice.
+    assert_eq!(looks(&folder, "run").len(), 100);
+    assert_eq!(looks(&folder, "run"), looks(&folder, "whole"));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_takes_one_training_at_a_time_and_a_kill_frees_it() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+    if !device("a_folder_takes_one_training_at_a_time_and_a_kill_frees_it") {
+        return;
+    }
+    let folder = folder("locked");
+    folder.write("long.toml", CONFIG.replace("steps = 150", "steps = 1000000"));
+    let quiet = || Stdio::null();
+    let mut first =
+        folder.command(&["hash", "train", "long.toml"]).stdout(quiet()).stderr(quiet()).spawn().expect("the program");
+    let begun = Instant::now();
+    while !folder.0.join("run/training.json").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(300) && first.try_wait().expect("a child").is_none());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let process = format!("(process {})", first.id());
+    let second = folder.run(&["hash", "train", "c.toml"]);
+    second.expect(2, &["run: another program", &process, "help: wait for its end", "`--folder`"]);
+    // Nobody else is kept out: not readers, not another folder.
+    folder.run(&["hash", "train", "c.toml", "--folder", "other"]).expect(0, &[]);
+    assert!(first.try_wait().expect("a child").is_none(), "the first goes on");
+    first.kill().expect("a child");
+    first.wait().expect("a child");
+    std::fs::remove_dir_all(folder.0.join("run/state")).expect("a folder");
+    folder.run(&["hash", "train", "c.toml"]).expect(0, &[]);
+    assert!(folder.bytes("run/model.safetensors") == folder.bytes("other/model.safetensors"), "other bits");
+    assert_eq!(looks(&folder, "run"), looks(&folder, "other"));
+}
+
+#[test]
+fn a_training_goes_back_to_an_earlier_checkpoint_and_comes_to_the_same_bits() {
+    if !device("a_training_goes_back_to_an_earlier_checkpoint_and_comes_to_the_same_bits") {
+        return;
+    }
+    let folder = folder("back");
+    // Every end of a training is a checkpoint, and there are no others.
+    let seldom = CONFIG.replace("checkpoint_seconds = 1", "checkpoint_seconds = 1000");
+    let until = |steps: usize| folder.write("c.toml", seldom.replace("steps = 150", &format!("steps = {steps}")));
+    for steps in [50, 100, 150] {
+        until(steps);
+        folder.run(&["hash", "train", "c.toml"]).expect(0, &[]);
+    }
+    let (model, log) = (folder.bytes("run/model.safetensors"), looks(&folder, "run"));
+    let of_log = |step: u64| log.iter().position(|look| look[0] == step).expect("a look of this step");
+    for (step, message) in [("99", "there is no checkpoint of step 99"), ("1000", "those of the steps ")] {
+        let ran = folder.run(&["hash", "train", "c.toml", "--from", step]);
+        ran.expect(2, &[message, "100, 150", "state", "help: "]);
+    }
+    folder.run(&["hash", "train", "c.toml", "--from", "1", "--folder", "new"]).expect(2, &["there are none at all"]);
+    assert!(!folder.0.join("new").exists(), "a training that never began left something");
+    // What is refused removes nothing.
+    folder.write("other.toml", CONFIG.replace("negatives = 8", "negatives = 9"));
+    folder.run(&["hash", "train", "other.toml", "--from", "100"]).expect(2, &["another training"]);
+    assert_eq!(looks(&folder, "run"), log);
+    until(110);
+    folder.run(&["hash", "train", "c.toml", "--from", "100"]).expect(0, &["back to step 100", "1 later checkpoint"]);
+    let steps: Vec<_> = looks(&folder, "run").into_iter().map(|look| look[0].clone()).collect();
+    let kept = &log[..=of_log(100)];
+    assert_eq!(steps, kept.iter().map(|look| look[0].clone()).chain([Json::from(110)]).collect::<Vec<_>>());
+    until(150);
+    folder.run(&["hash", "train", "c.toml", "--from", "100"]).expect(0, &["back to step 100"]);
+    assert_eq!(looks(&folder, "run"), log);
+    assert!(folder.bytes("run/model.safetensors") == model, "other bits");
+    // At its end nothing is added by another call.
+    folder.run(&["hash", "train", "c.toml"]).expect(0, &["going on after step 150"]);
+    assert_eq!(looks(&folder, "run"), log);
+}
+
+#[test]
+fn slide_takes_the_candidates_that_it_is_told_to() {
+    if !device("slide_takes_the_candidates_that_it_is_told_to") {
+        return;
+    }
+    let folder = folder("choice");
+    // So many tables with so few buckets return nearly every label, some more often than others.
+    let slide = CONFIG.replace("negatives = 8", "size = 16").replace("codes = 2\ntables = 8", "codes = 1\ntables = 16");
+    let [first, most, often, always] =
+        ["\"first\"", "\"most\"", "{ at_least = 6 }", "{ at_least = 16 }"].map(|choice| {
+            let mode = format!("mode = \"slide\"\nchoice = {choice}");
+            let config = slide.replace("mode = \"neighbours\"", &mode).replace("steps = 150", "steps = 30");
+            folder.write("c.toml", config);
+            let json = folder.run(&["hash", "train", "c.toml", "--folder", "one", "--json"]).expect(0, &[]).json();
+            std::fs::remove_dir_all(folder.0.join("one")).expect("a folder");
+            ["from_candidates", "loss"].map(|name| json["looks"][0][name].as_f64().expect("a number"))
+        });
+    // The first ones and the most returned fill the set; few labels are returned by all tables.
+    assert!(first[0] > 13.0 && most[0] > 13.0 && often[0] <= first[0] && always[0] < 0.5 * first[0]);
+    let losses = [first, most, often, always].map(|[_, loss]| loss.to_bits());
+    assert_eq!(losses.iter().collect::<BTreeSet<_>>().len(), 4, "sets that differ");
+}
+
+/// The dense features of each of [`samples`].
+fn dense(count: usize) -> Vec<Vec<f64>> {
+    let text = samples(count);
+    let sample = |line: &str| {
+        let mut x = vec![0.0; 120];
+        for feature in line.split(' ').skip(1) {
+            let (id, value) = feature.split_once(':').expect("a feature");
+            x[id.parse::<usize>().expect("an id")] = value.parse().expect("a value");
+        }
+        x
+    };
+    text.lines().skip(1).map(sample).collect()
+}
+
+#[test]
+fn an_exported_network_gives_what_predict_gives() {
+    if !device("an_exported_network_gives_what_predict_gives") {
+        return;
+    }
+    let folder = folder("export");
+    let (model, active) = ("hidden = 16", "mode = \"neighbours\"");
+    let uniform = CONFIG.split("[hash]").next().expect("text").replace("recall = true\n", "");
+    let uniform = uniform.replace(active, "mode = \"uniform\"");
+    let slide = CONFIG.replace(active, "mode = \"slide\"\nchoice = \"most\"").replace("negatives = 8", "size = 16");
+    for (run, config) in [
+        ("slide", slide.replace(model, "hidden = 16\nrelu = false")),
+        ("bf16", uniform.replace(model, "hidden = 16\nweights = \"bf16\"").replace("batch", "rows = \"lazy\"\nbatch")),
+    ] {
+        folder.write("c.toml", config);
+        folder.run(&["hash", "train", "c.toml", "--folder", run]).expect(0, &[]);
+        let files = ["--onnx", "net.onnx", "--dense", "--safetensors", "net.safetensors", "--json"];
+        let json = folder.run(&[&["hash", "export", run], &files[..]].concat()).expect(0, &[]).json();
+        let mut all = documented("`hash export FOLDER --json`", "| `");
+        all.insert("schema".to_owned());
+        assert_eq!(keys(&json), all);
+        for (i, file) in ["net.onnx", "net.safetensors"].iter().enumerate() {
+            assert_eq!(keys(&json["files"][i]), documented("`hash export FOLDER --json`", "  | `"));
+            let bytes = json["files"][i]["bytes"].as_u64().expect("a number");
+            assert_eq!(bytes, folder.bytes(file).len() as u64);
+        }
+        let own = format!("{run}/model.safetensors");
+        assert!(folder.bytes("net.safetensors") == folder.bytes(&own), "the same file as at the training's end");
+        let asked = folder.run(&["hash", "predict", run, "test.txt", "--top", "40", "--json"]).expect(0, &[]).json();
+        let (network, _) = wavehull::graph::onnx::read(&folder.0.join("net.onnx")).expect("an ONNX file");
+        for (x, row) in dense(80).iter().zip(asked["samples"].as_array().expect("samples")) {
+            let logits = network.eval_f64(x).expect("logits");
+            // Both sides sum at most 3 + 17 products of numbers below 32: 20 roundings in f32.
+            let near = |a: f64, b: f64| (a - b).abs() < 20.0 * 32.0 * f64::from(f32::EPSILON) * 32.0;
+            let mut order: Vec<usize> = (0..40).collect();
+            order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+            for (place, answer) in row.as_array().expect("labels").iter().enumerate() {
+                let label = usize::try_from(answer["label"].as_u64().expect("a label")).expect("a label");
+                assert!(near(answer["logit"].as_f64().expect("a logit"), logits[label]), "{run}: {answer}");
+                // The same order, but for labels that rounding cannot tell apart.
+                assert!(order[place] == label || near(logits[order[place]], logits[label]), "{run}, place {place}");
+            }
+        }
+    }
+    let ran = folder.run(&["hash", "export", "bf16", "--onnx", "top.onnx", "--top", "3"]);
+    assert!(ran.expect(0, &[]).stdout.starts_with("top.onnx: 120 features, 40 labels"));
+    folder.run(&["hash", "export", "bf16", "--onnx", "none.onnx", "--top", "41"]).expect(2, &["the best 41 of 40"]);
+    folder.run(&["hash", "export", "bf16"]).expect(2, &["--onnx"]);
+    folder.run(&["hash", "export", "bf16", "--safetensors", "a", "--top", "3"]).expect(2, &["--onnx"]);
+    folder.run(&["hash", "export", "bf16", "--safetensors", "none/a"]).expect(2, &["none/a"]);
+    assert!(!folder.0.join("none.onnx").exists(), "a file that was refused is there");
 }
 
 #[test]
@@ -179,7 +364,7 @@ fn bad_input_is_named_with_its_place_and_costs_nothing() {
     for (broken, parts) in [
         (CONFIG.replace("steps", "stepps"), &["c.toml", "did you mean 'steps'?"][..]),
         (CONFIG.replace("train.txt", "none.txt"), &["none.txt"]),
-        (CONFIG.replace("batch = 16", "batch = 0"), &["c.toml:11", "1 to 65535"]),
+        (CONFIG.replace("batch = 16", "batch = 0"), &["c.toml:12", "1 to 65535"]),
         (CONFIG.replace("tables = 8", "tables = 8\nbucket = 5"), &["power of two"]),
         (CONFIG.replace("rebuild = 160", "rebuild = 481"), &["481 samples of 480"]),
         (CONFIG.replace("learning_rate = 0.01", "learning_rate = 1e30"), &["step ", "diverged", "learning rate"]),

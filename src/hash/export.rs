@@ -9,8 +9,8 @@
 //! | `output.weight` | `[labels, hidden]` | the first columns of the output table |
 //! | `output.bias` | `[labels]` | the column behind them |
 //!
-//! so `logits = output.weight relu(input.weight^T x + input.bias) + output.bias`. With catch-up optimisers the tables must be brought up
-//! to date before.
+//! so `logits = output.weight relu(input.weight^T x + input.bias) + output.bias`, without the `relu` in networks that have none (the metadata of a
+//! safetensors file says it: `relu`). With catch-up optimisers the tables must be brought up to date before.
 
 mod onnx;
 
@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::checkpoint::{Draft, Real, pieces, read_async};
+use super::layer::Hidden;
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Gpu};
 use crate::hash::width;
@@ -36,6 +37,49 @@ pub struct Network<'a> {
     pub output: &'a Tensor,
     /// Hidden elements.
     pub hidden: usize,
+    /// Whether the hidden layer has a ReLU.
+    pub relu: bool,
+}
+
+/// A kind of file for other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The tensors alone.
+    Safetensors,
+    /// A network that runs.
+    Onnx(OnnxOptions),
+}
+
+/// Writes a network whose rows are up to date; weights in bf16 become f32. `metadata` is for safetensors.
+///
+/// # Errors
+/// Those of [`safetensors_async`] and [`onnx_async`].
+pub async fn write_async(
+    network: &super::Network,
+    path: &Path,
+    format: Format,
+    metadata: &BTreeMap<String, String>,
+    control: &Control,
+) -> Result<()> {
+    let (input, output) = (network.feature_rows_async().await?, network.label_rows_async().await?);
+    let Hidden { elements, relu } = network.hidden();
+    let weights = Network { input: &input, output: &output, hidden: elements, relu };
+    match format {
+        Format::Safetensors => safetensors_async(network.gpu(), &weights, path, metadata, control).await,
+        Format::Onnx(options) => onnx_async(network.gpu(), &weights, path, options, control).await,
+    }
+}
+
+/// Blocking twin of [`write_async`].
+#[cfg(not(target_arch = "wasm32"))]
+pub fn write(
+    network: &super::Network,
+    path: &Path,
+    format: Format,
+    metadata: &BTreeMap<String, String>,
+    control: &Control,
+) -> Result<()> {
+    pollster::block_on(write_async(network, path, format, metadata, control))
 }
 
 impl Network<'_> {
@@ -106,7 +150,7 @@ pub async fn safetensors_async(
         ("output.bias", vec![labels]),
     ];
     let mut draft = Draft::beside(&Real, path)?;
-    let header = header(&tensors, metadata)?;
+    let header = header(&tensors, network.relu, metadata)?;
     draft.write(&(header.len() as u64).to_le_bytes())?;
     draft.write(header.as_bytes())?;
     let (_, bias) = stream_async(gpu, (network.input, hidden, 1), &mut draft, control).await?;
@@ -129,10 +173,10 @@ pub fn safetensors(
 }
 
 /// The header of a safetensors file of f32 tensors that follow each other, padded with spaces to a multiple of eight bytes.
-fn header(tensors: &[(&str, Vec<usize>)], metadata: &BTreeMap<String, String>) -> Result<String> {
+fn header(tensors: &[(&str, Vec<usize>)], relu: bool, metadata: &BTreeMap<String, String>) -> Result<String> {
     let mut entries = serde_json::Map::new();
     // transformers and others ask for this entry.
-    let mut all = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut all = BTreeMap::from([("format".to_owned(), "pt".to_owned()), ("relu".to_owned(), relu.to_string())]);
     all.extend(metadata.clone());
     let json = |e: serde_json::Error| Error::internal(e.to_string());
     entries.insert("__metadata__".to_owned(), serde_json::to_value(&all).map_err(json)?);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Storage;
+use super::active::SampleChoice;
 use super::layer::Loss;
 use super::lsh::{Family, LshOptions, Policy};
 use super::optimiser::{Mode as Update, Rule};
@@ -90,6 +91,8 @@ pub struct Options {
     pub negatives: usize,
     /// Sets of a sample: labels of each, its own among them.
     pub active: usize,
+    /// Sets of a sample: which of the labels that hash tables return are taken.
+    pub choice: SampleChoice,
     /// Whether logits are corrected by the logarithm of the chance that a label is in the set (uniform and log-uniform alone).
     pub correction: bool,
     /// What is made small.
@@ -129,6 +132,7 @@ impl Default for Options {
             mode: Mode::Uniform,
             negatives: 1000,
             active: 1000,
+            choice: SampleChoice::First,
             correction: false,
             loss: Loss::Softmax,
             rule: Rule::adam(),
@@ -339,6 +343,12 @@ impl Options {
         if self.mode == Mode::Slide && self.lsh.tables * self.lsh.bucket > 32_768 {
             let what = format!("{} tables that give {} labels each", self.lsh.tables, self.lsh.bucket);
             return refuse(what, "a sample has up to 32,768 candidates: take fewer tables or smaller buckets");
+        }
+        if let SampleChoice::AtLeast(times) = self.choice
+            && times as usize > self.lsh.tables
+        {
+            let what = format!("labels that {times} of {} hash tables return", self.lsh.tables);
+            return refuse(what, "`at_least` can be as many as there are tables");
         }
         if self.rebuild.every() == 0 {
             return refuse("hash tables that are made anew after 0 samples".into(), "give 1 or more, such as 12,800");

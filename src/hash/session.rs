@@ -1,38 +1,34 @@
 //! A training from its configuration to the network: data, steps, looks at the test part, log, checkpoints, and going on after a stop.
 
-use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+mod data;
+mod folder;
+mod training;
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
 use web_time::Instant;
 
+use super::Batch;
 use super::checkpoint::Store;
-use super::config::{Config, DataConfig, Length, Source};
-use super::data::generate::{Recipe, generate};
-use super::data::text::{Corpus, SkipGram};
-use super::data::{self, Cache, Names, ReadOptions, split};
-use super::network::{Network, Precision};
+use super::config::{Config, Length};
+use super::export::{self, Format};
+use super::network::{Network, Precision, Quality};
 use super::trainer::{Tally, Trainer};
-use super::{Batch, SparseSet, export};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::replace;
 use crate::gpu::{Control, Gpu};
 use crate::ops::random::{Stream, purpose};
 
-/// What a network is trained on, and looked at with.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// What it is trained on.
-    pub train: SparseSet,
-    /// What it is looked at with; may be empty.
-    pub test: SparseSet,
-    /// Names of the labels, if they are known.
-    pub label_names: Option<Names>,
-    /// What was noticed while reading.
-    pub notes: Vec<String>,
-}
+pub use data::{Loaded, label_names, load, load_test};
+pub use folder::{LOCK, LOG, MODEL, STATE, TRAINING};
+use folder::{Lock, cut_log, log};
+use training::{Meta, describe, going_on, state_of};
+pub use training::{Training, configuration};
+
+/// Between checkpoints a training spends at least so many times what the last one took.
+const REST: f64 = 10.0;
 
 /// A line of the log, and what a look tells the caller.
 #[derive(Debug, Clone, Serialize)]
@@ -51,6 +47,10 @@ pub struct Look {
     /// How good the network is on the test part, if there is one.
     #[serde(flatten)]
     pub precision: Option<Precision>,
+    /// Mean share of the exact best label that hash tables of the configuration's settings find, if that was asked for.
+    pub recall_1: Option<f64>,
+    /// The same of the exact best ten.
+    pub recall_10: Option<f64>,
 }
 
 /// What a training came to.
@@ -66,138 +66,6 @@ pub struct Outcome {
     pub stopped: bool,
 }
 
-/// What a training is, beside its rows: `training.json` in its folder, and the front of every checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Training {
-    /// The configuration's text.
-    pub config: String,
-    /// What paths in it are relative to.
-    pub base: PathBuf,
-    /// The seed, which a caller may have chosen instead of the configuration's.
-    pub seed: u64,
-    /// Samples, features and labels of the training part.
-    pub data: [usize; 3],
-    /// Tells sets of one size apart: a checksum of the training part.
-    pub fingerprint: u32,
-}
-
-/// What a checkpoint holds besides the rows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Meta {
-    training: Training,
-    /// Seconds spent.
-    seconds: f64,
-}
-
-/// Reads what a configuration is trained on.
-///
-/// # Errors
-/// Those of the readers, with their places.
-pub fn load(config: &DataConfig, seed: u64) -> Result<Loaded> {
-    let mut loaded = match &config.source {
-        Source::Files { train, test } => read_files(config, train, test.as_deref(), seed)?,
-        Source::Text { file, options } => {
-            let corpus = Corpus::read(file, &SkipGram { seed, ..*options })?;
-            // Windows of neighbours overlap, so the test part is one end of the text.
-            let last = corpus.len() - part_of(corpus.len(), config.test_share);
-            let notes = vec![format!(
-                "{} words, {} of them distinct; {} too rare, {} thinned out",
-                corpus.read,
-                corpus.words.len(),
-                corpus.rare,
-                corpus.thinned
-            )];
-            let (train, test) = (corpus.samples(0..last), corpus.samples(last..corpus.len()));
-            Loaded { train, test, label_names: Some(corpus.words), notes }
-        }
-        Source::Generated { samples, features, labels } => {
-            let recipe = Recipe { features: *features, labels: *labels, ..Recipe::amazon_670k(seed) };
-            let train = generate(&recipe, 0..*samples, 0)?;
-            let test = generate(&recipe, *samples..samples + part_of(*samples, config.test_share), 0)?;
-            Loaded { train, test, label_names: None, notes: Vec::new() }
-        }
-    };
-    if let Some(path) = &config.label_names {
-        loaded.label_names = Some(Names::read(path, loaded.train.label_count)?);
-    }
-    Ok(loaded)
-}
-
-/// So large a share of this many; one at least, unless the share is 0.
-fn part_of(count: usize, share: f64) -> usize {
-    if share > 0.0 { ((count as f64 * share) as usize).clamp(1, count.max(1)) } else { 0 }
-}
-
-fn read_files(config: &DataConfig, train: &Path, test: Option<&Path>, seed: u64) -> Result<Loaded> {
-    let cache = if config.cache { Cache::Beside } else { Cache::Off };
-    let options = ReadOptions { cache, ..ReadOptions::default() };
-    let mut notes = Vec::new();
-    let mut read = |path: &Path| -> Result<SparseSet> {
-        let (set, said) = data::read(path, &options)?;
-        notes.extend(said.sentences().into_iter().map(|line| format!("{}: {line}", path.display())));
-        Ok(set)
-    };
-    let whole = read(train)?;
-    let (train, test) = match test {
-        Some(path) => {
-            let test = read(path)?;
-            same_space(&whole, &test).map_err(|e| e.in_file(path).at(1, 1))?;
-            (whole, test)
-        }
-        None => match part_of(whole.len(), config.test_share) {
-            0 => {
-                let none = split::select(&whole, &[])?;
-                (whole, none)
-            }
-            some => split::split(&whole, some, seed).map_err(|e| e.in_file(train))?,
-        },
-    };
-    Ok(Loaded { train, test, label_names: None, notes })
-}
-
-/// Refuses a test part of another shape.
-fn same_space(train: &SparseSet, test: &SparseSet) -> Result<()> {
-    if (train.feature_count, train.label_count) == (test.feature_count, test.label_count) {
-        return Ok(());
-    }
-    let what = format!(
-        "{} features and {} labels, but the training part has {} and {}",
-        test.feature_count, test.label_count, train.feature_count, train.label_count
-    );
-    Err(Error::bad_input(what).with_help("both parts of a set count the same features and labels"))
-}
-
-/// Where a training's rows are kept, in its folder.
-pub const STATE: &str = "state";
-/// The log, in its folder.
-pub const LOG: &str = "log.jsonl";
-/// The network for other programs, in its folder.
-pub const MODEL: &str = "model.safetensors";
-/// What the training is, in its folder.
-pub const TRAINING: &str = "training.json";
-
-/// The configuration of the training in a folder, and how many features and labels its network has.
-///
-/// # Errors
-/// [`ErrorKind::Io`] and [`ErrorKind::BadInput`] for a folder without a training.
-pub fn configuration(folder: &Path) -> Result<(Config, [usize; 2])> {
-    let path = folder.join(TRAINING);
-    let help = "give the folder that `wavehull hash train` wrote: `folder` in its configuration";
-    let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e).with_help(help))?;
-    let training: Training = serde_json::from_slice(&bytes).map_err(|e| {
-        Error::bad_input("this describes no training")
-            .in_file(&path)
-            .at(e.line(), e.column())
-            .with_help(help)
-            .with_source(e)
-    })?;
-    let mut config = Config::parse(&training.config, &training.base).map_err(|e| e.in_file(&path))?;
-    folder.clone_into(&mut config.folder);
-    config.set_seed(training.seed);
-    let [_, features, labels] = training.data;
-    Ok((config, [features, labels]))
-}
-
 /// The network of the newest checkpoint in a folder, its rows up to date.
 ///
 /// # Errors
@@ -205,7 +73,7 @@ pub fn configuration(folder: &Path) -> Result<(Config, [usize; 2])> {
 pub fn open(gpu: &Gpu, folder: &Path, control: &Control) -> Result<Network> {
     let (config, [features, labels]) = configuration(folder)?;
     pollster::block_on(async {
-        let mut trainer = Trainer::sized_async(gpu, features, labels, config.options).await?;
+        let mut trainer = Trainer::unset_async(gpu, features, labels, config.options).await?;
         let mut store = Store::open(&folder.join(STATE))?;
         let Some(_) = trainer.load_async(&mut store, control).await? else {
             return Err(Error::bad_input("the folder holds no checkpoint yet")
@@ -216,6 +84,11 @@ pub fn open(gpu: &Gpu, folder: &Path, control: &Control) -> Result<Network> {
     })
 }
 
+/// What metadata of files for other programs say of a network.
+pub fn about(config: &Config) -> BTreeMap<String, String> {
+    BTreeMap::from([("config".to_owned(), config.text.clone())])
+}
+
 /// Trains as a configuration says, going on from the checkpoints in its folder.
 #[derive(Debug)]
 pub struct Session<'a> {
@@ -224,49 +97,94 @@ pub struct Session<'a> {
     training: Training,
     trainer: Trainer,
     store: Store,
+    /// No other program trains into the folder.
+    _lock: Lock,
+    /// Checkpoints that were removed since the training goes on before them.
+    forgotten: usize,
     /// Seconds in steps, and of these before the last look.
     spent: f64,
     looked: f64,
+    /// The last checkpoint: when, how long it took, and its step.
     saved: Instant,
+    save_seconds: f64,
+    saved_step: Option<u64>,
+    /// The step of the last line of the log.
+    logged: Option<u64>,
     looks: Vec<Look>,
 }
 
 impl<'a> Session<'a> {
-    /// Makes the network, or takes it from the folder's checkpoints.
+    /// Makes the network, or takes it from the newest of the folder's checkpoints.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] for a folder of another training; those of the device and of files.
+    /// [`ErrorKind::BadInput`] for a folder of another training, or one that another program trains into; those of the device and of files.
     pub fn new(gpu: &'a Gpu, config: &'a Config, loaded: &'a Loaded, control: &Control) -> Result<Self> {
-        let training = Training {
-            config: config.text.clone(),
-            // A file beside the caller has no folder in its path.
-            base: std::path::absolute(Path::new(".").join(&config.base)).map_err(|e| Error::io(&config.base, e))?,
-            seed: config.options.seed,
-            data: [loaded.train.len(), loaded.train.feature_count, loaded.train.label_count],
-            fingerprint: fingerprint(&loaded.train),
-        };
+        Self::begin(gpu, config, loaded, None, control)
+    }
+
+    /// Takes the network from the folder's checkpoint of an earlier step. Later checkpoints and lines of the log are removed, once it has been
+    /// read and found to be of this training.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`ErrorKind::BadInput`] for a step without a checkpoint, naming those that there are.
+    pub fn going_back(
+        gpu: &'a Gpu,
+        config: &'a Config,
+        loaded: &'a Loaded,
+        step: u64,
+        control: &Control,
+    ) -> Result<Self> {
+        Self::begin(gpu, config, loaded, Some(step), control)
+    }
+
+    fn begin(
+        gpu: &'a Gpu,
+        config: &'a Config,
+        loaded: &'a Loaded,
+        from: Option<u64>,
+        control: &Control,
+    ) -> Result<Self> {
+        let training = describe(config, loaded)?;
+        // Before the device's memory is asked for. A folder that is not there is made when nothing but the device can fail any more.
+        let lock = Lock::try_existing(&config.folder)?;
+        let number = from.map(|step| state_of(&config.folder, step)).transpose()?;
         let mut trainer = Trainer::new(gpu, &loaded.train, config.options.clone())?;
+        let lock = lock.map_or_else(|| Lock::take(&config.folder), Ok)?;
         let mut store = Store::open(&config.folder.join(STATE))?;
-        let mut spent = 0.0;
-        if let Some(meta) = pollster::block_on(trainer.load_async(&mut store, control))? {
-            let meta: Meta = serde_json::from_slice(&meta)
-                .map_err(|e| foreign(config, "its description cannot be read").with_source(e))?;
-            let same = |other: &Training| (other.data, other.fingerprint) == (training.data, training.fingerprint);
-            if !same(&meta.training) {
-                return Err(foreign(config, "it was trained on other data"));
-            }
-            // How long it trains, and when it looks and saves, may change.
-            let mut then = Config::parse(&meta.training.config, &meta.training.base)?;
-            then.set_seed(meta.training.seed);
-            if then.options != config.options {
-                return Err(foreign(config, "its model, optimiser or active sets were others"));
-            }
-            spent = meta.seconds;
-        }
+        let meta = match number {
+            Some(number) => Some(pollster::block_on(trainer.load_state_async(&mut store, number, control))?),
+            None => pollster::block_on(trainer.load_async(&mut store, control))?,
+        };
+        let spent = match &meta {
+            Some(meta) => going_on(config, &training, meta)?,
+            None => 0.0,
+        };
+        let forgotten = number.map_or(Ok(0), |number| store.forget_after(number))?;
+        let logged = cut_log(&config.folder, trainer.step())?;
         let text = serde_json::to_vec_pretty(&training).map_err(|e| Error::internal("a description").with_source(e))?;
         replace(&config.folder.join(TRAINING), &text)?;
-        let saved = Instant::now();
-        Ok(Self { config, loaded, training, trainer, store, spent, looked: spent, saved, looks: Vec::new() })
+        let saved_step = meta.map(|_| trainer.step());
+        Ok(Self {
+            config,
+            loaded,
+            training,
+            trainer,
+            store,
+            _lock: lock,
+            forgotten,
+            spent,
+            looked: spent,
+            saved: Instant::now(),
+            save_seconds: 0.0,
+            saved_step,
+            logged,
+            looks: Vec::new(),
+        })
+    }
+
+    /// Checkpoints that were removed since the training goes on before them.
+    pub fn forgotten(&self) -> usize {
+        self.forgotten
     }
 
     /// Steps done before this session.
@@ -308,7 +226,8 @@ impl<'a> Session<'a> {
             if self.config.looks > 0 && done.is_multiple_of(looks) && done < last {
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
             }
-            if self.saved.elapsed().as_secs_f64() >= self.config.checkpoint_seconds && self.trainer.at_rest() {
+            let since = self.saved.elapsed().as_secs_f64();
+            if due(since, self.config.checkpoint_seconds, self.save_seconds) && self.trainer.at_rest() {
                 self.pause(&mut part)?;
                 self.save(control)?;
                 part = Instant::now();
@@ -361,75 +280,91 @@ impl<'a> Session<'a> {
         self.pause(part)?;
         let mut tally = pollster::block_on(self.trainer.settle_async())?;
         let seconds = self.spent - std::mem::replace(&mut self.looked, self.spent);
+        if tally.steps == 0 {
+            // Of a training that was at its end: there is no mean of nothing.
+            tally.loss = f64::NAN;
+        }
         tally.rebuild_share = if seconds > 0.0 { tally.rebuild_seconds / seconds } else { 0.0 };
-        let test = &self.loaded.test;
-        let precision = if test.is_empty() {
-            None
-        } else {
-            let some = samples.map_or(test.len(), |n| n.min(test.len()));
-            let chosen: Vec<u32> = Stream::new(self.config.options.seed).permutation(test.len(), 0, purpose::SPLIT);
-            match pollster::block_on(self.trainer.evaluate_async(test, &chosen[..some], control)) {
-                // The steps are done; only this look is lost.
-                Err(e) if e.kind() == ErrorKind::Cancelled => return Ok(false),
-                other => Some(other?),
-            }
+        let quality = match self.measure(samples, control) {
+            // The steps are done; only this look is lost.
+            Err(e) if e.kind() == ErrorKind::Cancelled => return Ok(false),
+            other => other?,
         };
+        let sparse = quality.as_ref().and_then(|quality| quality.sparse.as_ref());
         let look = Look {
             step: self.trainer.step(),
             epoch: self.trainer.step() as f64 / per_epoch as f64,
             seconds: self.spent,
             samples_per_second: if seconds > 0.0 { tally.samples as f64 / seconds } else { 0.0 },
             tally,
-            precision,
+            recall_1: sparse.map(|sparse| sparse.recall_1),
+            recall_10: sparse.map(|sparse| sparse.recall_10),
+            precision: quality.map(|quality| quality.exact),
         };
-        self.log(&look)?;
+        // A training that was at its end already has this line.
+        if self.logged != Some(look.step) {
+            log(&self.config.folder, &look)?;
+            self.logged = Some(look.step);
+        }
         heard(&look);
         self.looks.push(look);
         *part = Instant::now();
         Ok(true)
     }
 
-    fn export(&mut self, control: &Control) -> Result<()> {
-        pollster::block_on(self.trainer.read_async())?;
-        let network = self.trainer.network();
-        let rows = async { Ok::<_, Error>((network.feature_rows_async().await?, network.label_rows_async().await?)) };
-        let (input, output) = pollster::block_on(rows)?;
-        let weights = export::Network { input: &input, output: &output, hidden: network.hidden().elements };
-        let about = BTreeMap::from([("config".to_owned(), self.config.text.clone())]);
-        export::safetensors(network.gpu(), &weights, &self.config.folder.join(MODEL), &about, control)
+    /// How good the network is on the first so many samples of the test part in a fixed random order, if there is a test part.
+    fn measure(&mut self, samples: Option<usize>, control: &Control) -> Result<Option<Quality>> {
+        let (config, test) = (self.config, &self.loaded.test);
+        if test.is_empty() {
+            return Ok(None);
+        }
+        let mut chosen: Vec<u32> = Stream::new(config.options.seed).permutation(test.len(), 0, purpose::SPLIT);
+        chosen.truncate(samples.unwrap_or(test.len()));
+        pollster::block_on(async {
+            self.trainer.wait_async().await?;
+            self.trainer.read_async().await?;
+            let tables = config.recall.then(|| config.options.lsh.clone());
+            self.trainer.network().quality_async(test, &chosen, tables, control).await.map(Some)
+        })
     }
 
-    fn log(&self, look: &Look) -> Result<()> {
-        let path = self.config.folder.join(LOG);
-        let line = serde_json::to_string(look).map_err(|e| Error::internal("a line of the log").with_source(e))?;
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.and_then(|mut file| writeln!(file, "{line}")).map_err(|e| Error::io(&path, e))
+    fn export(&mut self, control: &Control) -> Result<()> {
+        pollster::block_on(async {
+            self.trainer.read_async().await?;
+            let path = self.config.folder.join(MODEL);
+            export::write_async(self.trainer.network(), &path, Format::Safetensors, &about(self.config), control).await
+        })
     }
 
     /// Saves the rows. What was asked to stop still saves what it has.
     fn save(&mut self, control: &Control) -> Result<()> {
+        if self.saved_step == Some(self.trainer.step()) {
+            return Ok(());
+        }
+        let begun = Instant::now();
         let control = &Control { progress: control.progress.clone(), ..Control::default() };
         let meta = Meta { training: self.training.clone(), seconds: self.spent };
         let meta =
             serde_json::to_vec(&meta).map_err(|e| Error::internal("a checkpoint's description").with_source(e))?;
         pollster::block_on(self.trainer.save_async(&mut self.store, &meta, control))?;
         self.saved = Instant::now();
+        (self.save_seconds, self.saved_step) = (begun.elapsed().as_secs_f64(), Some(self.trainer.step()));
         Ok(())
     }
 }
 
-/// CRC-32 of a set's ids and values.
-fn fingerprint(set: &SparseSet) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(bytemuck::cast_slice(&set.features.ids));
-    hasher.update(bytemuck::cast_slice(&set.values));
-    hasher.update(bytemuck::cast_slice(&set.labels.ids));
-    hasher.finalize()
+/// Whether it is time for a checkpoint, so many seconds after one that took `last`: however large the network is, it is trained more than saved.
+fn due(since: f64, every: f64, last: f64) -> bool {
+    since >= every.max(REST * last)
 }
 
-fn foreign(config: &Config, why: &str) -> Error {
-    let what = format!("the folder holds another training: {why}");
-    Error::bad_input(what)
-        .in_file(&config.folder)
-        .with_help("choose another `folder` in [train] (or `--folder`), or remove this one")
+#[cfg(test)]
+mod tests {
+    use super::due;
+
+    #[test]
+    fn large_networks_are_saved_less_often_than_their_file_says() {
+        assert!(due(60.0, 60.0, 0.0) && !due(59.0, 60.0, 0.0));
+        assert!(due(60.0, 60.0, 6.0) && !due(60.0, 60.0, 6.5) && due(65.0, 60.0, 6.5));
+    }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use wavehull::hash::network::{Precision, Quality};
 use wavehull::hash::{data, session};
 use wavehull::ops::random::{Stream, purpose};
-use wavehull::{Result, VERSION};
+use wavehull::{Error, Result, VERSION};
 
 use super::ShortlistArgs;
 use crate::cli::device::{DeviceArgs, DeviceReport};
@@ -53,11 +53,19 @@ struct Document {
 /// # Errors
 /// Bad files with their place; device errors.
 pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
-    let (config, _) = session::configuration(&args.folder)?;
+    let (config, space) = session::configuration(&args.folder)?;
     let test = match &args.test {
         Some(path) => data::read(path, &data::ReadOptions::default())?.0,
-        None => session::load(&config.data, config.options.seed)?.test,
+        None => {
+            let (test, notes) = session::load_test(&config.data, config.options.seed, space)?;
+            notes.iter().for_each(|note| global.say(note));
+            test
+        }
     };
+    if test.is_empty() {
+        let help = "give samples with `--test FILE`";
+        return Err(Error::bad_input("there are no samples to look at").in_file(&args.folder).with_help(help));
+    }
     let gpu = args.device.open(global)?;
     let bar = Bar::phases(global);
     let control = bar.control();

@@ -1,6 +1,7 @@
 //! `wavehull hash`: networks with very many labels, trained and asked through active sets.
 
 mod eval;
+mod export;
 mod predict;
 mod train;
 
@@ -28,6 +29,8 @@ enum Task {
     Eval(eval::Args),
     /// The labels that a trained network finds for samples
     Predict(predict::Args),
+    /// Write a trained network for other programs: ONNX, safetensors
+    Export(export::Args),
 }
 
 impl Args {
@@ -37,6 +40,7 @@ impl Args {
             Task::Train(args) => args.json,
             Task::Eval(args) => args.json,
             Task::Predict(args) => args.json,
+            Task::Export(args) => args.json,
         }
     }
 }
@@ -50,6 +54,7 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         Task::Train(args) => train::run(args, global),
         Task::Eval(args) => eval::run(args, global),
         Task::Predict(args) => predict::run(args, global),
+        Task::Export(args) => export::run(args, global),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wavehull::hash::config::Source;
 use wavehull::hash::data::{self, Names};
 use wavehull::hash::session;
 use wavehull::{Result, VERSION};
@@ -68,10 +67,9 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let bar = Bar::phases(global);
     let control = bar.control();
     let network = session::open(&gpu, &args.folder, &control)?;
-    let names = match (args.names.as_ref().or(config.data.label_names.as_ref()), &config.data.source) {
-        (Some(path), _) => Some(Names::read(path, labels)?),
-        (None, Source::Text { .. }) => session::load(&config.data, config.options.seed)?.label_names,
-        (None, _) => None,
+    let names = match &args.names {
+        Some(path) => Some(Names::read(path, labels)?),
+        None => session::label_names(&config.data, labels, config.options.seed)?,
     };
     let top = usize::try_from(args.top).unwrap_or(usize::MAX);
     let best = network.predict(&set, top, args.shortlist.options().as_ref(), &control)?;

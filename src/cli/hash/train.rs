@@ -15,13 +15,14 @@ use crate::cli::{Global, SCHEMA, exit};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 docs/hash.md has every key of CONFIG.toml, the presets of the papers, and what the folder holds afterwards. After Ctrl-C, or a crash, the same command \
-goes on from the last checkpoint.
+goes on from the last checkpoint; with --from, from an earlier one, and what came after that is removed.
 
 Exit codes: 0 done, 2 bad configuration or data, 4 no device or not enough memory, 130 stopped.
 
 Examples:
   wavehull hash train examples/configs/relations.toml --check     what would be trained, without a device
-  wavehull hash train examples/configs/relations.toml             25,918 labels through shared negatives")]
+  wavehull hash train examples/configs/relations.toml             25,918 labels through shared negatives
+  wavehull hash train examples/configs/relations.toml --from 504  once more from step 504, if there is a checkpoint of it")]
 pub struct Args {
     /// Data, model and active sets
     #[arg(value_name = "CONFIG.toml")]
@@ -35,6 +36,9 @@ pub struct Args {
     /// In place of `seed` in [train]
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
+    /// Go back to the folder's checkpoint of this step and on from there; later checkpoints and lines of the log are removed
+    #[arg(long, value_name = "STEP", conflicts_with = "check")]
+    pub from: Option<u64>,
     /// Print the outcome as JSON
     #[arg(long, conflicts_with = "check")]
     pub json: bool,
@@ -73,10 +77,17 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
     let gpu = args.device.open(global)?;
     let bar = Bar::phases(global);
     let control = bar.control();
-    let session = Session::new(&gpu, &config, &loaded, &control)?;
-    bar.note(&match session.step() {
-        0 => plan(&config, &loaded),
-        step => format!("going on after step {step} of the training in {}", config.folder.display()),
+    let session = match args.from {
+        Some(step) => Session::going_back(&gpu, &config, &loaded, step, &control)?,
+        None => Session::new(&gpu, &config, &loaded, &control)?,
+    };
+    let place = config.folder.display();
+    bar.note(&match (session.step(), session.forgotten()) {
+        (0, _) => plan(&config, &loaded),
+        (step, 0) => format!("going on after step {step} of the training in {place}"),
+        (step, later) => {
+            format!("back to step {step} of the training in {place}; {later} later checkpoints are removed")
+        }
     });
     let outcome = session.run(&control, &mut |look| bar.note(&line(look)));
     bar.finish();
@@ -138,7 +149,13 @@ fn line(look: &Look) -> String {
     if let Some(precision) = &look.precision {
         parts.extend(precision.at.iter().map(|(k, p)| format!("P@{k} {p:.4}")));
     }
+    if let (Some(one), Some(ten)) = (look.recall_1, look.recall_10) {
+        parts.push(format!("recall@1 {one:.4}  recall@10 {ten:.4}"));
+    }
     let tally = &look.tally;
+    if tally.steps == 0 {
+        return parts.join("  ");
+    }
     parts.push(format!("loss {:.4}", tally.loss));
     parts.push(format!("{:.0} samples/s", look.samples_per_second));
     parts.push(format!(

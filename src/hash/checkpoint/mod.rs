@@ -387,6 +387,23 @@ impl Store {
         }
     }
 
+    /// Removes the states with higher numbers than this one, whole or not, and says how many: the tables go on from this one. Their rows go with
+    /// the next save, so no number is ever given twice.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]; then the newest of them are gone and the others are still there.
+    pub fn forget_after(&mut self, number: u64) -> Result<usize> {
+        let mut forgotten = 0;
+        // The newest first: wherever this stops, the states that are left are those of a training that was stopped earlier.
+        for (later, _) in self.read_folder()?.manifests.into_iter().take_while(|(later, _)| *later > number) {
+            let path = self.folder.join(format::state_name(later));
+            self.disk.remove(&path).map_err(|e| Error::io(&path, e))?;
+            forgotten += 1;
+        }
+        self.disk.sync_folder(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
+        Ok(forgotten)
+    }
+
     /// The newest other state of which every file is whole.
     fn whole_besides(&self, number: u64) -> Option<State> {
         let manifests = self.read_folder().ok()?.manifests.into_iter().filter(|(other, _)| *other != number);

@@ -343,6 +343,30 @@ fn going_on_from_an_older_state_does_not_take_newer_increments() {
 }
 
 #[test]
+fn later_states_are_forgotten_newest_first_and_their_numbers_are_not_used_again() {
+    let steps = |store: &Store| store.states().unwrap().states.iter().map(|s| s.step).collect::<Vec<_>>();
+    for stop in 0..4 {
+        let (folder, before) = filled("forget", 3);
+        // One that cannot be read goes like the others.
+        fs::write(folder.0.join("state-00000004.ckpt"), "torn").unwrap();
+        let mut store = Store { disk: Arc::new(Faulty::new(stop, usize::MAX)), ..before };
+        assert_eq!(store.forget_after(1).ok(), None, "stopped after {stop} operations");
+        assert_eq!(steps(&store), [&[30, 20, 10][..], &[30, 20, 10], &[20, 10], &[10]][stop as usize]);
+        let (step, contents) = load(&folder.0).unwrap().unwrap();
+        assert_eq!(contents, expected(&SAVES[..step as usize / 10]));
+    }
+    let (folder, store) = filled("forget", 3);
+    let mut store =
+        Store { parent: Some(Manifest::read(&folder.0.join("state-00000001.ckpt"), 1).unwrap().0), ..store };
+    assert_eq!((store.forget_after(1).unwrap(), store.forget_after(1).unwrap()), (2, 0));
+    assert_eq!(load(&folder.0).unwrap().unwrap(), (10, expected(&SAVES[..1])));
+    assert_eq!(save(&mut store, &[5], 15).unwrap().number, 4);
+    assert_eq!(steps(&store), [15, 10]);
+    assert_eq!(load(&folder.0).unwrap().unwrap(), (15, expected(&[SAVES[0], (&[5], 15)])));
+    assert_eq!(folder.names().len(), 4, "rows that nobody needs are gone: {:?}", folder.names());
+}
+
+#[test]
 fn bases_beyond_the_policy_go_and_their_last_state_stays() {
     let (folder, mut store) = filled("tidy", 3);
     save(&mut store, &ALL, 40).unwrap();

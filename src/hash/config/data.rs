@@ -71,30 +71,54 @@ enum Format {
     Generated,
 }
 
+const FORMATS: &[(&str, Format)] = &[("xmc", Format::Files), ("text", Format::Text), ("generated", Format::Generated)];
+/// Keys of every format.
+const COMMON: &[&str] = &["format", "test_share", "label_names"];
+
+impl Format {
+    /// Keys that it has and others have not.
+    fn own(self) -> &'static [&'static str] {
+        match self {
+            Self::Files => &["train", "test", "cache"],
+            Self::Text => &["file", "window", "min_count", "subsample"],
+            Self::Generated => &["samples", "features", "labels"],
+        }
+    }
+
+    /// Refuses keys of another format.
+    fn only_own(self, section: Section<'_>) -> Result<()> {
+        let foreign = |key: &str| !COMMON.contains(&key) && !self.own().contains(&key);
+        let Some((key, at, _)) = section.table.entries.iter().find(|(key, _, _)| foreign(key)) else { return Ok(()) };
+        let name = FORMATS.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name);
+        let what = format!("'{key}' in [data] means nothing to format = \"{name}\"");
+        Err(section.fault(*at, what).with_help(format!("it has {}", self.own().join(", "))))
+    }
+}
+
 impl DataConfig {
     pub(super) fn parse(section: Section<'_>, folder: &Path) -> Result<Self> {
         section.only(KNOWN)?;
-        let formats = [("xmc", Format::Files), ("text", Format::Text), ("generated", Format::Generated)];
-        let format = section.word("format", &formats)?.unwrap_or(Format::Files);
-        let own: &[&str] = match format {
-            Format::Files => &["train", "test", "cache"],
-            Format::Text => &["file", "window", "min_count", "subsample"],
-            Format::Generated => &["samples", "features", "labels"],
-        };
-        let common = ["format", "test_share", "label_names"];
-        for (key, at, _) in &section.table.entries {
-            if !common.contains(&key.as_str()) && !own.contains(&key.as_str()) {
-                let name = formats.iter().find(|(_, f)| *f == format).map_or("", |(name, _)| name);
-                let what = format!("'{key}' in [data] means nothing to format = \"{name}\"");
-                return Err(section.fault(*at, what).with_help(format!("it has {}", own.join(", "))));
-            }
-        }
+        let source = Source::parse(section, folder)?;
+        let share = section.number("test_share", "a number from 0 on and below 1", |x| (0.0..1.0).contains(&x))?;
+        Ok(Self {
+            source,
+            cache: section.flag("cache")?.unwrap_or(true),
+            test_share: share.unwrap_or(0.1),
+            label_names: section.text("label_names")?.map(|name| folder.join(name)),
+        })
+    }
+}
+
+impl Source {
+    fn parse(section: Section<'_>, folder: &Path) -> Result<Self> {
+        let format = section.word("format", FORMATS)?.unwrap_or(Format::Files);
+        format.only_own(section)?;
         let path = |key: &str| Ok::<_, crate::Error>(section.text(key)?.map(|name| folder.join(name)));
         let whole = |key: &str, range, otherwise: u64| -> Result<usize> {
             Ok(size(section.whole(key, range)?.unwrap_or(otherwise)))
         };
-        let source = match format {
-            Format::Files => Source::Files {
+        Ok(match format {
+            Format::Files => Self::Files {
                 train: path("train")?.ok_or_else(|| section.missing("train", "the file to train on"))?,
                 test: path("test")?,
             },
@@ -107,20 +131,13 @@ impl DataConfig {
                     seed: 0,
                 };
                 let file = path("file")?.ok_or_else(|| section.missing("file", "a plain text"))?;
-                Source::Text { file, options }
+                Self::Text { file, options }
             }
-            Format::Generated => Source::Generated {
+            Format::Generated => Self::Generated {
                 samples: whole("samples", SOME, 490_449)?,
                 features: whole("features", SOME, 135_909)?,
                 labels: whole("labels", SOME, 670_091)?,
             },
-        };
-        let share = section.number("test_share", "a number from 0 on and below 1", |x| (0.0..1.0).contains(&x))?;
-        Ok(Self {
-            source,
-            cache: section.flag("cache")?.unwrap_or(true),
-            test_share: share.unwrap_or(0.1),
-            label_names: path("label_names")?,
         })
     }
 }

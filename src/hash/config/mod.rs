@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub use data::{DataConfig, Source};
 
 use super::Storage;
+use super::active::SampleChoice;
 use super::layer::Loss;
 use super::lsh::{Family, LshOptions, Policy};
 use super::optimiser::{Mode as Update, Rule};
@@ -40,7 +41,9 @@ pub struct Config {
     pub looks: u64,
     /// Samples of the test part that a look before the end takes; all of them at the end.
     pub look_samples: usize,
-    /// Seconds between checkpoints.
+    /// Looks also measure how many of the exact best labels hash tables of `options.lsh` find.
+    pub recall: bool,
+    /// Seconds between checkpoints, at least.
     pub checkpoint_seconds: f64,
     /// Where checkpoints, logs and the network go.
     pub folder: PathBuf,
@@ -68,10 +71,11 @@ const TRAIN: &[&str] = &[
     "seed",
     "looks",
     "look_samples",
+    "recall",
     "checkpoint_seconds",
     "folder",
 ];
-const ACTIVE: &[&str] = &["mode", "negatives", "size", "correction"];
+const ACTIVE: &[&str] = &["mode", "negatives", "size", "choice", "correction"];
 const HASH: &[&str] = &["family", "codes", "tables", "bucket", "policy", "rebuild", "changed", "renew", "neighbours"];
 
 const SOME: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
@@ -126,11 +130,13 @@ impl Config {
             (epochs, None) => Length::Epochs(epochs.unwrap_or(6)),
         };
         let seconds = train.number("checkpoint_seconds", "a number from 1 on", |s| s >= 1.0)?;
+        let recall = recall(train, &options)?;
         Ok(Self {
             data,
             options,
             length,
             looks: train.whole("looks", ANY)?.unwrap_or(1),
+            recall,
             look_samples: size(train.whole("look_samples", SOME)?.unwrap_or(10_000)),
             checkpoint_seconds: seconds.unwrap_or(60.0),
             folder: folder.join(train.text("folder")?.unwrap_or("runs/hash")),
@@ -143,6 +149,16 @@ impl Config {
     pub fn set_seed(&mut self, seed: u64) {
         (self.options.seed, self.options.lsh.seed) = (seed, seed);
     }
+}
+
+/// Whether looks measure the recall of hash tables, which there must be.
+fn recall(section: Section<'_>, options: &Options) -> Result<bool> {
+    let wanted = section.flag("recall")?.unwrap_or(false);
+    if wanted && !options.mode.hashes() {
+        let what = format!("'recall' means nothing to the mode '{}', which looks nothing up", options.mode.name());
+        return Err(section.fault(section.at("recall"), what).with_help("choose a mode that hashes in [active]"));
+    }
+    Ok(wanted)
 }
 
 /// The settings of the preset that the file names.
@@ -232,10 +248,10 @@ fn warmed(steps: u64, then: Schedule) -> Schedule {
 fn read_active(section: Section<'_>, options: &mut Options) -> Result<()> {
     options.mode = section.word("mode", MODES)?.unwrap_or(options.mode);
     let slide = options.mode == Mode::Slide;
-    for (key, foreign) in [("size", !slide), ("negatives", slide)] {
+    for (key, foreign) in [("size", !slide), ("choice", !slide), ("negatives", slide)] {
         if section.item(key).is_some() && (foreign || options.mode == Mode::Full) {
             let what = format!("'{key}' means nothing to the mode '{}'", options.mode.name());
-            let help = "the mode 'slide' has a 'size' of each sample's set; sets shared by the batch have 'negatives'";
+            let help = "the mode 'slide' has 'size' and 'choice' of each sample's set; sets shared by the batch have 'negatives'";
             return Err(section.fault(section.at(key), what).with_help(help));
         }
     }
@@ -245,8 +261,30 @@ fn read_active(section: Section<'_>, options: &mut Options) -> Result<()> {
     if let Some(negatives) = section.whole("negatives", ANY)? {
         options.negatives = size(negatives);
     }
+    options.choice = choice(section)?.unwrap_or(options.choice);
     options.correction = section.flag("correction")?.unwrap_or(options.correction);
     Ok(())
+}
+
+/// Which of the labels that hash tables return for a sample are taken.
+fn choice(section: Section<'_>) -> Result<Option<SampleChoice>> {
+    let Some(item) = section.item("choice") else { return Ok(None) };
+    Ok(Some(match &item.value {
+        Value::Text(word) if word == "first" => SampleChoice::First,
+        Value::Text(word) if word == "most" => SampleChoice::Most,
+        Value::Table(table) => {
+            let inner = section.within("choice", table);
+            inner.only(&["at_least"])?;
+            match inner.whole("at_least", 1..=1024)? {
+                Some(times) => SampleChoice::AtLeast(u32::try_from(times).unwrap_or(u32::MAX)),
+                None => return Err(inner.missing("at_least", "how many hash tables must return a label")),
+            }
+        }
+        _ => {
+            let what = section.fault(item.at, "'choice' in [active] is no choice");
+            return Err(what.with_help("it can be \"first\", \"most\", or { at_least = TABLES }"));
+        }
+    }))
 }
 
 fn read_hash(section: Section<'_>, options: &mut Options) -> Result<()> {

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{Config, Length, Mode, Source, Update};
+use super::{Config, Length, Mode, SampleChoice, Source, Update};
 
 fn parse(text: &str) -> crate::Result<Config> {
     Config::parse(text, Path::new("there"))
@@ -22,6 +22,36 @@ fn a_file_says_what_it_wants_and_the_rest_is_the_default() {
     assert_eq!((config.options.mode, config.options.lsh.tables), (Mode::Neighbours, 9));
     assert_eq!(config.data.source, Source::Files { train: "there/a.txt".into(), test: None });
     assert_eq!(config.folder, Path::new("there/runs/hash"));
+}
+
+#[test]
+fn slide_says_which_candidates_it_takes() {
+    let choice = |text: &str| parse(&format!("{DATA}[active]\nmode = \"slide\"\n{text}")).map(|c| c.options.choice);
+    assert_eq!(choice("").unwrap(), SampleChoice::First);
+    assert_eq!(choice("choice = \"first\"").unwrap(), SampleChoice::First);
+    assert_eq!(choice("choice = \"most\"").unwrap(), SampleChoice::Most);
+    assert_eq!(choice("choice = { at_least = 3 }").unwrap(), SampleChoice::AtLeast(3));
+    for (wrong, said) in [
+        ("choice = \"last\"", "is no choice"),
+        ("choice = 3", "is no choice"),
+        ("choice = {}", "needs 'at_least'"),
+        ("choice = { at_least = 0 }", "from 1 to 1024"),
+        ("choice = { at_lest = 1 }", "did you mean 'at_least'?"),
+        ("choice = { at_least = 51 }", "50 hash tables"),
+    ] {
+        let error = choice(wrong).expect_err(wrong);
+        assert!(error.to_string().contains(said) && error.place().is_some(), "{wrong}: {error}");
+    }
+    assert!(said(&format!("{DATA}[active]\nchoice = \"most\"")).contains("'choice' means nothing to the mode"));
+}
+
+#[test]
+fn recall_is_of_hash_tables() {
+    let recall = |mode: &str| parse(&format!("{DATA}[train]\nrecall = true\n[active]\nmode = \"{mode}\""));
+    assert!(recall("neighbours").unwrap().recall && !parse(DATA).unwrap().recall);
+    let error = recall("uniform").expect_err("no tables");
+    assert!(error.to_string().contains("'recall' means nothing to the mode 'uniform'"), "{error}");
+    assert_eq!(error.place().and_then(|place| place.position), Some((4, 1)));
 }
 
 #[test]

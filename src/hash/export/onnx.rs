@@ -110,13 +110,28 @@ fn integers(name: &str, numbers: &[i64]) -> Message {
     message
 }
 
+/// Adds a message to a field of a graph.
+fn add(graph: &mut Message, field: u64, inner: &Message) {
+    *graph = std::mem::take(graph).message(field, inner);
+}
+
 impl OnnxOptions {
     /// The graph but for its weights.
     fn graph(&self, network: &Network<'_>) -> Message {
         let mut graph = Message::default().text(2, "wavehull-hash");
-        let add = |graph: &mut Message, field: u64, inner: &Message| {
-            *graph = std::mem::take(graph).message(field, inner);
-        };
+        let sums = if network.relu { "before" } else { "hidden" };
+        self.add_input(&mut graph, network, sums);
+        if network.relu {
+            add(&mut graph, 1, &node("Relu", &[sums], &["hidden"], &[]));
+        }
+        let operands = ["hidden", "output.weight", "output.bias"];
+        add(&mut graph, 1, &node("Gemm", &operands, &["logits"], &[("transB", 1)]));
+        self.add_output(&mut graph, network);
+        graph
+    }
+
+    /// What it takes, up to the hidden elements before their ReLU, which are called `sums`.
+    fn add_input(&self, graph: &mut Message, network: &Network<'_>, sums: &str) {
         match self.input {
             OnnxInput::Sparse => {
                 for node in [
@@ -124,41 +139,54 @@ impl OnnxOptions {
                     node("Unsqueeze", &["values", "last_axis"], &["weights"], &[]),
                     node("Mul", &["rows", "weights"], &["products"], &[]),
                     node("ReduceSum", &["products", "features_axis"], &["sums"], &[("keepdims", 0)]),
-                    node("Add", &["sums", "input.bias"], &["before"], &[]),
+                    node("Add", &["sums", "input.bias"], &[sums], &[]),
                 ] {
-                    add(&mut graph, 1, &node);
+                    add(graph, 1, &node);
                 }
-                add(&mut graph, 5, &integers("last_axis", &[2]));
-                add(&mut graph, 5, &integers("features_axis", &[1]));
+                add(graph, 5, &integers("last_axis", &[2]));
+                add(graph, 5, &integers("features_axis", &[1]));
                 for (name, element) in [("ids", INT64), ("values", FLOAT)] {
-                    add(&mut graph, 11, &value(name, element, &[Axis::Any("N"), Axis::Any("M")]));
+                    add(graph, 11, &value(name, element, &[Axis::Any("N"), Axis::Any("M")]));
                 }
             }
             OnnxInput::Dense => {
-                add(&mut graph, 1, &node("Gemm", &["x", "input.weight", "input.bias"], &["before"], &[]));
-                add(&mut graph, 11, &value("x", FLOAT, &[Axis::Any("N"), Axis::Of(network.features())]));
+                add(graph, 1, &node("Gemm", &["x", "input.weight", "input.bias"], &[sums], &[]));
+                add(graph, 11, &value("x", FLOAT, &[Axis::Any("N"), Axis::Of(network.features())]));
             }
         }
-        add(&mut graph, 1, &node("Relu", &["before"], &["hidden"], &[]));
-        let operands = ["hidden", "output.weight", "output.bias"];
-        add(&mut graph, 1, &node("Gemm", &operands, &["logits"], &[("transB", 1)]));
-        match self.top {
-            Some(k) => {
-                let best = ["top_logits", "top_labels"];
-                add(
-                    &mut graph,
-                    1,
-                    &node("TopK", &["logits", "k"], &best, &[("axis", 1), ("largest", 1), ("sorted", 1)]),
-                );
-                add(&mut graph, 5, &integers("k", &[i64::try_from(k).unwrap_or(i64::MAX)]));
-                for (name, element) in best.into_iter().zip([FLOAT, INT64]) {
-                    add(&mut graph, 12, &value(name, element, &[Axis::Any("N"), Axis::Of(k)]));
-                }
-            }
-            None => add(&mut graph, 12, &value("logits", FLOAT, &[Axis::Any("N"), Axis::Of(network.labels())])),
-        }
-        graph
     }
+
+    /// What it gives of the logits.
+    fn add_output(&self, graph: &mut Message, network: &Network<'_>) {
+        let Some(k) = self.top else {
+            return add(graph, 12, &value("logits", FLOAT, &[Axis::Any("N"), Axis::Of(network.labels())]));
+        };
+        let best = ["top_logits", "top_labels"];
+        let attributes = [("axis", 1), ("largest", 1), ("sorted", 1)];
+        add(graph, 1, &node("TopK", &["logits", "k"], &best, &attributes));
+        add(graph, 5, &integers("k", &[i64::try_from(k).unwrap_or(i64::MAX)]));
+        for (name, element) in best.into_iter().zip([FLOAT, INT64]) {
+            add(graph, 12, &value(name, element, &[Axis::Any("N"), Axis::Of(k)]));
+        }
+    }
+}
+
+/// The four weights' fields of a graph, up to the data of each, and the bytes of that.
+fn heads(network: &Network<'_>) -> [(Vec<u8>, u64); 4] {
+    let (features, labels, hidden) = (network.features(), network.labels(), network.hidden);
+    let head = |name: &str, shape: &[usize]| {
+        let bytes = 4 * shape.iter().product::<usize>() as u64;
+        let head = tensor_head(name, FLOAT, shape, bytes);
+        let mut field = Message::default().head(5, head.0.len() as u64 + bytes);
+        field.0.extend(head.0);
+        (field.0, bytes)
+    };
+    [
+        head("input.weight", &[features, hidden]),
+        head("input.bias", &[hidden]),
+        head("output.weight", &[labels, hidden]),
+        head("output.bias", &[labels]),
+    ]
 }
 
 /// Writes an ONNX file (operator set 13). The file appears under its name when all of it is on the disk.
@@ -176,25 +204,10 @@ pub async fn onnx_async(
     network.check()?;
     let (features, labels, hidden) = (network.features(), network.labels(), network.hidden);
     if let Some(k) = options.top.filter(|&k| k == 0 || k > labels) {
-        return Err(
-            Error::bad_input(format!("the best {k} of {labels} labels")).with_help("ask for fewer, at least one")
-        );
+        let what = format!("the best {k} of {labels} labels");
+        return Err(Error::bad_input(what).with_help("ask for fewer, at least one"));
     }
-    let weight = |name: &str, shape: &[usize]| {
-        let bytes = 4 * shape.iter().product::<usize>() as u64;
-        let head = tensor_head(name, FLOAT, shape, bytes);
-        let length = head.0.len() as u64 + bytes;
-        let mut field = Message::default().head(5, length);
-        field.0.extend(head.0);
-        (field.0, bytes)
-    };
-    let heads = [
-        weight("input.weight", &[features, hidden]),
-        weight("input.bias", &[hidden]),
-        weight("output.weight", &[labels, hidden]),
-        weight("output.bias", &[labels]),
-    ];
-    let graph = options.graph(network);
+    let (heads, graph) = (heads(network), options.graph(network));
     let length = graph.0.len() as u64 + heads.iter().map(|(head, bytes)| head.len() as u64 + bytes).sum::<u64>();
     if length > (2 << 30) - 4096 {
         let what = format!(
@@ -207,14 +220,14 @@ pub async fn onnx_async(
     let mut draft = Draft::beside(&Real, path)?;
     draft.write(&model.head(7, length).0)?;
     draft.write(&graph.0)?;
-    draft.write(&heads[0].0)?;
-    let (_, bias) = stream_async(gpu, (network.input, hidden, 1), &mut draft, control).await?;
-    draft.write(&heads[1].0)?;
-    draft.write_words(&bias)?;
-    draft.write(&heads[2].0)?;
-    let (bias, _) = stream_async(gpu, (network.output, hidden, 0), &mut draft, control).await?;
-    draft.write(&heads[3].0)?;
-    draft.write_words(&bias)?;
+    for (i, table) in [(network.input, 1), (network.output, 0)].into_iter().enumerate() {
+        let [(weight, _), (bias, _)] = [&heads[2 * i], &heads[2 * i + 1]];
+        draft.write(weight)?;
+        let (behind, last) = stream_async(gpu, (table.0, hidden, table.1), &mut draft, control).await?;
+        draft.write(bias)?;
+        // The input's bias is a row, the output's a column.
+        draft.write_words(if i == 0 { &last } else { &behind })?;
+    }
     draft.keep().map(drop)
 }
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 use web_time::Instant;
 
-use super::checkpoint::{LeftOut, Store};
+use super::checkpoint::{LeftOut, Loaded, Store};
 use super::layer::{self, DeviceBatch, loss};
 use super::network::{Network, Precision};
 use super::optimiser::{Entries, Mode as Update, Optimiser, Which};
@@ -122,6 +122,18 @@ impl Trainer {
     pub async fn sized_async(gpu: &Gpu, features: usize, labels: usize, options: Options) -> Result<Self> {
         options.check()?;
         let network = Network::new_async(gpu, features, labels, &options).await?;
+        Self::of_async(gpu, network, options).await
+    }
+
+    /// The same with undefined rows, for who loads them.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn unset_async(gpu: &Gpu, features: usize, labels: usize, options: Options) -> Result<Self> {
+        options.check()?;
+        let network = Network::uninit_async(gpu, features, labels, &options, options.rule.states()).await?;
+        Self::of_async(gpu, network, options).await
+    }
+
+    async fn of_async(gpu: &Gpu, network: Network, options: Options) -> Result<Self> {
         // Every row catches up after every step: that is the dense optimiser, bit for bit.
         let mode = if options.update == Update::Dense { Update::CatchUp } else { options.update };
         let optimiser = Optimiser::new_async(gpu, options.rule, mode, options.seed).await?;
@@ -399,6 +411,21 @@ impl Trainer {
     pub async fn load_async(&mut self, store: &mut Store, control: &Control) -> Result<Option<Vec<u8>>> {
         self.wait_async().await?;
         let Some(loaded) = store.load_async(&self.gpu, &self.network.tables(), control).await? else { return Ok(None) };
+        self.go_on_async(loaded).await.map(Some)
+    }
+
+    /// Takes one state of a store, likewise; later ones stay where they are.
+    ///
+    /// # Errors
+    /// Those of [`Store::load_state_async`].
+    pub async fn load_state_async(&mut self, store: &mut Store, number: u64, control: &Control) -> Result<Vec<u8>> {
+        self.wait_async().await?;
+        let loaded = store.load_state_async(&self.gpu, &self.network.tables(), number, control).await?;
+        self.go_on_async(loaded).await
+    }
+
+    /// Goes on from rows that were loaded, and brings them up to date.
+    async fn go_on_async(&mut self, loaded: Loaded) -> Result<Vec<u8>> {
         for LeftOut { name, why } in &loaded.left_out {
             log::warn!("{name} was passed over: {why}");
         }
@@ -412,7 +439,7 @@ impl Trainer {
             // Tables are not saved; they stood at a rebuild when the rows were.
             index.demand(self.step);
         }
-        Ok(Some(loaded.meta))
+        Ok(loaded.meta)
     }
 
     /// The network alone.

@@ -144,7 +144,11 @@ impl Way {
         let kind = match &self.known {
             None => Kind::All { gradients: rows(labels).await? },
             Some(_) if options.mode == Mode::Slide => {
-                let set = SampleSets::new_async(gpu, labels, self.now, 0, options.seed).await?;
+                let counted = match options.choice {
+                    SampleChoice::First => 0,
+                    _ => options.lsh.tables * options.lsh.bucket,
+                };
+                let set = SampleSets::new_async(gpu, labels, self.now, counted, options.seed).await?;
                 Kind::Own(Box::new(set))
             }
             Some(known) => {
@@ -240,7 +244,8 @@ impl Way {
 
     fn record_own_sets(&self, recording: &mut Recording, step: &Step<'_>, sets: &SampleSets) -> Result<()> {
         let ids = self.record_query(recording, step)?;
-        let candidates = SampleCandidates { ids, groups: step.options.lsh.tables, choice: SampleChoice::First };
+        let Options { lsh, choice, .. } = step.options;
+        let candidates = SampleCandidates { ids, groups: lsh.tables, choice: *choice };
         sets.record(recording, step.caps, step.number, &self.labels(step.batch), Some(&candidates))
     }
 
