@@ -278,6 +278,25 @@ fn what_is_no_number_and_labels_that_are_not_active_end_in_an_error() {
 }
 
 #[test]
+fn the_mean_is_that_of_all_samples() {
+    on_both("the_mean_is_that_of_all_samples", |gpu| {
+        for samples in [1, 63, 64, 65, 200, 1031] {
+            let losses: Vec<f32> = common::Random::new(samples as u64).floats(samples);
+            let on = common::tensor(gpu, &[samples], &losses);
+            let means = common::poisoned(gpu, &[5]);
+            let mut recording = Recording::new();
+            loss::mean(&mut recording, &on, &means, 3).unwrap();
+            let got = common::run_raw(gpu, &recording, &means);
+            let (sum, all) = losses.iter().fold((0.0, 0.0), |(s, a), &x| (s + f64::from(x), a + f64::from(x.abs())));
+            // A lane sums a 64th of them, one lane all lanes, and the scale is rounded.
+            let bound = (samples.div_ceil(64) + 66) as f64 * common::U * all / samples as f64;
+            common::compare(&[f32::from_bits(got[3])], &[(sum / samples as f64, bound)]).unwrap();
+            assert!([0, 1, 2, 4].iter().all(|&i| got[i] == common::POISON), "{samples}: others were written");
+        }
+    });
+}
+
+#[test]
 fn samples_of_very_many_entries_are_summed_whole() {
     // Loops of software devices end after 65,535 rounds.
     let Some(gpu) = common::device("samples_of_very_many_entries_are_summed_whole", false) else { return };
