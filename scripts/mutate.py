@@ -122,16 +122,19 @@ class Suite:
         return programs, run.stderr
 
     def patch(self, target, text, broken):
-        """A copy of a test's program in which a kernel's text is another, or None where that cannot be had."""
+        """A copy of a test's program in which a kernel's text is another: None where that cannot be had, "" where the
+        program does not hold the kernel."""
         if sys.platform != "linux" or target not in self.clean:
             return None
         program, old, new = Path(self.clean[target]), text.encode(), broken.encode()
         # The length must stay: blanks behind a shorter text, and lines of the header make room for a longer one.
         while len(new) > len(old) and new.startswith(b"//"):
             new = new.partition(b"\n")[2]
-        data = program.read_bytes()
-        if len(new) > len(old) or old not in data:
+        if len(new) > len(old):
             return None
+        data = program.read_bytes()
+        if old not in data:
+            return ""
         copy = self.patched / program.name
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(data.replace(old, new.ljust(len(old))))
@@ -217,6 +220,9 @@ def try_bug(suite, bug):
     try:
         for test in bug.tests:
             program = suite.patch(test[0], text, broken) if bug.of_kernel() else None
+            if program == "":
+                why.append(f"{place(test)} does not hold the kernel")
+                continue
             if program is None:
                 suite.clean = {}
                 (suite.tree / bug.file).write_text(broken)
