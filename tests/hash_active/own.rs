@@ -116,3 +116,24 @@ fn sets_of_samples_are_the_same_in_windows() {
     assert!(left[0].0 == 1 && left[1].0 > 1, "{} and {} windows", left[0].0, left[1].0);
     assert!(left[0].1 == left[1].1);
 }
+
+/// Counts end at 255; who is returned more often is still before who is returned less often than that.
+#[test]
+fn labels_that_are_returned_very_often_come_first() {
+    on_both("labels_that_are_returned_very_often_come_first", |gpu| {
+        let given = [(700, 300), (50, 257), (900, 258), (20, 200), (30, 100)];
+        let row = given.map(|(id, times)| vec![id; times]).concat();
+        let ids = common::tensor(gpu, &[1, row.len()], &row);
+        for own in [&[7][..], &[7, 8], &[7, 8, 9]] {
+            let on = Labels::new(gpu, &[own.to_vec()]);
+            let sets = SampleSets::new(gpu, 1000, [1, 4], row.len(), SEED).unwrap();
+            let mut recording = Recording::new();
+            let candidates = SampleCandidates { ids: &ids, groups: 1, choice: SampleChoice::Most };
+            sets.record(&mut recording, gpu.caps(), 2, &on.batch(), Some(&candidates)).unwrap();
+            let expected = twin::sample(1000, 4, (SEED, 2, 0), own, Some((&row, 1, SampleChoice::Most)));
+            let often = [700, 50, 900].iter().filter(|id| expected.0.contains(id)).count();
+            assert_eq!(often, 4 - own.len());
+            check_samples(&format!("{own:?}"), &run(gpu, &sets.active, &recording), [1000, 4], &[expected]);
+        }
+    });
+}

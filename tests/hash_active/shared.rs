@@ -97,3 +97,26 @@ fn candidates_that_fill_a_set_exactly_are_all_chosen() {
         }
     });
 }
+
+/// Counts end at 2,047; who is returned more often is still before who is returned less often than that.
+#[test]
+fn labels_that_are_returned_very_often_come_first() {
+    on_both("labels_that_are_returned_very_often_come_first", |gpu| {
+        let on = Labels::new(gpu, &[vec![1], vec![1, 2]]);
+        let host = on.samples.concat();
+        let row = [(700, 3000), (50, 1500), (900, 2500), (20, 2046)].map(|(id, times)| vec![id; times]).concat();
+        let list = common::tensor(gpu, &[1, row.len()], &row);
+        for room in 1..5 {
+            let set = SharedSet::new(gpu, 1000, 2 + room, SEED).unwrap();
+            for step in 0..3 {
+                let mut recording = Recording::new();
+                set.record(&mut recording, gpu.caps(), step, &on.batch(), &Candidates::List(&list, Choice::Most))
+                    .unwrap();
+                let expected = twin::shared(1000, 2 + room, SEED, step, &host, Some((&[row.clone()], Choice::Most)));
+                let often = [700, 900].iter().filter(|id| expected.0.contains(id)).count();
+                assert_eq!(often, room.min(2));
+                check_shared(&format!("room for {room}"), &run(gpu, &set.active, &recording), &expected);
+            }
+        }
+    });
+}

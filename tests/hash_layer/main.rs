@@ -257,6 +257,30 @@ fn losses_of_hostile_logits_agree_with_the_oracle() {
 }
 
 #[test]
+fn labels_in_the_second_set_of_marks_count() {
+    let Some(gpu) = common::device("labels_in_the_second_set_of_marks_count", false) else { return };
+    let count = 16_900;
+    let batch = labelled(&[&[16_383, 16_384, 16_700], &[16_899], &[0]], count);
+    let logits = common::Random::new(12).floats(3 * count);
+    for loss in [Loss::Softmax, Loss::Bce] {
+        let problem = layer::reference::Problem {
+            batch: &batch,
+            hidden: Hidden { elements: 1, relu: true },
+            input: &[],
+            output: &[],
+            sets: layer::reference::Sets::All(count),
+            loss,
+            correction: None,
+        };
+        let (losses, gradient, faults) = loss_of(gpu, loss, &batch, &logits);
+        let (of_loss, of_gradient) = bounds::losses(&problem, &bounds::exact(&logits));
+        common::compare(&losses, &of_loss).unwrap_or_else(|e| panic!("{loss:?}: {e}"));
+        common::compare(&gradient, &of_gradient).unwrap_or_else(|e| panic!("{loss:?} gradient: {e}"));
+        assert_eq!(faults, 0);
+    }
+}
+
+#[test]
 fn what_is_no_number_and_labels_that_are_not_active_end_in_an_error() {
     on_both("what_is_no_number_and_labels_that_are_not_active_end_in_an_error", |gpu| {
         for (at, value) in [(0, f32::NAN), (76, f32::INFINITY), (149, f32::NEG_INFINITY), (74, f32::NAN)] {

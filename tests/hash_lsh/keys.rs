@@ -5,7 +5,7 @@ use wavehull::hash::lsh::{Family, Functions, Hasher, LshOptions};
 use wavehull::hash::width;
 use wavehull::{Gpu, Options};
 
-use crate::common::{self, broken};
+use crate::common::{self, Random, broken};
 use crate::{Built, on_both, options, rows};
 
 /// Keys `[tables, n]` on the device.
@@ -194,4 +194,34 @@ fn functions_depend_on_seed_and_generation_and_every_element_is_looked_at() {
     for (bin, probe) in (0..32).flat_map(|bin| (1..33).map(move |probe| (bin, probe))) {
         assert!(functions.other(bin, probe) < 32);
     }
+}
+
+/// One element that is no zero: most bins are empty, and some find it with their last probe, or not at all.
+#[test]
+fn empty_bins_ask_as_many_others_as_the_twin() {
+    on_both("empty_bins_ask_as_many_others_as_the_twin", |gpu| {
+        let (hidden, options) = (128, options(Family::Dwta, 4, 50));
+        let mut all = vec![0.0; 64 * width(hidden)];
+        for (i, row) in all.chunks_exact_mut(width(hidden)).enumerate() {
+            row[2 * i] = if i % 3 == 0 { -1.0 } else { 1.0 };
+        }
+        assert!(keys(gpu, &options, hidden, &all, None) == keys_of_twin(&options, hidden, &all));
+    });
+}
+
+/// Elements that are 2^-21 and less of the largest count as zeros, however much less they are.
+#[test]
+fn elements_far_below_the_largest_count_as_zeros() {
+    on_both("elements_far_below_the_largest_count_as_zeros", |gpu| {
+        let (hidden, options) = (128, options(Family::SimHash, 4, 50));
+        let mut random = Random::new(21);
+        let mut all = vec![0.0; 64 * width(hidden)];
+        for row in all.chunks_exact_mut(width(hidden)) {
+            for x in &mut row[..hidden] {
+                *x = (random.unit() * 2_f64.powi(-22 - random.below(60) as i32)) as f32;
+            }
+            row[random.below(hidden)] = 1.0;
+        }
+        assert!(keys(gpu, &options, hidden, &all, None) == keys_of_twin(&options, hidden, &all));
+    });
 }
