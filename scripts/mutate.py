@@ -6,13 +6,15 @@ Usage: python3 scripts/mutate.py [--only PATTERN] [--list] [--folder FOLDER] [--
   --only PATTERN    bugs whose name or file holds this text (any case); may be given several times
   --list            names the bugs and the tests that must notice them, and does nothing else
   --folder FOLDER   where the copy and what is built from it live (target/mutations); what was built is used again
-  --features LIST   cargo features of the tests (train)
+  --features LIST   cargo features of the tests (train,hash; for the hash wing alone: --only hash --features hash)
   -h, --help        this text
 
 The bugs are in tests/mutations.txt. Tests run as they are on this machine's device; first without a bug, which all must
-pass. A bug counts as noticed if a test fails by an assertion; what does not compile, a kernel that the device refuses,
-errors, crashes and tests that take ten times as long are named as such and do not count. Tests of the suite that plant
-bugs themselves (their names say `broken`) are left out. Your own files are only read.
+pass. Programs hold the text of kernels as it is, so on Linux a kernel's bug is written into a copy of the built program,
+which saves a build; elsewhere, and for bugs in Rust, the copy of the project is built again. A bug counts as noticed if a
+test fails by an assertion; what does not compile, a kernel that the device refuses, errors, crashes and tests that take ten
+times as long are named as such and do not count. Tests of the suite that plant bugs themselves (their names say `broken`)
+are left out. Your own files are only read.
 
 exit codes: 0 every bug was noticed; 1 some were not; 2 wrong usage; 3 the tests fail without a bug, or do not build
 """
@@ -38,14 +40,15 @@ class Bug:
     def __init__(self, name):
         self.name, self.file, self.tests, self.old, self.new = name, "", [], [], []
 
-    def plant(self, tree):
-        """Writes the bug into the copy; the text as it was."""
-        path = tree / self.file
-        text, old = path.read_text(), "\n".join(self.old)
+    def planted(self, tree):
+        """The text of the file as it is, and with the bug."""
+        text, old = (tree / self.file).read_text(), "\n".join(self.old)
         if text.count(old) != 1:
             raise Trouble(3, f"'{self.name}': the old text occurs {text.count(old)} times in {self.file}")
-        path.write_text(text.replace(old, "\n".join(self.new)))
-        return text
+        return text, text.replace(old, "\n".join(self.new))
+
+    def of_kernel(self):
+        return self.file.endswith(".wgsl")
 
 
 def read_table(path):
@@ -99,7 +102,7 @@ class Suite:
         self.environment.setdefault("CARGO_PROFILE_DEV_DEBUG", "0")
         # A test that skips itself would notice nothing.
         self.environment.setdefault("WAVEHULL_REQUIRE_GPU", "1")
-        self.seconds = {}
+        self.seconds, self.clean, self.patched = {}, {}, folder / "patched"
 
     def build(self, targets):
         """Builds tests; their programs by target, or None and what the compiler said."""
@@ -117,6 +120,26 @@ class Suite:
                 kind, name = message["target"]["kind"][0], message["target"]["name"]
                 programs[name if kind == "test" else "lib"] = message["executable"]
         return programs, run.stderr
+
+    def patch(self, target, text, broken):
+        """A copy of a test's program in which a kernel's text is another: None where that cannot be had, "" where the
+        program does not hold the kernel."""
+        if sys.platform != "linux" or target not in self.clean:
+            return None
+        program, old, new = Path(self.clean[target]), text.encode(), broken.encode()
+        # The length must stay: blanks behind a shorter text, and lines of the header make room for a longer one.
+        while len(new) > len(old) and new.startswith(b"//"):
+            new = new.partition(b"\n")[2]
+        if len(new) > len(old):
+            return None
+        data = program.read_bytes()
+        if old not in data:
+            return ""
+        copy = self.patched / program.name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(data.replace(old, new.ljust(len(old))))
+        copy.chmod(0o755)
+        return str(copy)
 
     @staticmethod
     def command(program, test):
@@ -183,6 +206,7 @@ def check_green(suite, bugs):
         verdict, name = suite.run(programs[test[0]], test)
         if verdict != "passed":
             raise Trouble(3, f"without a bug, {place(test)} {test[1]}: {verdict} {name}")
+    suite.clean = programs
     say(f"without a bug all is green: {len(tests)} sets of tests in {sum(suite.seconds.values()):.0f} s")
 
 
@@ -192,26 +216,36 @@ def place(test):
 
 def try_bug(suite, bug):
     """Whether it is noticed, and a line about it."""
-    text, why = bug.plant(suite.tree), []
+    (text, broken), why = bug.planted(suite.tree), []
     try:
         for test in bug.tests:
-            programs, talk = suite.build({test[0]})
-            if programs is None:
-                error = re.search(r"^error.*(?:\n.*){0,3}", talk, re.M)
-                return False, f"DOES NOT BUILD: {error[0] if error else talk}"
-            verdict, name = suite.run(programs[test[0]], test)
+            program = suite.patch(test[0], text, broken) if bug.of_kernel() else None
+            if program == "":
+                why.append(f"{place(test)} does not hold the kernel")
+                continue
+            if program is None:
+                suite.clean = {}
+                (suite.tree / bug.file).write_text(broken)
+                programs, talk = suite.build({test[0]})
+                if programs is None:
+                    error = re.search(r"^error.*(?:\n.*){0,3}", talk, re.M)
+                    return False, f"DOES NOT BUILD: {error[0] if error else talk}"
+                program = programs[test[0]]
+            verdict, name = suite.run(program, test)
             if verdict == "noticed":
                 return True, f"noticed by {place(test)}: {name}"
             if verdict != "passed":
                 why.append(f"{verdict} ({place(test)} {name})")
     finally:
-        (suite.tree / bug.file).write_text(text)
+        if (suite.tree / bug.file).read_text() != text:
+            (suite.tree / bug.file).write_text(text)
     return False, f"NOT NOTICED{''.join('; ' + w for w in why)}"
 
 
 def run_all(suite, bugs):
     began, missed = time.monotonic(), []
-    for number, bug in enumerate(bugs, 1):
+    # Kernels first: their bugs need the programs without one, which every other bug overwrites.
+    for number, bug in enumerate(sorted(bugs, key=lambda bug: not bug.of_kernel()), 1):
         start = time.monotonic()
         noticed, line = try_bug(suite, bug)
         say(f"[{number}/{len(bugs)}, {time.monotonic() - start:.0f} s] {bug.name}: {line}")
@@ -224,7 +258,7 @@ def run_all(suite, bugs):
 
 
 def options(arguments):
-    chosen = {"only": [], "list": False, "folder": str(ROOT / "target" / "mutations"), "features": "train"}
+    chosen = {"only": [], "list": False, "folder": str(ROOT / "target" / "mutations"), "features": "train,hash"}
     rest = iter(arguments)
     for argument in rest:
         name, given, value = argument.removeprefix("--").partition("=")

@@ -257,6 +257,30 @@ fn losses_of_hostile_logits_agree_with_the_oracle() {
 }
 
 #[test]
+fn labels_in_the_second_set_of_marks_count() {
+    let Some(gpu) = common::device("labels_in_the_second_set_of_marks_count", false) else { return };
+    let count = 16_900;
+    let batch = labelled(&[&[16_383, 16_384, 16_700], &[16_899], &[0]], count);
+    let logits = common::Random::new(12).floats(3 * count);
+    for loss in [Loss::Softmax, Loss::Bce] {
+        let problem = layer::reference::Problem {
+            batch: &batch,
+            hidden: Hidden { elements: 1, relu: true },
+            input: &[],
+            output: &[],
+            sets: layer::reference::Sets::All(count),
+            loss,
+            correction: None,
+        };
+        let (losses, gradient, faults) = loss_of(gpu, loss, &batch, &logits);
+        let (of_loss, of_gradient) = bounds::losses(&problem, &bounds::exact(&logits));
+        common::compare(&losses, &of_loss).unwrap_or_else(|e| panic!("{loss:?}: {e}"));
+        common::compare(&gradient, &of_gradient).unwrap_or_else(|e| panic!("{loss:?} gradient: {e}"));
+        assert_eq!(faults, 0);
+    }
+}
+
+#[test]
 fn what_is_no_number_and_labels_that_are_not_active_end_in_an_error() {
     on_both("what_is_no_number_and_labels_that_are_not_active_end_in_an_error", |gpu| {
         for (at, value) in [(0, f32::NAN), (76, f32::INFINITY), (149, f32::NEG_INFINITY), (74, f32::NAN)] {
@@ -274,6 +298,25 @@ fn what_is_no_number_and_labels_that_are_not_active_end_in_an_error() {
         assert_eq!(faults, 0);
         let (.., faults) = loss_of(gpu, Loss::Softmax, &labelled(&[&[1], &[75, 76]], 77), &[1.0; 150]);
         assert_eq!(loss::check(faults).unwrap_err().kind(), ErrorKind::Internal);
+    });
+}
+
+#[test]
+fn the_mean_is_that_of_all_samples() {
+    on_both("the_mean_is_that_of_all_samples", |gpu| {
+        for samples in [1, 63, 64, 65, 200, 1031] {
+            let losses: Vec<f32> = common::Random::new(samples as u64).floats(samples);
+            let on = common::tensor(gpu, &[samples], &losses);
+            let means = common::poisoned(gpu, &[5]);
+            let mut recording = Recording::new();
+            loss::mean(&mut recording, &on, &means, 3).unwrap();
+            let got = common::run_raw(gpu, &recording, &means);
+            let (sum, all) = losses.iter().fold((0.0, 0.0), |(s, a), &x| (s + f64::from(x), a + f64::from(x.abs())));
+            // A lane sums a 64th of them, one lane all lanes, and the scale is rounded.
+            let bound = (samples.div_ceil(64) + 66) as f64 * common::U * all / samples as f64;
+            common::compare(&[f32::from_bits(got[3])], &[(sum / samples as f64, bound)]).unwrap();
+            assert!([0, 1, 2, 4].iter().all(|&i| got[i] == common::POISON), "{samples}: others were written");
+        }
     });
 }
 

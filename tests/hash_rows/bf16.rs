@@ -2,7 +2,7 @@
 
 use wavehull::gpu::Recording;
 use wavehull::hash::optimiser::{Entries, Mode, Optimiser, Rule, Which};
-use wavehull::hash::rows::{RowsPart, Storage};
+use wavehull::hash::rows::{Rows, RowsPart, Storage};
 use wavehull::{ErrorKind, Options, Tensor};
 
 use crate::common::{self, Random, broken};
@@ -45,6 +45,29 @@ fn stochastic_rounding_is_unbiased_and_repeatable() {
             assert!(values == rounded(gpu, share, 2, &same) && values != rounded(gpu, share, 3, &same));
         }
     });
+}
+
+/// Equal weights with equal gradients: what they are rounded by is another for each step and for each table.
+#[test]
+fn steps_and_tables_are_rounded_by_numbers_of_their_own() {
+    let Some(gpu) = common::device("steps_and_tables_are_rounded_by_numbers_of_their_own", false) else { return };
+    let (rows, columns) = (40, 36);
+    let stepped = |number: u32, step: u32| {
+        let on_device = Rows::stored(gpu, rows, columns, 0, Storage::Bf16, number).unwrap();
+        let weights = vec![1.0; rows * columns];
+        on_device.write(gpu, &RowsPart { weights, book: vec![[0; 4]; rows], ..RowsPart::default() }).unwrap();
+        let mut optimiser = Optimiser::new(gpu, Rule::Sgd, Mode::Dense, 8).unwrap();
+        optimiser.resume(gpu, step - 1, 0, |_| Ok(1.0)).unwrap();
+        dense_step(gpu, &mut optimiser, 1.0, &on_device, &vec![-0.5 / 128.0; rows * columns]);
+        on_device.read(gpu, 0..rows).unwrap().weights
+    };
+    let first = stepped(0, 1);
+    assert!(first == stepped(0, 1));
+    for (number, step) in [(0, 2), (1, 1), (1, 2)] {
+        let same = first.iter().zip(stepped(number, step)).filter(|(a, b)| **a == *b).count();
+        // Half of 1,440 in the mean, with a deviation of 19.
+        assert!((600..840).contains(&same), "table {number}, step {step}: {same} alike");
+    }
 }
 
 #[test]

@@ -249,6 +249,22 @@ fn every_gap_of_hostile_rows_equals_dense_steps() {
     });
 }
 
+/// A mean square that fades faster than the mean makes moves grow: what is settled for now moves later.
+#[test]
+fn moves_that_grow_without_a_gradient_are_replayed() {
+    let Some(gpu) = common::device("moves_that_grow_without_a_gradient_are_replayed", false) else { return };
+    let n = ROWS * COLUMNS;
+    let state = vec![vec![2_f32.powi(-20); n], vec![2_f32.powi(-10); n]];
+    let start = RowsPart { first: 0, weights: vec![1.0; n], state, book: vec![[100; 4]; ROWS] };
+    let rule = Rule::Adam { beta1: 0.99, beta2: 0.5, epsilon: 1e-8 };
+    let case = Gaps { start, rule, first: 100, rate: |_| 1e-6 };
+    for (gap, expected) in [8, 300].into_iter().zip(case.dense(gpu, &[8, 300])) {
+        assert!(differences(&case.replayed(gpu, gap, &Recording::clone), &expected).is_empty(), "a gap of {gap}");
+        let moved = expected[0].iter().any(|&bits| bits != 1_f32.to_bits());
+        assert_eq!(moved, gap == 300, "a gap of {gap}");
+    }
+}
+
 #[test]
 fn broken_replays_are_noticed() {
     let Some(gpu) = common::device("broken_replays_are_noticed", false) else { return };

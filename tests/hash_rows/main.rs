@@ -61,11 +61,13 @@ fn run(gpu: &Gpu, recording: &Recording) {
     gpu.run(recording, &Control::default()).unwrap();
 }
 
-/// A list whose row i has `counts[i]` entries.
+/// A list whose row i has `counts[i]` entries. Behind it stands what a longer list of an earlier step left.
 fn list(gpu: &Gpu, rows: &[u32], counts: &[usize], capacity: usize) -> Touched {
     let touched = Touched::uninit(gpu, capacity).unwrap();
     let poison = vec![common::POISON; common::words(&touched.list)];
     gpu.upload(touched.list.buffer(), bytemuck::cast_slice(&poison)).unwrap();
+    let stale: Vec<[u32; 2]> = (0..).map(|row| [row, row]).take(capacity + 2).collect();
+    touched.write(gpu, &stale).unwrap();
     let word = |n: usize| u32::try_from(n).unwrap();
     let mut words = vec![[word(rows.len()), word(counts.iter().sum())]];
     let mut first = 0;

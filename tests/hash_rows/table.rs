@@ -1,17 +1,23 @@
 //! Tables start, are read and written by ranges of rows, and tell which rows were touched.
 
-use wavehull::Options;
-use wavehull::hash::optimiser::{Mode, Optimiser, Rule};
+use wavehull::gpu::Recording;
+use wavehull::hash::optimiser::{Mode, Optimiser, Rule, Which};
 use wavehull::hash::rows::{Rows, RowsPart, Storage, touched_after};
+use wavehull::{Options, Tensor};
 
-use crate::common::{self, Random};
-use crate::{panel_step, random_part, table};
+use crate::common::{self, POISON, Random};
+use crate::{bits, panel_step, random_part, run, table};
 
 #[test]
 fn a_table_starts_normal_with_zeros_behind() {
     let Some(gpu) = common::device("a_table_starts_normal_with_zeros_behind", false) else { return };
     let start = |table: u32, count: usize, storage: Storage, seed: u64| {
         let rows = Rows::stored(gpu, count, 12, 2, storage, table).unwrap();
+        // Released code takes Adam's state as it finds it in memory.
+        let found = [vec![rows.book.clone(), rows.weights.words()], rows.state.iter().map(Tensor::words).collect()];
+        for memory in found.concat() {
+            gpu.upload(memory.buffer(), bytemuck::cast_slice(&vec![POISON; common::words(&memory)])).unwrap();
+        }
         rows.start(gpu, seed, 0.1, 9).unwrap();
         rows.read(gpu, 0..count).unwrap()
     };
@@ -118,4 +124,24 @@ fn listed_rows_travel_to_the_host_and_back() {
             assert!(rows.read_listed(gpu, &[3, 3]).is_err() && rows.read_listed(gpu, &[300]).is_err());
         }
     }
+}
+
+/// A row that a later step touched owes nothing: catching up with an earlier one leaves its bits and its stamp.
+#[test]
+fn rows_that_are_ahead_stay_where_they_are() {
+    let Some(gpu) = common::device("rows_that_are_ahead_stay_where_they_are", false) else { return };
+    let rows = table(gpu, 4, Storage::F32, &random_part(&mut Random::new(2), 9, 4, 2));
+    let mut optimiser = Optimiser::new(gpu, Rule::adam(), Mode::CatchUp, 0).unwrap();
+    for ids in [&[1, 5][..], &[1], &[5]] {
+        panel_step(gpu, &mut optimiser, 1e-3, &rows, ids, &vec![0.5; 4 * ids.len()]);
+    }
+    let before = bits(gpu, &rows);
+    let mut recording = Recording::new();
+    optimiser.record_catch_up(&mut recording, gpu.caps(), &rows, Which::All, 2).unwrap();
+    run(gpu, &recording);
+    let stamps: Vec<u32> = rows.book(gpu).unwrap().iter().map(|line| line[0]).collect();
+    assert_eq!(stamps, [2, 2, 2, 2, 2, 3, 2, 2, 2]);
+    let after = bits(gpu, &rows);
+    assert!(before.iter().zip(&after).all(|(b, a)| b[20..24] == a[20..24]), "row 5 moved");
+    assert!(before[1] != after[1], "nothing caught up");
 }

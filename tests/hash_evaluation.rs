@@ -1,0 +1,139 @@
+//! What evaluation looks at, and what a step leaves alone: defects of released code that no other test asks for.
+#![cfg(feature = "hash")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Random, device};
+use wavehull::hash::config::Config;
+use wavehull::hash::data::generate::{Recipe, generate};
+use wavehull::hash::lsh::LshOptions;
+use wavehull::hash::options::Mode;
+use wavehull::hash::session::{Loaded, Look, Session};
+use wavehull::hash::set::Lists;
+use wavehull::hash::{Batch, Options, SparseSet, Trainer};
+use wavehull::{Control, Gpu};
+
+const LABELS: usize = 600;
+/// More than two of the batches that evaluation makes, and a rest.
+const SAMPLES: usize = 640;
+
+fn set() -> SparseSet {
+    let recipe = Recipe { features: 300, median_non_zeros: 12.0, most_non_zeros: 40, ..Recipe::with_labels(LABELS, 5) };
+    generate(&recipe, 0..SAMPLES, 1).unwrap()
+}
+
+/// A trainer after some steps, none of which sweeps a table.
+fn trained(gpu: &Gpu, set: &SparseSet, steps: usize) -> Trainer {
+    let options = Options {
+        hidden: 30,
+        batch: 32,
+        mode: Mode::Uniform,
+        negatives: 40,
+        learning_rate: 3e-3,
+        deviation: 0.05,
+        ..Options::default()
+    };
+    let mut trainer = Trainer::new(gpu, set, options).unwrap();
+    for step in 0..steps {
+        let chosen: Vec<u32> = (0..32).map(|i| ((step * 32 + i) % set.len()) as u32).collect();
+        pollster::block_on(trainer.step_async(&Batch::new(set, &chosen).unwrap())).unwrap();
+    }
+    pollster::block_on(trainer.wait_async()).unwrap();
+    trainer
+}
+
+/// A row's stamp, how far it has been brought, is the last step that touched it: nothing moves other rows, nor reads them.
+#[test]
+fn a_step_leaves_rows_alone_that_it_does_not_touch() {
+    let Some(gpu) = device("a_step_leaves_rows_alone_that_it_does_not_touch", false) else { return };
+    let trainer = trained(gpu, &set(), 8);
+    for (name, rows) in trainer.network().tables() {
+        let book = rows.book(gpu).unwrap();
+        assert!(book.iter().all(|line| line[0] == line[1]), "{name}: rows were brought further than their last step");
+        let old = book.iter().filter(|line| line[1] < 8).count();
+        assert!(0 < old && old < book.len(), "{name}: {old} of {} rows are behind", book.len());
+    }
+}
+
+#[test]
+fn evaluation_looks_at_every_sample_once_in_any_order() {
+    let Some(gpu) = device("evaluation_looks_at_every_sample_once_in_any_order", false) else { return };
+    let mut set = set();
+    // Some samples without labels.
+    let mut labels = Lists { offsets: vec![0], ids: Vec::new() };
+    for i in 0..set.len() {
+        labels.ids.extend_from_slice(if i % 50 == 7 { &[] } else { set.labels.row(i) });
+        labels.offsets.push(labels.ids.len());
+    }
+    set.labels = labels;
+    let mut trainer = trained(gpu, &set, 60);
+    pollster::block_on(trainer.read_async()).unwrap();
+    let best = trainer.network().predict(&set, 5, None, &Control::default()).unwrap();
+    assert_eq!(best.len(), SAMPLES);
+    let hits = |sample: usize, k: usize| {
+        best[sample].iter().take(k).filter(|(label, _)| set.labels.row(sample).contains(label)).count()
+    };
+    let all: Vec<u32> = (0..SAMPLES as u32).collect();
+    let mut shuffled = all.clone();
+    Random::new(4).shuffle(&mut shuffled);
+    let mut sorted = all.clone();
+    sorted.sort_by_key(|&i| set.labels.row(i as usize).first().copied());
+    let backwards: Vec<u32> = all.iter().rev().copied().collect();
+    for chosen in [&all[..], &shuffled, &sorted, &backwards, &[9], &[7], &all[..3], &shuffled[..255], &shuffled[..257]]
+    {
+        let got = pollster::block_on(trainer.evaluate_async(&set, chosen, &Control::default())).unwrap();
+        let own: Vec<usize> = chosen.iter().map(|&i| i as usize).filter(|&i| !set.labels.row(i).is_empty()).collect();
+        assert_eq!((got.labelled, got.unlabelled), (own.len(), chosen.len() - own.len()));
+        for (k, precision) in got.at {
+            let right: usize = own.iter().map(|&i| hits(i, k)).sum();
+            let expected = if own.is_empty() { 0.0 } else { right as f64 / (k * own.len()) as f64 };
+            assert!((precision - expected).abs() < 1e-12, "P@{k} of {}: {precision}, not {expected}", chosen.len());
+        }
+    }
+}
+
+#[test]
+fn hash_tables_score_a_part_of_the_labels_and_both_ways_are_timed() {
+    const NAME: &str = "hash_tables_score_a_part_of_the_labels_and_both_ways_are_timed";
+    let Some(gpu) = device(NAME, false) else { return };
+    let set = set();
+    let mut trainer = trained(gpu, &set, 60);
+    pollster::block_on(trainer.read_async()).unwrap();
+    let all: Vec<u32> = (0..SAMPLES as u32).collect();
+    let lsh = LshOptions { codes: 3, tables: 10, ..LshOptions::default() };
+    let quality = trainer.network().quality(&set, &all, Some(lsh), &Control::default()).unwrap();
+    let sparse = quality.sparse.unwrap();
+    assert_eq!((quality.samples, quality.labels), (SAMPLES, LABELS));
+    assert!(0.0 < sparse.candidates && sparse.candidates < 0.5 * LABELS as f64, "{sparse:?}");
+    assert!(sparse.recall_10 < 1.0 && sparse.recall_1 > 2.0 * sparse.candidates / LABELS as f64, "{sparse:?}");
+    assert!([quality.exact_seconds, sparse.seconds, sparse.build_seconds].iter().all(|&s| s > 0.0), "{sparse:?}");
+}
+
+/// A set's parts are often sorted: the first half of this test part has no labels at all.
+#[test]
+fn looks_at_a_part_take_it_from_everywhere() {
+    let Some(gpu) = device("looks_at_a_part_take_it_from_everywhere", false) else { return };
+    let train = set();
+    let mut test = train.clone();
+    let kept = test.labels.ids.split_off(test.labels.offsets[SAMPLES / 2]);
+    let before = test.labels.ids.len();
+    test.labels.offsets.iter_mut().for_each(|offset| *offset = offset.saturating_sub(before));
+    test.labels.ids = kept;
+    let folder = std::env::temp_dir().join(format!("wavehull-hash-evaluation-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let text = "[data]\ntrain = \"none\"\ntest = \"none\"\n[model]\nhidden = 8\n[train]\nsteps = 4\nbatch = 160\nlooks = 2\nlook_samples = 100\n[active]\nmode = \"uniform\"\nnegatives = 8\n";
+    let mut config = Config::parse(text, Path::new(".")).unwrap();
+    config.folder.clone_from(&folder);
+    let loaded = Loaded { train, test, label_names: None, notes: Vec::new() };
+    let mut looks: Vec<Look> = Vec::new();
+    let session = Session::new(gpu, &config, &loaded, &Control::default()).unwrap();
+    session.run(&Control::default(), &mut |look| looks.push(look.clone())).unwrap();
+    let _ = std::fs::remove_dir_all(&folder);
+    let seen: Vec<(usize, usize)> =
+        looks.iter().filter_map(|look| look.precision.as_ref()).map(|p| (p.labelled, p.unlabelled)).collect();
+    // 50 of 100 in the mean, with a deviation below 5.
+    assert!(seen.len() == 2 && seen[0].0 + seen[0].1 == 100 && (25..75).contains(&seen[0].0), "{seen:?}");
+    assert_eq!(seen[1], (SAMPLES / 2, SAMPLES / 2), "the last look is at all of it");
+}
