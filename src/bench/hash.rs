@@ -415,7 +415,7 @@ fn note(size: &Size, timed: &Timed, begun: &Tally, [bytes, seconds, rebuild]: [f
         a_step(timed.active),
         size.labels
     );
-    if timed.from_labels > 0.0 {
+    if timed.from_labels < timed.active {
         note += &format!(", {:.0} the samples' own", a_step(timed.from_labels));
     }
     if timed.rebuilds > 0.0 {
