@@ -15,6 +15,7 @@ samples/s: all samples over all seconds, the median of the rounds. p10: a batch 
 
 exit codes: 0 the table is there; 1 a training failed; 2 wrong usage; 4 the program, torch or numpy is missing"""
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -27,9 +28,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "benches" / "peers" / "xmc_torch.py"
 MODES = ["full", "uniform", "log-uniform", "slide", "hash-union", "hash-most", "neighbours"]
+HASHING = MODES[3:]
 PEERS = ["sampled", "full", "none"]
 EXIT_FAILED, EXIT_SETUP = 1, 4
+# Steps by which the number of threads is chosen, and the program's own samples between rebuilds.
 PROBED = 40
+REBUILD = 12_800
 
 
 def say(text):
@@ -106,6 +110,17 @@ def find(args):
             stop(EXIT_SETUP, f"{args.python} has no torch and numpy", help_)
 
 
+def shape(folder):
+    """Samples, features and labels of the training part, as its first line has them."""
+    path = folder / "train.txt.gz"
+    try:
+        with gzip.open(path, "rb") as file:
+            samples, features, labels = map(int, file.readline(100).split())
+            return [samples, features, labels]
+    except (OSError, EOFError, ValueError):
+        stop(2, f"{path}: the first line is not 'samples features labels'", "give a set in the Extreme Classification text format, in gzip")
+
+
 def last_json(command, what):
     """The document on the last lines of a program's output."""
     say(what)
@@ -127,8 +142,11 @@ def config(args, mode):
         lines.append(f"size = {args.negatives}")
     elif mode != "full":
         lines.append(f"negatives = {args.negatives}")
+    if mode in HASHING:
+        # Tables are made anew once an epoch at least.
+        lines += ["[hash]", f"rebuild = {min(REBUILD, args.shape[0])}"]
     if mode == "neighbours" and args.neighbours:
-        lines += ["[hash]", f"neighbours = {args.neighbours}"]
+        lines.append(f"neighbours = {args.neighbours}")
     return "\n".join(lines) + "\n"
 
 
@@ -172,7 +190,6 @@ def peer(args, mode, threads, limit=None):
         "who": "torch", "version": found["torch"], "device": found["device"], "mode": mode, "rows": "lazy" if mode == "sampled" else "dense",
         "threads": found["threads"], "active_labels": found["active_labels"], "steps": found["steps"], "seconds": found["seconds"],
         "samples_per_second": samples, "samples_per_second_p10": found["samples_per_second"], "curve": found["curve"],
-        "shape": [found["samples"], found["features"], found["labels"]],
     }
 
 
@@ -211,6 +228,7 @@ def table(runs, args):
 def main():
     args = arguments()
     find(args)
+    args.shape = shape(args.folder)
     threads = {mode: fastest(args, mode) for mode in args.peers}
     kept, rates = {}, {}
     for _ in range(args.rounds):
@@ -220,13 +238,11 @@ def main():
                 kept.setdefault((who, mode), run)
                 rates.setdefault((who, mode), []).append(run["samples_per_second"])
     runs = list(kept.values())
-    shape = next((run["shape"] for run in runs if "shape" in run), None)
     for key, run in kept.items():
-        run.pop("shape", None)
         run["samples_per_second"], run["rounds"] = statistics.median(rates[key]), rates[key]
         run["reached_seconds"] = reached(run, args.reach) if args.reach else None
     length = f"{args.steps} steps" if args.steps else f"{args.epochs} epochs"
-    counts = ", {} samples, {} features, {} labels".format(*shape) if shape else ""
+    counts = ", {} samples, {} features, {} labels".format(*args.shape)
     model = f"{args.hidden} hidden, Adam at {args.lr:g}"
     print(f"{args.folder.name}{counts}; {length} in batches of {args.batch}, {model}; {os.cpu_count()} processors")
     if any(run["who"] == "wavehull" and run["device"]["software"] for run in runs):
@@ -234,7 +250,7 @@ def main():
     print(table(runs, args))
     if args.json:
         document = {
-            "schema": 1, "data": args.folder.name, "shape": shape, "epochs": None if args.steps else args.epochs, "steps": args.steps,
+            "schema": 1, "data": args.folder.name, "shape": args.shape, "epochs": None if args.steps else args.epochs, "steps": args.steps,
             "batch": args.batch, "hidden": args.hidden, "learning_rate": args.lr, "negatives": args.negatives, "seed": args.seed,
             "reach": args.reach, "processors": os.cpu_count(), "machine": platform.machine(), "runs": runs,
         }
