@@ -387,7 +387,8 @@ fn step(context: &Context<'_>, size: &Size, case: Case) -> Result<Done> {
     let bytes = bytes(size, &options, &training, &timed, period);
     let note = note(size, &timed, &begun, [bytes, timing.seconds, rebuild]);
     let mut measured = Measured::new(size.batch as f64, "samples", timing).bound(bytes).note(note);
-    measured.kernels = training.kernels(&gpu, if size.quick { 1 } else { 3 })?;
+    let short = !size.quick && measured.timing.seconds < BLOCK;
+    measured.kernels = training.kernels(&gpu, if short { 3 } else { 1 })?;
     measured.done()
 }
 
