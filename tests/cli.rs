@@ -88,7 +88,7 @@ fn help_names_every_command_and_exit_code() {
         ("check", &["<PROOF> <NETWORK> <PROPERTY>", "1 refused"]),
         ("devices", &["--json"]),
         ("doctor", &["--adapter", "bug report"]),
-        ("bench", &["--only", "--compare", "--quick"]),
+        ("bench", &["--only", "--compare", "--quick", "Groups: ", "hash", "Exit codes: 0"]),
     ] {
         let help = folder.run(&[command, "--help"]);
         help.expect(0, &[]);

@@ -59,3 +59,25 @@ fn wrong_usage_is_told() {
         assert_eq!(script(name, &["--help"]).status.code(), Some(0), "{name}");
     }
 }
+
+/// Two trainings that are compared need files and programs; what is missing is named, with the next step.
+#[test]
+fn a_comparison_says_what_it_lacks() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/compare_hash.py");
+    let run = |arguments: &[&str]| Command::new("python3").arg(&path).args(arguments).output();
+    let Ok(help) = run(&["--help"]) else {
+        eprintln!("skipped: a_comparison_says_what_it_lacks: python3 is not installed");
+        return;
+    };
+    assert_eq!(help.status.code(), Some(0));
+    let expect = |arguments: &[&str], code: i32, word: &str| {
+        let run = run(arguments).expect("it starts");
+        let talk = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(run.status.code() == Some(code) && talk.contains(word), "{arguments:?}: {talk}");
+    };
+    expect(&["--nonsense"], 2, "usage:");
+    expect(&["--ours", "uniform,none"], 2, "no mode of wavehull is called 'none'");
+    expect(&["no-folder"], 2, "help: give a folder with train.txt.gz");
+    expect(&["--program", "no-program"], 4, "help: build it with 'cargo build --release'");
+    expect(&["--ours", "", "--python", "no-python"], 4, "help: give --python INTERPRETER");
+}

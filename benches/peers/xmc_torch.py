@@ -8,7 +8,9 @@ Modes:
 All: input rows summed by value, ReLU, target 1/labels for each of a sample's labels, mean over the batch; weights N(0, 0.01), biases 0;
 f32, TF32 off. Gradients are written out: no autograd, no temporary of a table's size but the dense gradients.
 
-Time: a step includes making its batch, not evaluation; 10th percentile and mean. Prints a line an epoch and, last, JSON (--json: to a file as well).
+Time: a step includes making its batch, not evaluation; 10th percentile and mean. Prints a line a look at the test part and, last, JSON (--json: to a
+file as well), whose `curve` has for every look the steps, the seconds spent in them, and P@1, P@3, P@5 of all test samples with labels. Looks are at
+the steps at which `wavehull hash train` looks; scripts/compare_hash.py runs both.
 Needs torch >= 2.0 and numpy. --synthetic LABELS: Amazon-670K-like random data instead of files, for speed alone.
 """
 import argparse
@@ -263,27 +265,38 @@ def run(args):
     train, test = Data(train, device), test and Data(test, device)
     net = Network(features, labels, args, device, chance)
     have = np.flatnonzero(np.diff(train.y_host))
-    order, times, epochs, watch = np.random.default_rng(args.seed), [], [], Clock(device)
-    for epoch in range(args.epochs):
-        rows = order.permutation(have)
-        firsts = range(0, len(rows), args.batch)
-        if args.limit_steps:
-            firsts = firsts[: max(0, args.limit_steps - net.t)]
-        if not len(firsts):
-            break
-        watch.mark()
-        for first in firsts:
-            net.step(*train.batch(rows[first:first + args.batch]))
-            watch.mark()
+    order, times, curve, watch = np.random.default_rng(args.seed), [], [], Clock(device)
+    per_epoch = -(-len(have) // args.batch)
+    last = args.limit_steps or args.epochs * per_epoch
+    # As `wavehull hash train` does it: so many looks an epoch, and one at the end.
+    every = max(per_epoch // args.looks, 1) if args.looks else last
+    spent, full, rows = 0.0, [], None
+
+    def look():
+        """Adds up the steps since the last look, and measures."""
+        nonlocal spent
         now = watch.steps()
-        if len(now) > 1 and len(rows[firsts[-1]:]) < args.batch:
-            full = now[:-1]  # the last step is a short one
-        else:
-            full = now
-        times += full[3:] if epoch == 0 and len(full) > 6 else full  # the first steps warm up
+        spent += sum(now)
+        times.extend(seconds for seconds, whole in zip(now, full) if whole)
+        full.clear()
         at = net.precision_at(test, args.test_limit) if test else None
-        epochs.append({"epoch": epoch + 1, "seconds": round(sum(now), 3), "p_at_1_3_5": at})
-        print(f"epoch {epoch + 1}: {sum(now):.1f} s, P@1/3/5 {at}", flush=True)
+        curve.append({"step": net.t, "epoch": round(net.t / per_epoch, 4), "seconds": round(spent, 3), "p_at_1_3_5": at})
+        print(f"epoch {net.t / per_epoch:.2f}: {spent:.1f} s, P@1/3/5 {at}", flush=True)
+        watch.mark()
+
+    watch.mark()
+    while net.t < last:
+        if net.t % per_epoch == 0:
+            rows = order.permutation(have)
+        first = net.t % per_epoch * args.batch
+        chosen = rows[first:first + args.batch]
+        net.step(*train.batch(chosen))
+        watch.mark()
+        # The first steps warm up, and the last one of an epoch may be a short one.
+        full.append((net.t > 3 or last <= 6) and len(chosen) == args.batch)
+        if net.t % every == 0 or net.t == last:
+            look()
+    times = times or [spent / max(net.t, 1)]
     p10 = float(np.quantile(times, 0.1))
     result = {
         "name": "synthetic" if args.synthetic else args.folder.name, "mode": args.mode, "log_q": args.log_q, "precision": args.precision,
@@ -293,7 +306,8 @@ def run(args):
         "seed": args.seed, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
         "threads": torch.get_num_threads(), "read_seconds": round(read, 2), "steps": net.t, "timed_steps": len(times),
         "step_ms_p10": round(p10 * 1e3, 4), "step_ms_mean": round(float(np.mean(times)) * 1e3, 4),
-        "samples_per_second": round(args.batch / p10), "samples_per_second_mean": round(args.batch / float(np.mean(times))), "epochs": epochs,
+        "samples_per_second": round(args.batch / p10), "samples_per_second_mean": round(args.batch / float(np.mean(times))),
+        "seconds": round(spent, 3), "curve": curve,
     }
     if device.type == "cuda":
         result["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(device)
@@ -313,7 +327,8 @@ def main():
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--limit-steps", type=int, help="stop after so many steps in all")
+    parser.add_argument("--limit-steps", type=int, metavar="N", help="so many steps, whatever --epochs says")
+    parser.add_argument("--looks", type=int, default=1, help="looks at the test part an epoch; 0: one at the end")
     parser.add_argument("--test-limit", type=int, help="evaluate on the first so many test samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

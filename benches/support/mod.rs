@@ -1,4 +1,4 @@
-//! What the two targets share. `cargo bench` passes `--bench`; anything else runs small sizes, as a test.
+//! What the targets share. `cargo bench` passes `--bench`; anything else runs small sizes, as a test.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -193,6 +193,8 @@ peers() {
         [[ $name != torch_networks ]] || continue
         if [[ $name == arrays_torch ]]; then
             arrays "$python" "$script"
+        elif [[ $name == xmc_torch ]]; then
+            labels "$python" "$script"
         elif [[ $name == *_lirpa ]] && ! timeout 60 "$python" -c 'import auto_LiRPA' >/dev/null 2>&1; then
             skip "peer: $name" "auto_LiRPA is not installed"
         elif [[ $name == *_lirpa && -z $instances ]]; then
@@ -202,6 +204,20 @@ peers() {
         else
             step "peer: $name" 90 30 "peer-$name.txt" "$python" "$script" --json "$output/peer-$name.json"
         fi
+    done
+}
+
+# Very many labels: the shipped set beside ours in one table, and, if torch sees a GPU, as many labels as Amazon-670K, for speed alone.
+labels() {
+    local python=$1 script=$2 mode batch
+    step "peer: xmc_torch beside wavehull" 90 30 peer-xmc_torch.txt "$python" scripts/compare_hash.py --python "$python" \
+        --ours uniform,neighbours --epochs 1 --json "$output/peer-xmc_torch.json"
+    timeout 60 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1 || return 0
+    for batch in 256 1024; do
+        for mode in "sampled f32" "full fp16"; do
+            step "peer: xmc_torch, 670,091 labels, $mode, batch $batch" 40 10 "peer-xmc_torch-${mode% *}-$batch.txt" \
+                "$python" "$script" --synthetic 670091 --mode "${mode% *}" --precision "${mode#* }" --batch "$batch" --limit-steps 100
+        done
     done
 }
 

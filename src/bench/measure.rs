@@ -193,7 +193,8 @@ impl<'a> Meter<'a> {
 }
 
 impl Timing {
-    fn of(wall: &[f64], device: Option<&[f64]>, first: Option<f64>) -> Self {
+    /// Of runs by the wall's clock, and by the device's where it has one; `first` is what the first call took.
+    pub fn of(wall: &[f64], device: Option<&[f64]>, first: Option<f64>) -> Self {
         let times = device.unwrap_or(wall);
         let (seconds, wall_median) = (median(times), median(wall));
         let spread = median(&times.iter().map(|t| (t - seconds).abs()).collect::<Vec<_>>());

@@ -9,6 +9,8 @@ mod analysis;
 mod compare;
 mod crown;
 mod gradients;
+mod hash;
+mod hash_kernels;
 mod host;
 mod images;
 mod kernels;
@@ -40,6 +42,10 @@ use measure::{Effort, Meter, Timing};
 
 /// Seed of all random numbers.
 const SEED: u64 = 7;
+
+/// The groups of entries, in their order.
+pub const GROUPS: &[&str] =
+    &["host", "device", "matmul", "memory", "kernels", "gradients", "startup", "verify", "train", "pack", "hash"];
 
 /// What to measure.
 #[derive(Debug, Clone, Default)]
@@ -126,6 +132,8 @@ enum Done {
 struct Measured {
     work: f64,
     unit: &'static str,
+    /// The same in the roof's unit, where `unit` is another.
+    bound: Option<f64>,
     timing: Timing,
     transfer: Option<f64>,
     note: Option<String>,
@@ -134,11 +142,16 @@ struct Measured {
 
 impl Measured {
     fn new(work: f64, unit: &'static str, timing: Timing) -> Self {
-        Self { work, unit, timing, transfer: None, note: None, kernels: vec![] }
+        Self { work, unit, bound: None, timing, transfer: None, note: None, kernels: vec![] }
     }
 
     fn note(self, note: impl Into<String>) -> Self {
         Self { note: Some(note.into()), ..self }
+    }
+
+    /// What it takes at least in the roof's unit.
+    fn bound(self, bound: f64) -> Self {
+        Self { bound: Some(bound), ..self }
     }
 
     fn done(self) -> Result<Done> {
@@ -181,6 +194,7 @@ impl Context<'_> {
             group: spec.group.to_owned(),
             work: None,
             unit: String::new(),
+            bound: None,
             seconds: None,
             spread: None,
             rate: None,
@@ -204,13 +218,16 @@ impl Context<'_> {
     }
 
     fn fill(&self, entry: &mut Entry, measured: Measured) {
-        let Measured { work, unit, timing, transfer, note, kernels } = measured;
-        let rate = work / timing.seconds.max(1e-12);
+        let Measured { work, unit, bound, timing, transfer, note, kernels } = measured;
+        let seconds = timing.seconds.max(1e-12);
+        let rate = work / seconds;
         let mut rates = self.rates.borrow_mut();
-        entry.share = entry.roof.as_ref().and_then(|roof| rates.get(roof)).map(|roof| rate / roof);
+        let bounded = bound.map_or(rate, |bound| bound / seconds);
+        entry.share = entry.roof.as_ref().and_then(|roof| rates.get(roof)).map(|roof| bounded / roof);
         rates.insert(entry.name.clone(), rate);
         entry.work = Some(work);
         entry.unit = unit.to_owned();
+        entry.bound = bound;
         entry.seconds = Some(timing.seconds);
         entry.spread = Some(timing.spread);
         entry.rate = Some(rate);
@@ -237,6 +254,8 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(train::specs(context));
     specs.extend(pack::specs(context));
     specs.extend(rans::specs());
+    specs.extend(hash_kernels::specs(context));
+    specs.extend(hash::specs(context));
     specs
 }
 

@@ -39,6 +39,9 @@ pub struct Entry {
     pub work: Option<f64>,
     /// `FLOP`, `B` (bytes read plus bytes written, at least once each), or what is counted.
     pub unit: String,
+    /// What one operation takes at least in the unit of `roof` (`B`, `FLOP`), where `work` counts something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<f64>,
     /// Seconds of one operation, the median of the runs: by the clock that `clock` names.
     pub seconds: Option<f64>,
     /// Median absolute deviation of `seconds` over the runs.
@@ -47,7 +50,7 @@ pub struct Entry {
     pub rate: Option<f64>,
     /// The entry that bounds this one's rate.
     pub roof: Option<String>,
-    /// This rate as a share of the roof's.
+    /// This rate as a share of the roof's; where there is a `bound`, that over `seconds`.
     pub share: Option<f64>,
     /// `ok`: the answer was right, before the clock started. `n/a: ...`: not run, and why. `error: ...`: wrong or failed.
     pub check: String,
@@ -207,7 +210,7 @@ impl Report {
 
 const HEADINGS: [&str; 8] = ["entry", "time", "spread", "rate", "of roof", "wall", "compile", "check"];
 const LEGEND: &str = "time: median, by the device's clock (* by the wall's); spread: median absolute deviation; compile: first call beyond wall;\n\
-    of roof: rate as a share of this run's own roof entry; B: bytes read plus bytes written (transfers: bytes sent)";
+    of roof: rate as a share of this run's own roof entry (steps and samples: of the least bytes or FLOP that they take); B: bytes read plus bytes written (transfers: bytes sent)";
 
 fn cells(entry: &Entry) -> Vec<String> {
     let note = entry.note.as_ref().map_or(String::new(), |note| format!("; {note}"));
@@ -294,6 +297,7 @@ pub(super) mod tests {
             group: "matmul".into(),
             work: Some(2.0e9),
             unit: "FLOP".into(),
+            bound: None,
             seconds: Some(seconds),
             spread: Some(spread),
             rate: Some(2.0e9 / seconds),

@@ -1,5 +1,7 @@
 //! The benchmarks themselves: that they choose, measure, and notice wrong answers.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn spec(name: &str, group: &'static str, roof: Option<&'static str>) -> Spec {
@@ -45,7 +47,7 @@ pub(super) fn device(test: &str) -> Option<Gpu> {
 #[test]
 fn quick_entries_are_right_on_this_device() {
     let Some(gpu) = device("quick_entries_are_right_on_this_device") else { return };
-    for group in ["device", "memory", "kernels", "pack"] {
+    for group in ["device", "memory", "kernels", "pack", "hash"] {
         let plan = Plan { groups: vec![group], quick: true, ..Plan::default() };
         let report = run(&gpu, &plan, &Control::default()).expect("a report");
         for entry in &report.entries {
@@ -54,6 +56,57 @@ fn quick_entries_are_right_on_this_device() {
         }
         assert!(report.entries.iter().any(|e| e.group == group && e.name != "copy"), "{}", report.table());
     }
+}
+
+/// Names in the first column of a section's table of docs/json.md, and the groups that it lists.
+fn documented() -> (BTreeSet<String>, Vec<String>) {
+    let page = include_str!("../../docs/json.md");
+    let part = page.split("\n## ").find(|part| part.starts_with("`bench --json`")).expect("a section");
+    let words = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let rows: Vec<&str> = part.lines().filter(|line| line.starts_with("| `")).collect();
+    let names = rows.iter().filter_map(|row| row.split('|').nth(1)).flat_map(words).collect();
+    let groups = rows.iter().find_map(|row| row.split("groups: ").nth(1)).map(words).expect("groups");
+    (names, groups)
+}
+
+#[test]
+fn every_key_of_an_entry_and_every_group_is_documented() {
+    let kernel = KernelTime { name: "k".into(), seconds: 1.0, dispatches: 1 };
+    let entry = Entry { bound: Some(1.0), kernels: vec![kernel], ..super::report::tests::entry("x", 1.0, 0.0) };
+    let json = serde_json::to_value(entry).expect("JSON");
+    let keys: BTreeSet<String> = json.as_object().expect("an object").keys().cloned().collect();
+    let (names, groups) = documented();
+    assert_eq!((keys, groups.iter().map(String::as_str).collect::<Vec<_>>()), (names, GROUPS.to_vec()));
+    let Some(gpu) = device("every_key_of_an_entry_and_every_group_is_documented") else { return };
+    let (control, plan) = (Control::default(), Plan { quick: true, ..Plan::default() });
+    let meter = Meter::new(&gpu, &control, Effort::new(true));
+    let context = Context { gpu: &gpu, plan: &plan, meter, rates: RefCell::default() };
+    let mut found: Vec<&str> = all(&context).iter().map(|spec| spec.group).collect();
+    found.dedup();
+    let order: Vec<&str> = GROUPS.iter().copied().filter(|group| found.contains(group)).collect();
+    let known: BTreeSet<&str> = found.iter().copied().collect();
+    assert_eq!(order.len(), known.len(), "{found:?}");
+}
+
+/// What a step must move stands beside samples a second, and the roof is that of bytes.
+#[test]
+fn steps_of_very_many_labels_say_what_they_move() {
+    let Some(gpu) = device("steps_of_very_many_labels_say_what_they_move") else { return };
+    let plan = Plan { only: Some("step_uniform".to_owned()), quick: true, ..Plan::default() };
+    let report = run(&gpu, &plan, &Control::default()).expect("a report");
+    let entry = |name: &str| report.entries.iter().find(|e| e.name.starts_with(name)).expect("an entry");
+    let [lazy, half, dense] = ["step_uniform_lazy_1", "step_uniform_lazy_bf16", "step_uniform_dense"].map(entry);
+    for one in [lazy, half, dense] {
+        let (bound, share) = (one.bound.expect("bytes"), one.share.expect("a share"));
+        let copy = entry("copy").rate.expect("a rate");
+        assert!((share - bound / one.seconds.expect("seconds") / copy).abs() <= 1e-9 * share, "{one:?}");
+        assert_eq!((one.unit.as_str(), one.work), ("samples", Some(32.0)));
+    }
+    // Rows in bf16 are a sixth shorter, read and written with their state; a dense step takes all rows.
+    let bytes = |e: &Entry| e.bound.expect("bytes");
+    assert!(bytes(half) < 0.9 * bytes(lazy) && bytes(lazy) < 0.9 * bytes(dense), "{}", report.table());
+    // Weights and two tables of state of all 1,501 rows of 36 columns, read and written.
+    assert!(bytes(dense) >= 1501.0 * 36.0 * 24.0, "{dense:?}");
 }
 
 #[test]

@@ -12,6 +12,18 @@ use super::{Global, exit};
 
 /// Arguments of `wavehull bench`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = format!(
+    "\
+Groups: {}
+
+Exit codes: 0 all measured, 1 an entry gave a wrong answer or failed, 2 no entry fits or OLD.json cannot be read, 4 no device, 130 stopped.
+
+Examples:
+  wavehull bench copy               how fast this device copies
+  wavehull bench hash --json h.json steps of every way to train very many labels, beside what memory allows
+  wavehull bench --quick            all of it in small sizes: a test, not a measurement",
+    bench::GROUPS.join(", ")
+))]
 pub struct Args {
     /// Run only entries whose name or group contains this, with the roofs that they need
     #[arg(value_name = "PATTERN")]
