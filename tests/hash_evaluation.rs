@@ -12,7 +12,7 @@ use wavehull::hash::lsh::LshOptions;
 use wavehull::hash::options::Mode;
 use wavehull::hash::session::{Loaded, Look, Session};
 use wavehull::hash::set::Lists;
-use wavehull::hash::{Batch, Options, SparseSet, Trainer};
+use wavehull::hash::{Batch, Options, Shortlist, SparseSet, Trainer};
 use wavehull::{Control, Gpu};
 
 const LABELS: usize = 600;
@@ -102,8 +102,8 @@ fn hash_tables_score_a_part_of_the_labels_and_both_ways_are_timed() {
     let mut trainer = trained(gpu, &set, 60);
     pollster::block_on(trainer.read_async()).unwrap();
     let all: Vec<u32> = (0..SAMPLES as u32).collect();
-    let lsh = LshOptions { codes: 3, tables: 10, ..LshOptions::default() };
-    let quality = trainer.network().quality(&set, &all, Some(lsh), &Control::default()).unwrap();
+    let lsh = Shortlist::Tables(LshOptions { codes: 3, tables: 10, ..LshOptions::default() });
+    let quality = trainer.network().quality(&set, &all, Some(&lsh), &Control::default()).unwrap();
     let sparse = quality.sparse.unwrap();
     assert_eq!((quality.samples, quality.labels), (SAMPLES, LABELS));
     assert!(0.0 < sparse.candidates && sparse.candidates < 0.5 * LABELS as f64, "{sparse:?}");

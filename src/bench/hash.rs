@@ -20,13 +20,14 @@ use super::roofs::{COPY_ROOF, FMA_ROOF};
 use super::{Context, Done, Measured, SEED, Spec};
 use crate::error::{ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
+use crate::hash::clusters::ClusterOptions;
 use crate::hash::data::generate::{Recipe, generate};
 use crate::hash::lsh::LshOptions;
 use crate::hash::network::{Quality, SparseQuality};
 use crate::hash::optimiser::Mode as Update;
 use crate::hash::options::{MODES, Mode, Options, Rebuild};
 use crate::hash::trainer::Tally;
-use crate::hash::{Batch, Network, Rows, SparseSet, Storage, Trainer, width};
+use crate::hash::{Batch, Network, Rows, Shortlist, SparseSet, Storage, Trainer, width};
 
 pub(super) const GROUP: &str = "hash";
 /// Batches of a set; longer trainings see them again.
@@ -60,7 +61,7 @@ struct Size {
     quick: bool,
     set: OnceCell<SparseSet>,
     gpu: OnceCell<Gpu>,
-    asked: OnceCell<Vec<Quality>>,
+    asked: OnceCell<[Vec<Quality>; 2]>,
 }
 
 /// What a training does with the samples.
@@ -119,9 +120,11 @@ pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
             specs.push(Spec::new(GROUP, format!("step_{}_{shape}", case.name()), Some(COPY_ROOF), run));
         }
         if number == 0 {
-            for (what, roof, sparse) in [("exact", Some(FMA_ROOF), false), ("sparse", None, true)] {
+            for (what, roof, way) in
+                [("exact", Some(FMA_ROOF), None), ("tables", None, Some(0)), ("clusters", None, Some(1))]
+            {
                 let own = size.clone();
-                let run = move |context: &Context<'_>| fits(ask(context, &own, sparse));
+                let run = move |context: &Context<'_>| fits(ask(context, &own, way));
                 specs.push(Spec::new(GROUP, format!("ask_{what}_{}", size.labels), roof, run));
             }
         }
@@ -430,19 +433,19 @@ fn note(size: &Size, timed: &Timed, begun: &Tally, [bytes, seconds, rebuild]: [f
     note + &format!("; loss {:.2} to {:.2}", begun.loss, timed.loss)
 }
 
-/// Questions to a network that was trained a little on labels drawn uniformly, exactly or through hash tables.
-fn ask(context: &Context<'_>, size: &Size, sparse: bool) -> Result<Done> {
+/// Questions to a network that was trained a little on labels drawn uniformly: exactly, or through a short list.
+fn ask(context: &Context<'_>, size: &Size, way: Option<usize>) -> Result<Done> {
     if size.asked.get().is_none() {
         let _ = size.asked.set(asked(context, size)?);
     }
     // The first one warms up.
-    let Some([first, qualities @ .., last]) = size.asked.get().map(Vec::as_slice) else {
+    let Some([first, qualities @ .., last]) = size.asked.get().map(|asked| asked[way.unwrap_or(0)].as_slice()) else {
         return Err(crate::Error::internal("a network that was not asked"));
     };
     let all = || qualities.iter().chain([last]);
     let samples = last.samples as f64;
-    let Some(found) = &last.sparse else { return Err(crate::Error::internal("an answer without tables")) };
-    if !sparse {
+    let Some(found) = &last.sparse else { return Err(crate::Error::internal("an answer without a short list")) };
+    if way.is_none() {
         let walls: Vec<f64> = all().map(|quality| quality.exact_seconds).collect();
         let timing = Timing::of(&walls, None, Some(first.exact_seconds));
         let scored = samples * size.labels as f64;
@@ -459,7 +462,7 @@ fn ask(context: &Context<'_>, size: &Size, sparse: bool) -> Result<Done> {
 
 fn recalls(size: &Size, found: &SparseQuality, times: f64) -> String {
     format!(
-        "recall@10 {:.3}, recall@1 {:.3}, {:.1} % of the labels scored, {times:.2} times the exact rate; tables built in {:.2} s",
+        "recall@10 {:.3}, recall@1 {:.3}, {:.1} % of the labels scored, {times:.2} times the exact rate; built in {:.2} s",
         found.recall_10,
         found.recall_1,
         100.0 * found.candidates / size.labels as f64,
@@ -467,8 +470,8 @@ fn recalls(size: &Size, found: &SparseQuality, times: f64) -> String {
     )
 }
 
-/// Trains, and asks about samples that were not trained on.
-fn asked(context: &Context<'_>, size: &Size) -> Result<Vec<Quality>> {
+/// Trains, and asks about samples that were not trained on, through hash tables and through clusters.
+fn asked(context: &Context<'_>, size: &Size) -> Result<[Vec<Quality>; 2]> {
     let (gpu, set, control) = (size.gpu(context)?, size.set()?, &context.meter.control);
     let case = Case { mode: Mode::Uniform, update: Update::CatchUp, storage: Storage::F32 };
     let mut training = Training::new(&gpu, set, size.options(case), control)?;
@@ -479,17 +482,21 @@ fn asked(context: &Context<'_>, size: &Size) -> Result<Vec<Quality>> {
     let count = if size.quick { 64 } else { 256 };
     let test = generate(&size.recipe(), set.len()..set.len() + count, 0)?;
     let chosen: Vec<u32> = (0..crate::ops::word(count)?).collect();
-    // What `hash eval --sparse` takes.
+    // What `hash eval --sparse` and `--clustered` take.
     let tables = LshOptions { codes: 4, tables: 200, bucket: 64, seed: SEED, ..LshOptions::default() };
-    let ask = |_| network.quality(&test, &chosen, Some(tables.clone()), control);
-    let qualities = (0..ASKED).map(ask).collect::<Result<Vec<_>>>()?;
-    for sparse in qualities.iter().filter_map(|quality| quality.sparse.as_ref()) {
-        // Chance would find as many of the best as it scores.
-        let chance = sparse.candidates / size.labels as f64;
-        let better = sparse.recall_10 > chance && sparse.recall_10 <= 1.0;
-        if !better {
-            return Err(wrong(format!("recall@10 {} of {chance} of the labels", sparse.recall_10)));
+    let ways = [Shortlist::Tables(tables), Shortlist::Clusters(ClusterOptions::default())];
+    let ask = |way: &Shortlist| -> Result<Vec<Quality>> {
+        let qualities: Vec<Quality> =
+            (0..ASKED).map(|_| network.quality(&test, &chosen, Some(way), control)).collect::<Result<_>>()?;
+        for sparse in qualities.iter().filter_map(|quality| quality.sparse.as_ref()) {
+            // Chance would find as many of the best as it scores.
+            let chance = sparse.candidates / size.labels as f64;
+            let better = sparse.recall_10 > chance && sparse.recall_10 <= 1.0;
+            if !better {
+                return Err(wrong(format!("recall@10 {} of {chance} of the labels", sparse.recall_10)));
+            }
         }
-    }
-    Ok(qualities)
+        Ok(qualities)
+    };
+    Ok([ask(&ways[0])?, ask(&ways[1])?])
 }

@@ -10,12 +10,12 @@ use std::path::Path;
 use serde::Serialize;
 use web_time::Instant;
 
-use super::Batch;
 use super::checkpoint::Store;
 use super::config::{Config, Length};
 use super::export::{self, Format};
 use super::network::{Network, Precision, Quality};
 use super::trainer::{Tally, Trainer};
+use super::{Batch, Shortlist};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::replace;
 use crate::gpu::{Control, Gpu};
@@ -323,8 +323,8 @@ impl<'a> Session<'a> {
         pollster::block_on(async {
             self.trainer.wait_async().await?;
             self.trainer.read_async().await?;
-            let tables = config.recall.then(|| config.options.lsh.clone());
-            self.trainer.network().quality_async(test, &chosen, tables, control).await.map(Some)
+            let tables = config.recall.then(|| Shortlist::Tables(config.options.lsh.clone()));
+            self.trainer.network().quality_async(test, &chosen, tables.as_ref(), control).await.map(Some)
         })
     }
 
