@@ -111,6 +111,25 @@ fn hash_tables_score_a_part_of_the_labels_and_both_ways_are_timed() {
     assert!([quality.exact_seconds, sparse.seconds, sparse.build_seconds].iter().all(|&s| s > 0.0), "{sparse:?}");
 }
 
+const CONFIG: &str = "\
+[data]
+train = \"none\"
+test = \"none\"
+
+[model]
+hidden = 8
+
+[train]
+steps = 4
+batch = 160
+looks = 2
+look_samples = 100
+
+[active]
+mode = \"uniform\"
+negatives = 8
+";
+
 /// A set's parts are often sorted: the first half of this test part has no labels at all.
 #[test]
 fn looks_at_a_part_take_it_from_everywhere() {
@@ -123,8 +142,7 @@ fn looks_at_a_part_take_it_from_everywhere() {
     test.labels.ids = kept;
     let folder = std::env::temp_dir().join(format!("wavehull-hash-evaluation-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    let text = "[data]\ntrain = \"none\"\ntest = \"none\"\n[model]\nhidden = 8\n[train]\nsteps = 4\nbatch = 160\nlooks = 2\nlook_samples = 100\n[active]\nmode = \"uniform\"\nnegatives = 8\n";
-    let mut config = Config::parse(text, Path::new(".")).unwrap();
+    let mut config = Config::parse(CONFIG, Path::new(".")).unwrap();
     config.folder.clone_from(&folder);
     let loaded = Loaded { train, test, label_names: None, notes: Vec::new() };
     let mut looks: Vec<Look> = Vec::new();

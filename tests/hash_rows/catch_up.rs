@@ -265,6 +265,23 @@ fn moves_that_grow_without_a_gradient_are_replayed() {
     }
 }
 
+/// Below a power of two neighbours are half as far as above it: a move by 0.8 of that distance counts on that side only.
+#[test]
+fn moves_that_count_towards_zero_alone_are_replayed() {
+    let Some(gpu) = common::device("moves_that_count_towards_zero_alone_are_replayed", false) else { return };
+    let n = ROWS * COLUMNS;
+    // Rows of 1 that fall, and of -1 that rise. The first eight steps, after which a replay first looks, have a rate of 0.
+    let signs: Vec<f32> = (0..n).map(|i| if i / COLUMNS % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let state = vec![signs.clone(), vec![1.0; n]];
+    let start = RowsPart { first: 0, weights: signs, state, book: vec![[100_000; 4]; ROWS] };
+    // By then the mean is 0.9^8, its square's root 0.996.
+    let rate = |t| if t <= 100_008 { 0.0 } else { 1.6 * 0.5_f64.powi(25) * 0.996 / 0.9_f64.powi(8) };
+    let case = Gaps { start, rule: Rule::adam(), first: 100_000, rate };
+    let expected = &case.dense(gpu, &[20])[0];
+    assert!(expected[0].iter().all(|&bits| f32::from_bits(bits).abs() < 1.0), "all move");
+    assert!(differences(&case.replayed(gpu, 20, &Recording::clone), expected).is_empty());
+}
+
 #[test]
 fn broken_replays_are_noticed() {
     let Some(gpu) = common::device("broken_replays_are_noticed", false) else { return };
