@@ -72,7 +72,7 @@ fn documented() -> (BTreeSet<String>, Vec<String>) {
 #[test]
 fn every_key_of_an_entry_and_every_group_is_documented() {
     let kernel = KernelTime { name: "k".into(), seconds: 1.0, dispatches: 1 };
-    let entry = Entry { bound: Some(1.0), kernels: vec![kernel], ..super::report::tests::entry("x", 1.0, 0.0) };
+    let entry = Entry { bound: Some(1.0), kernels: vec![kernel], ..report::tests::entry("x", 1.0, 0.0) };
     let json = serde_json::to_value(entry).expect("JSON");
     let keys: BTreeSet<String> = json.as_object().expect("an object").keys().cloned().collect();
     let (names, groups) = documented();
