@@ -7,17 +7,18 @@
 //   the p.most entries behind the first p.skip. Without FIRST sums go on from what h holds; with LAST they are brought to an end.
 // Precision: one rounding a term, f32 sums in ascending order of the entries: the same bits for any windows and parts.
 // Undefined: NaN and infinity stay in their sample. Features that are no rows.
-// Geometry: workgroup (64,1,1), an invocation has a vector of h; x covers p.len of them, so neighbours read a row together.
+// Geometry: workgroup (64,1,1), an invocation has the vectors q, q + p.share, .. of a row of h, VECTORS of them; x covers p.len invocations,
+//   p.share a row, so neighbours read a row together.
 //   The host gives at most 32,768 entries to a dispatch: software devices end loops at 65,535.
-// Races: an invocation writes its own vector. Bounds: guarded by p.len and p.rows.
-// Tried: nothing else. A software device takes 3 ms of processor time for 256 samples of 22 entries and 128 elements, 17 ms for 75: rows far
-//   apart in memory, loaded lane by lane.
+// Races: an invocation writes its own vectors. Bounds: guarded by p.len and p.rows.
+// Tried on a software device, which loads lane by lane: a vector an invocation, 3 ms of processor time for 256 samples of 22 entries and 128 elements,
+//   17 ms for 75. Several share the loads of their entry.
 
 struct Params {
     grid: vec4<u32>,
     len: u32, width4: u32, hidden: u32, flags: u32,
     first: u32, rows: u32, skip: u32, most: u32,
-    stride4: u32, pad0: u32, pad1: u32, pad2: u32,
+    stride4: u32, share: u32, pad1: u32, pad2: u32,
 }
 @group(0) @binding(0) var<storage, read_write> offsets: array<u32>;
 @group(0) @binding(1) var<storage, read_write> features: array<u32>;
@@ -61,8 +62,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if (item >= p.len) {
         return;
     }
-    let sample = item / p.width4;
-    let q = item - sample * p.width4;
+    let sample = item / p.share;
+#unroll v 0 ${VECTORS}
+    // Behind the row's end, its last vector once more, which is not written.
+    let q_${v} = item - sample * p.share + ${v}u * p.share;
+    let c_${v} = min(q_${v}, p.width4 - 1u);
+#endunroll
     var at = offsets[sample];
     var end = offsets[sample + 1u];
     if ((p.flags & SEARCH) != 0u) {
@@ -71,21 +76,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     at = min(at + p.skip, end);
     end = min(at + p.most, end);
-    var s = vec4<f32>(0.0);
+#unroll v 0 ${VECTORS}
+    var s_${v} = vec4<f32>(0.0);
     if ((p.flags & FIRST) == 0u) {
-        s = h[item];
+        s_${v} = h[sample * p.width4 + c_${v}];
     }
+#endunroll
     for (; at < end; at++) {
-        let row = min(features[at] - p.first, p.rows - 1u);
-        s = fma(vec4<f32>(values[at]), weights(row * p.stride4 + q), s);
+        let row = min(features[at] - p.first, p.rows - 1u) * p.stride4;
+        let value = vec4<f32>(values[at]);
+#unroll v 0 ${VECTORS}
+        s_${v} = fma(value, weights(row + c_${v}), s_${v});
+#endunroll
     }
+#unroll v 0 ${VECTORS}
     if ((p.flags & LAST) != 0u) {
         if ((p.flags & RELU) != 0u) {
-            s = max(s, vec4<f32>(0.0));
+            s_${v} = max(s_${v}, vec4<f32>(0.0));
         }
-        let column = vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+        let column = vec4<u32>(q_${v} * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
         let behind = select(vec4<f32>(0.0), vec4<f32>(1.0), column == vec4<u32>(p.hidden));
-        s = select(behind, s, column < vec4<u32>(p.hidden));
+        s_${v} = select(behind, s_${v}, column < vec4<u32>(p.hidden));
     }
-    h[item] = s;
+    if (q_${v} < p.width4) {
+        h[sample * p.width4 + q_${v}] = s_${v};
+    }
+#endunroll
 }

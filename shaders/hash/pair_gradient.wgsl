@@ -7,16 +7,18 @@
 //   go on from what the planes hold, so windows change no bit.
 // Precision: one fused multiply-add a term into one accumulator, in the order of a split `matmul`, whose bits it has.
 // Undefined: NaN and infinity stay in their sample; columns of planes behind the hidden elements.
-// Geometry: workgroup (64,1,1), an invocation has a vector of a plane; x covers p.len of them, samples within parts: neighbours read a row
-//   together. A part has at most 32,768 labels: software devices end loops at 65,535.
-// Races: an invocation writes its own vector. Bounds: guarded by p.len and p.rows.
-// Tried: nothing else. A software device takes about 90 ms of processor time for 256 x 1,000 pairs of 128 columns: loads lane by lane.
+// Geometry: workgroup (64,1,1), an invocation has the vectors q, q + p.share, .. of a row of a plane, VECTORS of them; x covers p.len invocations,
+//   p.share a row, samples within parts: neighbours read a row together. A part has at most 32,768 labels: software devices end loops at 65,535.
+// Races: an invocation writes its own vectors. Bounds: guarded by p.len and p.rows.
+// Tried on a software device, which loads lane by lane: a vector an invocation, about 90 ms of processor time for 256 x 1,000 pairs of 128 columns.
+//   Several share the loads of their pair.
 
 struct Params {
     grid: vec4<u32>,
     len: u32, count: u32, samples: u32, sample: u32,
     places: u32, pitch: u32, part: u32, stride4: u32,
     plane4: u32, first: u32, rows: u32, flags: u32,
+    share: u32, pad0: u32, pad1: u32, pad2: u32,
 }
 #ifdef BF16
 #import "lib/bf16"
@@ -57,8 +59,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if (item >= p.len) {
         return;
     }
-    let line = item / p.plane4;
-    let q = item - line * p.plane4;
+    let line = item / p.share;
     let t = line / p.count;
     let b = line - t * p.count;
     var at = b * p.pitch + t * p.part;
@@ -67,14 +68,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         at = reaches(p.first, at, end);
         end = reaches(p.first + p.rows, at, end);
     }
-    let to = (t * p.samples + p.sample + b) * p.plane4 + q;
-    var s = vec4<f32>(0.0);
+    let to = (t * p.samples + p.sample + b) * p.plane4;
+#unroll v 0 ${VECTORS}
+    // Behind the row's end, its last vector once more, which is not written.
+    let q_${v} = item - line * p.share + ${v}u * p.share;
+    let c_${v} = min(q_${v}, p.plane4 - 1u);
+    var s_${v} = vec4<f32>(0.0);
     if ((p.flags & FIRST) == 0u) {
-        s = planes[to];
+        s_${v} = planes[to + c_${v}];
     }
+#endunroll
     for (; at < end; at++) {
-        let row = min(ids[at] - p.first, p.rows - 1u);
-        s = fma(vec4<f32>(dz[at]), weights(row * p.stride4 + q), s);
+        let row = min(ids[at] - p.first, p.rows - 1u) * p.stride4;
+        let g = vec4<f32>(dz[at]);
+#unroll v 0 ${VECTORS}
+        s_${v} = fma(g, weights(row + c_${v}), s_${v});
+#endunroll
     }
-    planes[to] = s;
+#unroll v 0 ${VECTORS}
+    if (q_${v} < p.plane4) {
+        planes[to + q_${v}] = s_${v};
+    }
+#endunroll
 }

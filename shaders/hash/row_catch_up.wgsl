@@ -13,18 +13,20 @@
 //   fma(-peak, bound, w) and fma(peak, bound, w) both have the bits of w. As rounding is monotone, so has fma(-rate, u, w) for every
 //   |rate u| <= peak bound, in whatever direction this device rounds: a move is lost exactly when it is under half an ulp (of the smaller
 //   side, where w is a power of two). w = +-0 or subnormal is settled by no bound above 0, as fma then has other bits; it is if
-//   m is +0 (by bits), which gives quotients of +0 for good. Four elements settle together.
+//   m is +0 (by bits), which gives quotients of +0 for good. All elements of an invocation settle together.
 // m and v stay for good once a step, or several, leave all their bits: they only ever shrink. Zeros do so at once; other numbers end as
 //   zeros or as small subnormals that round to themselves.
 //
-// Buffers: list (lib/row_list); ring [2 * HORIZON, 2] f32: rate and root of step t at t mod 2 HORIZON (not with STAMP); w, m, v [rows, columns] f32,
-//   the rows of a window; book [rows, 4] u32, of which the stamp is read, or written with STAMP.
+// Buffers: list (lib/row_list); ring [2 * HORIZON, 4] f32: rate and root of step t, and of t + 1, at t mod 2 HORIZON (not with STAMP);
+//   w, m, v [rows, columns] f32, the rows of a window; book [rows, 4] u32, of which the stamp is read, or written with STAMP.
 // Precision: that of the steps themselves. Undefined: NaN and infinity stay in their row; rows listed twice; rows that are more than
-//   HORIZON steps behind replay the first HORIZON of them only (the host keeps count and refuses).
-// Geometry: workgroup (64,1,1), one invocation a vector of a row; with STAMP one a row. Groups in a plane p.across wide.
-// Races: an invocation owns its four columns; nobody writes the book that others read: stamps have a dispatch of their own.
+//   HORIZON steps behind replay HORIZON of them only (the host keeps count and refuses).
+// Geometry: workgroup (64,1,1), an invocation has the vectors q, q + p.share, .. of a row, VECTORS of them; with STAMP one a row.
+//   Groups in a plane p.across wide.
+// Races: an invocation owns its columns; nobody writes the book that others read: stamps have a dispatch of their own.
 // Bounds: rows by p.rows, ring by its mask. Loops: HORIZON / 8 iterations and a few, far below 65,535.
-// Tried (lavapipe): inner loops of up to eight steps instead of eight in a row: 2 to 5 times the time. The test has a root and a quotient, as a
+// Tried (lavapipe, where a load is made lane by lane and costs more than a step): several vectors share the loads of their row's steps, two
+//   steps one load, and the last eight none. Inner loops of up to eight steps instead of eight in a row: 2 to 5 times the time. The test has a root and a quotient, as a
 //   step has, so it is made every eighth.
 
 #import "lib/row_list"
@@ -34,8 +36,9 @@ struct Params {
     first: u32, rows: u32, quads: u32, stride_w: u32,
     capacity: u32, across: u32, through: u32, zero: f32,
     keep1: f32, add1: f32, keep2: f32, add2: f32,
-    epsilon: f32, root_last: f32, pad0: u32, pad1: u32,
+    epsilon: f32, root_last: f32, share: u32, pad1: u32,
     reach: array<vec4<f32>, 7>,
+    recent: array<vec4<f32>, 4>,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(${BOOK}) var<storage, read_write> book: array<vec4<u32>>;
@@ -50,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
 }
 #else
-@group(0) @binding(${RING}) var<storage, read_write> ring: array<vec2<f32>>;
+@group(0) @binding(${RING}) var<storage, read_write> ring: array<vec4<f32>>;
 
 #import "lib/row_step"
 
@@ -83,56 +86,106 @@ fn same_state(a: Cells, b: Cells) -> bool {
     return all(m & v);
 }
 
-fn replayed(start: Cells, stamp: u32, missed: u32) -> Cells {
-    var cells = start;
-    let nothing = vec4<f32>(p.zero);
-    var left = missed;
-    var t = stamp;
-    var moving = left > 0u;
-    while (left >= 8u && moving) {
-#unroll j 0 8
-        let c${j} = ring[(t + 1u + ${j}u) & (2u * HORIZON - 1u)];
-        cells = row_step(cells, nothing, c${j}.x, c${j}.y);
-#endunroll
-        t += 8u;
-        left -= 8u;
-        moving = left > 0u && !settled(cells, left);
-    }
-    while (left > 0u && moving) {
-        t++;
-        let c = ring[t & (2u * HORIZON - 1u)];
-        cells = row_step(cells, nothing, c.x, c.y);
-        left--;
-    }
-    var changing = true;
-    while (left >= 8u && changing) {
-        let before = cells;
-#unroll j 0 8
-        cells = row_state(cells, nothing);
-#endunroll
-        left -= 8u;
-        changing = !same_state(before, cells);
-    }
-    while (left > 0u && changing) {
-        cells = row_state(cells, nothing);
-        left--;
-    }
-    return cells;
-}
-
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
-    let place = divided(place_of(group, lane.x), p.quads);
+    let place = divided(place_of(group, lane.x), p.share);
     let row = listed(place.x);
     if (row - p.first >= p.rows) {
         return;
     }
     let own = row - p.first;
-    let stamp = book[own].x;
-    if (stamp >= p.through) {
+    var t = book[own].x;
+    if (t >= p.through) {
         return;
     }
-    let missed = min(p.through - stamp, HORIZON);
-    row_store(own, place.y, replayed(row_load(own, place.y), stamp, missed));
+    var left = min(p.through - t, HORIZON);
+    let nothing = vec4<f32>(p.zero);
+#unroll v 0 ${VECTORS}
+    // Behind the row's end, its last vector once more, which is not written.
+    let q_${v} = place.y + ${v}u * p.share;
+    var cells_${v} = row_load(own, min(q_${v}, p.quads - 1u));
+#endunroll
+    var moving = true;
+    while (left >= 16u && moving) {
+#unroll j 0 4
+        let c${j} = ring[(t + 1u + 2u * ${j}u) & (2u * HORIZON - 1u)];
+#unroll v 0 ${VECTORS}
+        cells_${v} = row_step(cells_${v}, nothing, c${j}.x, c${j}.y);
+        cells_${v} = row_step(cells_${v}, nothing, c${j}.z, c${j}.w);
+#endunroll
+#endunroll
+        t += 8u;
+        left -= 8u;
+        moving = false;
+#unroll v 0 ${VECTORS}
+        moving = moving || !settled(cells_${v}, left);
+#endunroll
+    }
+    while (left > 8u && moving) {
+        let c = ring[(t + 1u) & (2u * HORIZON - 1u)];
+#unroll v 0 ${VECTORS}
+        cells_${v} = row_step(cells_${v}, nothing, c.x, c.y);
+        if (left > 9u) {
+            cells_${v} = row_step(cells_${v}, nothing, c.z, c.w);
+        }
+#endunroll
+        t += 2u;
+        left = max(left - 2u, 8u);
+    }
+    // The last eight are the same for all rows, and parameters. Loops of one round: nobody goes through what nobody needs.
+    while (left > 4u && moving) {
+#unroll j 0 2
+        if (left >= 8u - 2u * ${j}u) {
+#unroll v 0 ${VECTORS}
+            cells_${v} = row_step(cells_${v}, nothing, p.recent[${j}].x, p.recent[${j}].y);
+#endunroll
+        }
+        if (left >= 7u - 2u * ${j}u) {
+#unroll v 0 ${VECTORS}
+            cells_${v} = row_step(cells_${v}, nothing, p.recent[${j}].z, p.recent[${j}].w);
+#endunroll
+        }
+#endunroll
+        left = 4u;
+    }
+    while (left > 0u && moving) {
+#unroll j 2 4
+        if (left >= 8u - 2u * ${j}u) {
+#unroll v 0 ${VECTORS}
+            cells_${v} = row_step(cells_${v}, nothing, p.recent[${j}].x, p.recent[${j}].y);
+#endunroll
+        }
+        if (left >= 7u - 2u * ${j}u) {
+#unroll v 0 ${VECTORS}
+            cells_${v} = row_step(cells_${v}, nothing, p.recent[${j}].z, p.recent[${j}].w);
+#endunroll
+        }
+#endunroll
+        left = 0u;
+    }
+    // Where w is settled, the others.
+    var changing = true;
+    while (left >= 8u && changing) {
+        changing = false;
+#unroll v 0 ${VECTORS}
+        let before_${v} = cells_${v};
+#unroll j 0 8
+        cells_${v} = row_state(cells_${v}, nothing);
+#endunroll
+        changing = changing || !same_state(before_${v}, cells_${v});
+#endunroll
+        left -= 8u;
+    }
+    while (left > 0u && changing) {
+#unroll v 0 ${VECTORS}
+        cells_${v} = row_state(cells_${v}, nothing);
+#endunroll
+        left--;
+    }
+#unroll v 0 ${VECTORS}
+    if (q_${v} < p.quads) {
+        row_store(own, q_${v}, cells_${v});
+    }
+#endunroll
 }
 #endif

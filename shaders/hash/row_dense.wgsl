@@ -16,7 +16,7 @@ struct Params {
     per_sample: u32, step: u32, table: u32, pad: u32,
     key_low: u32, key_high: u32, rate: f32, root: f32,
     keep1: f32, add1: f32, keep2: f32, add2: f32,
-    epsilon: f32, pad0: u32, pad1: u32, pad2: u32,
+    epsilon: f32, share: u32, pad1: u32, pad2: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<storage, read_write> gradient: array<vec4<f32>>;

@@ -12,12 +12,13 @@
 // Precision: n entries are n fma in a chain, error at most gamma_n sum |c| |x| (u = 2^-23); the step adds a few roundings, the quotient
 //   2.5 ulp, sqrt as 1 / inverseSqrt. The order is that of the entries: the same sums for any window, list capacity or device mode.
 // Undefined: rows listed twice; entries that name sources which x does not have (the caller's lists never do).
-// Geometry: workgroup (64,1,1), one invocation a vector of a row: lanes of a row are neighbours, so x is read in whole lines and the
-//   entries by broadcast. Grid by the list's capacity; what lies behind its count returns at once, as do rows of other windows.
-// Races: an invocation owns its four columns of its row; the one of column 0 writes the row's line of the book.
+// Geometry: workgroup (64,1,1), an invocation has the vectors q, q + p.share, .. of a row, VECTORS of them; the p.share invocations of a row are
+//   neighbours, so x is read in whole lines and the entries by broadcast. Grid by the list's capacity; what lies behind its
+//   count returns at once, as do rows of other windows.
+// Races: an invocation owns its columns of its row; the one of column 0 writes the row's line of the book.
 // Bounds: rows by p.rows, columns by construction. A row has at most 200,000 entries (the host refuses more sources): loops stay below 65,535.
-// Tried (lavapipe, 2 cores, columns 132): one entry at a time instead of four loads ahead, 120 against 110 ms of processor for 25,918 rows
-//   from 256,000 pairs: no difference there; kept for devices that wait for loads. A row with an entry of every sample (the bias) is one chain
+// Tried (lavapipe, 2 cores, columns 132, one vector an invocation): one entry at a time instead of four loads ahead, 120 against 110 ms of
+//   processor for 25,918 rows from 256,000 pairs: no difference there; kept for devices that wait for loads. A row with an entry of every sample (the bias) is one chain
 //   of B fma, the longest of the dispatch: 2,400 rows of 2 entries with one of 256 among them take what they take without it. It is not
 //   cut: its sum would need memory of its own or barriers.
 
@@ -30,7 +31,7 @@ struct Params {
     per_sample: u32, step: u32, table: u32, pad: u32,
     key_low: u32, key_high: u32, rate: f32, root: f32,
     keep1: f32, add1: f32, keep2: f32, add2: f32,
-    epsilon: f32, pad0: u32, pad1: u32, pad2: u32,
+    epsilon: f32, share: u32, pad1: u32, pad2: u32,
 }
 @group(1) @binding(0) var<uniform> p: Params;
 
@@ -66,30 +67,6 @@ fn entry_at(e: u32) -> Entry {
 
 #ifdef PANEL
 @group(0) @binding(1) var<storage, read_write> x: array<vec4<f32>>;
-
-fn gradient(i: u32, q: u32) -> vec4<f32> {
-    return x[i * p.stride_x + q];
-}
-#else
-fn gradient(i: u32, q: u32) -> vec4<f32> {
-    let end = list[i + 2u].y;
-    var e = list[i + 1u].y;
-    var sum = vec4<f32>(0.0);
-    for (; e + 4u <= end; e += 4u) {
-#unroll k 0 4
-        let entry${k} = entry_at(e + ${k}u);
-        let x${k} = x[entry${k}.source * p.stride_x + q];
-#endunroll
-#unroll k 0 4
-        sum = fma(vec4<f32>(entry${k}.c), x${k}, sum);
-#endunroll
-    }
-    for (; e < end; e++) {
-        let one = entry_at(e);
-        sum = fma(vec4<f32>(one.c), x[one.source * p.stride_x + q], sum);
-    }
-    return sum;
-}
 #endif
 
 #ifdef SUM
@@ -101,23 +78,59 @@ fn gradient(i: u32, q: u32) -> vec4<f32> {
 
 @compute @workgroup_size(64, 1, 1)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) lane: vec3<u32>) {
-    let place = divided(place_of(group, lane.x), p.quads);
+    let place = divided(place_of(group, lane.x), p.share);
     let i = place.x;
-    let q = place.y;
     let row = listed(i);
     // Also true for NO_ROW and for rows before the window.
     if (row - p.first >= p.rows) {
         return;
     }
-    let g = gradient(i, q);
-#ifdef SUM
-    out[i * p.stride_out + q] = g;
+#unroll v 0 ${VECTORS}
+    // Behind the row's end, its last vector once more, which is not written.
+    let q_${v} = place.y + ${v}u * p.share;
+    let c_${v} = min(q_${v}, p.quads - 1u);
+#ifdef PANEL
+    let sum_${v} = x[i * p.stride_x + c_${v}];
 #else
-    let own = row - p.first;
-    row_store(own, q, row_step(row_load(own, q), g, p.rate, p.root));
-    if (q == 0u) {
-        let line = book[own];
-        book[own] = vec4<u32>(p.step, p.step, line.z + 1u, line.w);
+    var sum_${v} = vec4<f32>(0.0);
+#endif
+#endunroll
+#ifndef PANEL
+    let end = list[i + 2u].y;
+    var e = list[i + 1u].y;
+    for (; e + 4u <= end; e += 4u) {
+#unroll k 0 4
+        let entry${k} = entry_at(e + ${k}u);
+#unroll v 0 ${VECTORS}
+        let x${k}_${v} = x[entry${k}.source * p.stride_x + c_${v}];
+#endunroll
+#endunroll
+#unroll k 0 4
+#unroll v 0 ${VECTORS}
+        sum_${v} = fma(vec4<f32>(entry${k}.c), x${k}_${v}, sum_${v});
+#endunroll
+#endunroll
+    }
+    for (; e < end; e++) {
+        let one = entry_at(e);
+#unroll v 0 ${VECTORS}
+        sum_${v} = fma(vec4<f32>(one.c), x[one.source * p.stride_x + c_${v}], sum_${v});
+#endunroll
+    }
+#endif
+#unroll v 0 ${VECTORS}
+    if (q_${v} < p.quads) {
+#ifdef SUM
+        out[i * p.stride_out + q_${v}] = sum_${v};
+#else
+        row_store(row - p.first, q_${v}, row_step(row_load(row - p.first, q_${v}), sum_${v}, p.rate, p.root));
+#endif
+    }
+#endunroll
+#ifndef SUM
+    if (place.y == 0u) {
+        let line = book[row - p.first];
+        book[row - p.first] = vec4<u32>(p.step, p.step, line.z + 1u, line.w);
     }
 #endif
 }

@@ -1,6 +1,7 @@
 //! Kernels as data, and the cache of what they compile to.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::params::Params;
@@ -20,7 +21,7 @@ pub enum Access {
 
 /// A WGSL kernel in one permutation. Its entry point is `main`; group 0 holds its storage buffers in order, group 1
 /// its parameters, a uniform struct whose first member is `grid: vec4<u32>`, the offset of a cut dispatch.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// The name of the file, of the label, of the test and of the bench row.
     pub name: &'static str,
@@ -32,6 +33,13 @@ pub struct Kernel {
     pub bindings: Vec<Access>,
     /// Members of the parameter struct with their offsets in bytes.
     pub params: &'static [(&'static str, usize)],
+}
+
+/// By name and permutation, for every dispatch looks its kernel up: the text's kilobytes are left to the comparison that follows.
+impl Hash for Kernel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.name, self.source.len(), &self.defines, &self.bindings).hash(state);
+    }
 }
 
 impl Kernel {

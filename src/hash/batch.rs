@@ -58,19 +58,19 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Sorts the entries by feature.
+    /// Sorts the entries by feature; those of a feature stay in the order of the samples.
     fn turn(&mut self) {
-        let mut order: Vec<(u32, u32, u32)> = Vec::with_capacity(self.features.len());
+        let mut order: Vec<[u32; 2]> = (0..).zip(&self.features).map(|(entry, &feature)| [feature, entry]).collect();
+        sort_by_first(&mut order);
+        let mut samples = Vec::with_capacity(order.len());
         for (sample, ends) in (0_u32..).zip(self.offsets.windows(2)) {
-            let range = ends[0] as usize..ends[1] as usize;
-            let own = self.features[range.clone()].iter().zip(&self.values[range]);
-            order.extend(own.map(|(&feature, value)| (feature, sample, value.to_bits())));
+            samples.resize(ends[1] as usize, sample);
         }
-        order.sort_unstable();
-        self.entries = order.iter().map(|&(_, sample, bits)| [sample, bits]).collect();
+        let entry = |&[_, e]: &[u32; 2]| [samples[e as usize], self.values[e as usize].to_bits()];
+        self.entries = order.iter().map(entry).collect();
         self.touched = vec![[0, 0]];
         let mut last = None;
-        for (entry, &(feature, ..)) in (0_u32..).zip(&order) {
+        for (entry, &[feature, _]) in (0_u32..).zip(&order) {
             if last != Some(feature) {
                 self.touched.push([feature, entry]);
                 last = Some(feature);
@@ -101,9 +101,36 @@ impl Batch {
     }
 }
 
+/// Sorts by the first word; what is equal in it keeps its order. Digits from the lowest up: a comparing sort takes several times as long, on
+/// the thread that steps.
+fn sort_by_first(list: &mut Vec<[u32; 2]>) {
+    const BITS: u32 = 11;
+    let most = list.iter().map(|pair| pair[0]).max().unwrap_or(0);
+    let mut other = vec![[0; 2]; list.len()];
+    for shift in (0..u32::BITS - most.leading_zeros()).step_by(BITS as usize) {
+        let digit = |pair: &[u32; 2]| (pair[0] >> shift) as usize % (1 << BITS);
+        let mut places = [0; 1 << BITS];
+        for pair in &*list {
+            places[digit(pair)] += 1;
+        }
+        let mut before = 0;
+        for place in &mut places {
+            before += std::mem::replace(place, before);
+        }
+        for pair in &*list {
+            let place = &mut places[digit(pair)];
+            other[*place] = *pair;
+            *place += 1;
+        }
+        std::mem::swap(list, &mut other);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Batch;
+    use proptest::prelude::*;
+
+    use super::{Batch, sort_by_first};
     use crate::hash::set::{Lists, SparseSet};
 
     #[test]
@@ -126,5 +153,16 @@ mod tests {
         assert_eq!(batch.entries, expected.map(|(sample, value)| entry(sample, value)));
         assert_eq!((batch.label_offsets, batch.labels), (vec![0, 0, 1, 3], vec![2, 0, 1]));
         assert!(Batch::new(&set, &[3]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn sorting_is_stable(keys in prop::collection::vec(prop_oneof![0..4_u32, 0..5_000_u32, any::<u32>()], 0..300)) {
+            let mut list: Vec<[u32; 2]> = keys.iter().zip(0..).map(|(&key, i)| [key, i]).collect();
+            let mut expected = list.clone();
+            expected.sort_by_key(|pair| pair[0]);
+            sort_by_first(&mut list);
+            prop_assert_eq!(list, expected);
+        }
     }
 }

@@ -25,6 +25,15 @@ pub enum Storage {
     Bf16,
 }
 
+/// Vectors of a row that an invocation has, of kernels whose vectors all need something more of their row: a software device loads it lane by lane, so
+/// they share it; a GPU wants many invocations. No bit depends on it.
+pub(super) fn vectors(caps: &Caps) -> usize {
+    if caps.is_software() { SHARED } else { 1 }
+}
+
+/// [`vectors`] of software devices.
+pub(super) const SHARED: usize = 3;
+
 /// A table of parameters `[rows, columns]` with what an optimiser keeps of it.
 ///
 /// All tables have rows of the same stride, a multiple of four elements. A table may be larger than a binding: kernels walk

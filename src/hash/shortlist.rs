@@ -26,7 +26,7 @@ pub(super) enum Index {
 /// Memory for looking up, and for ranking what was found, for batches of one size.
 pub(super) enum Room {
     Tables { ranking: Sparse, candidates: Tensor<u32> },
-    Clusters(ClusterRoom),
+    Clusters(Box<ClusterRoom>),
 }
 
 impl Index {
@@ -58,7 +58,7 @@ impl Index {
     /// Memory for the best `k` labels of `samples` samples.
     pub(super) async fn room_async(&self, gpu: &Gpu, samples: usize, k: usize) -> Result<Room> {
         Ok(match self {
-            Self::Clusters(clusters) => Room::Clusters(clusters.room_async(gpu, samples, k).await?),
+            Self::Clusters(clusters) => Room::Clusters(Box::new(clusters.room_async(gpu, samples, k).await?)),
             Self::Tables { tables, .. } => {
                 let count = Query::all(tables.options(), 0).candidates();
                 let candidates = Tensor::uninit_async(gpu, &[samples, count]).await?;

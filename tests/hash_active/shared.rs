@@ -89,7 +89,7 @@ fn candidates_that_fill_a_set_exactly_are_all_chosen() {
             for choice in [Choice::First, Choice::Most, Choice::Seeded] {
                 let mut recording = Recording::new();
                 set.record(&mut recording, gpu.caps(), 4, &on.batch(), &Candidates::List(&list, choice)).unwrap();
-                let expected = twin::shared(labels, size, SEED, 4, &host, Some((&[row.clone()], choice)));
+                let expected = twin::shared(labels, size, SEED, 4, &host, Some((std::slice::from_ref(&row), choice)));
                 assert_eq!(expected.1[1] as usize, count.min(room));
                 let left = run(gpu, &set.active, &recording);
                 check_shared(&format!("{count} candidates, {choice:?}"), &left, &expected);
@@ -112,7 +112,8 @@ fn labels_that_are_returned_very_often_come_first() {
                 let mut recording = Recording::new();
                 set.record(&mut recording, gpu.caps(), step, &on.batch(), &Candidates::List(&list, Choice::Most))
                     .unwrap();
-                let expected = twin::shared(1000, 2 + room, SEED, step, &host, Some((&[row.clone()], Choice::Most)));
+                let expected =
+                    twin::shared(1000, 2 + room, SEED, step, &host, Some((std::slice::from_ref(&row), Choice::Most)));
                 let often = [700, 900].iter().filter(|id| expected.0.contains(id)).count();
                 assert_eq!(often, room.min(2));
                 check_shared(&format!("room for {room}"), &run(gpu, &set.active, &recording), &expected);

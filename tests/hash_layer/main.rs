@@ -376,7 +376,7 @@ fn broken_kernels_are_noticed() {
     for (mode, name, from, to) in [
         (Mode::Own, "csr_forward", "column == vec4<u32>(p.hidden)", "column > vec4<u32>(p.hidden)"),
         (Mode::Own, "csr_forward", "min(at + p.most, end)", "min(at + p.most, end - 1u)"),
-        (Mode::Own, "pair_logits", "x.w, w.w", "x.w, w.z"),
+        (Mode::Own, "pair_logits", "x.w, w_${v}.w", "x.w, w_${v}.z"),
         (Mode::Own, "pair_gradient", "min((t + 1u) * p.part, p.places)", "min((t + 1u) * p.part, p.places - 1u)"),
         (Mode::Own, "hidden_gradient", "& (h[item] > vec4<f32>(0.0))", ""),
         (Mode::Shared, "row_tail", "h[b * p.width4 + q]", "h[b * p.width4]"),

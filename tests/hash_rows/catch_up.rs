@@ -271,7 +271,7 @@ fn moves_that_count_towards_zero_alone_are_replayed() {
     let Some(gpu) = common::device("moves_that_count_towards_zero_alone_are_replayed", false) else { return };
     let n = ROWS * COLUMNS;
     // Rows of 1 that fall, and of -1 that rise. The first eight steps, after which a replay first looks, have a rate of 0.
-    let signs: Vec<f32> = (0..n).map(|i| if i / COLUMNS % 2 == 0 { 1.0 } else { -1.0 }).collect();
+    let signs: Vec<f32> = (0..n).map(|i| if (i / COLUMNS).is_multiple_of(2) { 1.0 } else { -1.0 }).collect();
     let state = vec![signs.clone(), vec![1.0; n]];
     let start = RowsPart { first: 0, weights: signs, state, book: vec![[100_000; 4]; ROWS] };
     // By then the mean is 0.9^8, its square's root 0.996.
@@ -290,12 +290,13 @@ fn broken_replays_are_noticed() {
     let cases = [case(1, falling), case(2, sudden as fn(u32) -> f64)];
     let dense = cases.each_ref().map(|case| case.dense(gpu, &gaps));
     for (from, to) in [
-        ("min(p.through - stamp, HORIZON)", "p.through - stamp - 1u"),
-        ("moving = left > 0u && !settled(cells, left)", "moving = false"),
-        ("changing = !same_state(before, cells)", "changing = false"),
-        ("ring[(t + 1u + ${j}u)", "ring[(t + 2u + ${j}u)"),
-        ("ring[t & (2u * HORIZON - 1u)]", "ring[(t + 1u) & (2u * HORIZON - 1u)]"),
-        ("moving = left > 0u && !settled(cells, left);", "moving = left > 0u && !settled(cells, 1u);"),
+        ("min(p.through - t, HORIZON)", "p.through - t - 1u"),
+        ("moving = moving || !settled", "moving = moving && !settled"),
+        ("changing = changing || !same_state", "changing = changing && !same_state"),
+        ("ring[(t + 1u + 2u * ${j}u)", "ring[(t + 2u + 2u * ${j}u)"),
+        ("ring[(t + 1u) & (2u * HORIZON - 1u)]", "ring[(t + 2u) & (2u * HORIZON - 1u)]"),
+        ("if (left >= 7u", "if (left > 7u"),
+        ("!settled(cells_${v}, left)", "!settled(cells_${v}, 1u)"),
         ("vec4<f32>(1.0009765625)", "vec4<f32>(0.5)"),
         ("let two = p.reach[j / 2u]", "let two = p.reach[0u]"),
         ("let nothing = vec4<f32>(p.zero)", "let nothing = vec4<f32>(p.zero + 1e-9)"),
@@ -314,19 +315,19 @@ fn broken_replays_are_noticed() {
 fn windows_and_lists_catch_up_alike() {
     let Some(whole) = common::device("windows_and_lists_catch_up_alike", false) else { return };
     let mut options = Options::default();
-    options.max_binding = Some(64 << 10);
+    options.max_binding = Some(128 << 10);
     let small = Gpu::open(&options).unwrap();
     let start = {
-        let mut start = hostile(&mut Random::new(8), 300, 132);
-        start.book.iter_mut().enumerate().for_each(|(i, line)| line[0] = i as u32);
+        let mut start = hostile(&mut Random::new(8), 600, 132);
+        start.book.iter_mut().enumerate().for_each(|(i, line)| line[0] = i as u32 / 2);
         start
     };
     let swept = |gpu: &Gpu, form: usize| {
         let rows = table(gpu, 132, Storage::F32, &start);
         let mut optimiser = Optimiser::new(gpu, Rule::adam(), Mode::CatchUp, 0).unwrap();
         optimiser.resume(gpu, 400, 0, |t| Ok(falling(t))).unwrap();
-        let ids: Vec<u32> = (0..300).collect();
-        let (list, ids_on) = (crate::list(gpu, &ids, &[1; 300], 305), Tensor::from_slice(gpu, &[300], &ids).unwrap());
+        let ids: Vec<u32> = (0..600).collect();
+        let (list, ids_on) = (crate::list(gpu, &ids, &[1; 600], 605), Tensor::from_slice(gpu, &[600], &ids).unwrap());
         let which = [Which::All, Which::Touched(&list), Which::Ids(&ids_on)][form];
         let mut recording = Recording::new();
         optimiser.record_catch_up(&mut recording, gpu.caps(), &rows, which, 400).unwrap();

@@ -141,7 +141,7 @@ fn broken_sums_are_noticed() {
         ("e + 4u <= end", "e + 4u < end + 2u"),
         ("list[i + 2u].y", "list[i + 2u].y - 1u"),
         ("quotient(pair, p.per_sample)", "quotient(pair, p.per_sample + 1u)"),
-        ("sum = fma(vec4<f32>(one.c)", "sum = fma(vec4<f32>(one.c * 1.0001)"),
+        ("fma(vec4<f32>(one.c)", "fma(vec4<f32>(one.c * 1.0001)"),
     ] {
         let (recording, out) = recorded_sums(gpu, &up, &up.forms(case.per_sample)[0], case.columns);
         let got = common::run::<f32>(gpu, &broken(&recording, "row_update", from, to), &out, false);

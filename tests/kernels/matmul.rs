@@ -257,8 +257,8 @@ fn broken_products_are_noticed() {
     Case { relu: false, ..base }.check_red(
         gpu,
         "matmul",
-        "s_${i}_${j} += bias_${j};",
-        "s_${i}_${j} += bias_${j} * 1.0005;",
+        "s_${q}_${r}_${j} += bias_${j};",
+        "s_${q}_${r}_${j} += bias_${j} * 1.0005;",
     );
 }
 

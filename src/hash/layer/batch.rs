@@ -22,8 +22,10 @@ pub struct DeviceBatch {
     pub features: Tensor<u32>,
     /// `[E]` or longer: [`Batch::values`].
     pub values: Tensor,
-    /// [`Batch::touched`].
+    /// [`Batch::touched`]; its capacity is the number of rows, so that kernels have no invocations without one.
     pub touched: Touched,
+    /// Rows that the list has memory for.
+    room: usize,
     /// `[2 E]` or longer: [`Batch::entries`], pairs of words.
     pub sorted: Tensor<u32>,
     /// `[B + 1]` or longer: [`Batch::label_offsets`].
@@ -64,6 +66,7 @@ impl DeviceBatch {
             features: Tensor::uninit_async(gpu, &[room]).await?,
             values: Tensor::uninit_async(gpu, &[room]).await?,
             touched: Touched::uninit_async(gpu, room).await?,
+            room,
             sorted: Tensor::uninit_async(gpu, &[2 * room]).await?,
             label_offsets: Tensor::uninit_async(gpu, &[ends]).await?,
             labels: Tensor::uninit_async(gpu, &[roomy(batch.labels.len())]).await?,
@@ -91,9 +94,11 @@ impl DeviceBatch {
         let mut values = self.values.words();
         fill(gpu, &mut values, bytemuck::cast_slice(&batch.values)).await?;
         self.values = values.words();
-        if batch.touched_rows() > self.touched.capacity {
-            self.touched = Touched::uninit_async(gpu, roomy(batch.touched_rows())).await?;
+        if batch.touched_rows() > self.room {
+            self.room = roomy(batch.touched_rows());
+            self.touched = Touched::uninit_async(gpu, self.room).await?;
         }
+        self.touched.capacity = batch.touched_rows();
         self.touched.write(gpu, &batch.touched)?;
         self.samples = batch.samples;
         self.entries = batch.features.len();

@@ -1,8 +1,10 @@
 //! The loss over the active labels and its gradient. Kernels: `active_loss`, `loss_mean`.
 
+use std::ops::Range;
+
 use super::{Active, DeviceBatch, misfit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
+use crate::gpu::{Access, Binding, Caps, Grid, Kernel, Recording, params};
 use crate::ops::{bindable, windows, word};
 use crate::tensor::Tensor;
 
@@ -60,26 +62,20 @@ impl LossStep<'_> {
     /// [`ErrorKind::Internal`] for shapes that do not fit, [`ErrorKind::TooBig`] for more samples than a grid holds.
     pub fn record(&self, recording: &mut Recording, caps: &Caps) -> Result<()> {
         let (logits, samples) = (self.logits, self.batch.samples);
-        let &[rows, active] = logits.shape() else { return Err(misfit("loss", logits.shape(), &[samples])) };
-        let ids = match self.active {
-            Active::All => None,
-            Active::Shared(ids) if ids.shape() == [active] => Some((ids, 0)),
-            Active::Own(ids) if ids.shape() == [rows, active] => Some((ids, ids.row_stride())),
-            Active::Shared(ids) | Active::Own(ids) => return Err(misfit("loss", ids.shape(), logits.shape())),
-        };
-        let corrected = self.correction.is_none_or(|_| self.loss == Loss::Softmax);
-        if rows != samples || active == 0 || self.losses.shape() != [samples] || self.faults.is_empty() || !corrected {
-            return Err(misfit("loss", logits.shape(), self.losses.shape()));
-        }
+        let active = logits.columns();
+        let ids = self.ids()?;
         let mut strides = vec![logits.row_stride()];
         let mut whole = vec![logits.binding()];
         if let Some((ids, stride)) = ids {
             strides.push(stride);
             whole.push(ids.binding());
         }
-        let lanes = lanes(active);
-        let kernel = loss_kernel(self.loss, lanes, ids.is_some(), self.correction.is_some());
+        let kernel = loss_kernel(self.loss, lanes(active), ids.is_some(), self.correction.is_some());
         for range in windows::ranges(samples, &strides, &whole, caps.max_binding)? {
+            if range.len() > caps.max_workgroups as usize {
+                let what = format!("{samples} samples are more than {} workgroups", caps.max_workgroups);
+                return Err(Error::new(ErrorKind::TooBig, what).with_help("use a smaller batch"));
+            }
             let params = ActiveLossParams {
                 places: word(active)?,
                 quads: word(logits.row_stride() / 4)?,
@@ -88,22 +84,41 @@ impl LossStep<'_> {
                 scale: 1.0 / samples as f32,
                 ..Default::default()
             };
-            let mut bindings = vec![windows::binding(logits, &range, logits.row_stride(), samples)?];
-            bindings.extend([&self.batch.label_offsets, &self.batch.labels].map(Tensor::binding));
-            bindings.extend([self.losses.binding(), self.faults.binding()]);
-            if let Some((ids, stride)) = ids {
-                bindings.push(windows::binding(ids, &range, stride, samples)?);
-            }
-            bindings.extend(self.correction.map(Tensor::binding));
+            let bindings = self.bindings(&range, ids)?;
             bindable(caps, &bindings)?;
-            if range.len() > caps.max_workgroups as usize {
-                let what = format!("{samples} samples are more than {} workgroups", caps.max_workgroups);
-                return Err(Error::new(ErrorKind::TooBig, what).with_help("use a smaller batch"));
-            }
             let work = 60.0 * (range.len() * active) as f64;
             recording.dispatch(&kernel, bindings, &params, Grid::Direct([word(range.len())?, 1, 1]), work)?;
         }
         Ok(())
+    }
+
+    /// The list of active labels, if there is one, and words from a sample's to the next one's; refuses shapes that do not fit.
+    fn ids(&self) -> Result<Option<(&Tensor<u32>, usize)>> {
+        let (logits, samples) = (self.logits, self.batch.samples);
+        let &[rows, active] = logits.shape() else { return Err(misfit("loss", logits.shape(), &[samples])) };
+        let corrected = self.correction.is_none_or(|_| self.loss == Loss::Softmax);
+        if rows != samples || active == 0 || self.losses.shape() != [samples] || self.faults.is_empty() || !corrected {
+            return Err(misfit("loss", logits.shape(), self.losses.shape()));
+        }
+        match self.active {
+            Active::All => Ok(None),
+            Active::Shared(ids) if ids.shape() == [active] => Ok(Some((ids, 0))),
+            Active::Own(ids) if ids.shape() == [rows, active] => Ok(Some((ids, ids.row_stride()))),
+            Active::Shared(ids) | Active::Own(ids) => Err(misfit("loss", ids.shape(), logits.shape())),
+        }
+    }
+
+    /// What is bound for a range of samples.
+    fn bindings(&self, range: &Range<usize>, ids: Option<(&Tensor<u32>, usize)>) -> Result<Vec<Binding>> {
+        let (logits, samples) = (self.logits, self.batch.samples);
+        let mut bindings = vec![windows::binding(logits, range, logits.row_stride(), samples)?];
+        bindings.extend([&self.batch.label_offsets, &self.batch.labels].map(Tensor::binding));
+        bindings.extend([self.losses.binding(), self.faults.binding()]);
+        if let Some((ids, stride)) = ids {
+            bindings.push(windows::binding(ids, range, stride, samples)?);
+        }
+        bindings.extend(self.correction.map(Tensor::binding));
+        Ok(bindings)
     }
 }
 

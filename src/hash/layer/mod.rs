@@ -22,6 +22,7 @@ pub use loss::Loss;
 use std::ops::Range;
 
 use super::Rows;
+use super::rows::{SHARED, vectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Binding, Caps, Grid, Kernel, Recording, params};
 use crate::ops::{bindable, windows, word};
@@ -46,7 +47,7 @@ params!(CsrForwardParams {
     skip: u32,
     most: u32,
     stride4: u32,
-    pad0: u32,
+    share: u32,
     pad1: u32,
     pad2: u32,
 });
@@ -117,7 +118,9 @@ pub fn forward(
     if h.shape() != [batch.samples, width] || input.is_empty() {
         return Err(misfit("forward", h.shape(), input.weights.shape()));
     }
-    let len = batch.samples * width / 4;
+    let vectors = vectors(caps);
+    let share = (width / 4).div_ceil(vectors);
+    let len = batch.samples * share;
     let groups = flat(len, caps)?;
     let walk = input.windows(caps)?;
     for (i, window) in walk.iter().enumerate() {
@@ -135,6 +138,7 @@ pub fn forward(
                 skip: word(skip)?,
                 most: word(MOST_ENTRIES)?,
                 stride4,
+                share: word(share)?,
                 ..Default::default()
             };
             let table = row_window(input, window)?;
@@ -142,7 +146,13 @@ pub fn forward(
             let bindings = [whole.to_vec(), vec![batch.values.binding(), table, h.binding()]].concat();
             bindable(caps, &bindings)?;
             let work = 2.0 * (batch.entries * width) as f64 / walk.len() as f64;
-            recording.dispatch(&forward_kernel(bf16), bindings, &params, Grid::Direct([groups, 1, 1]), work)?;
+            recording.dispatch(
+                &forward_kernel(bf16, vectors),
+                bindings,
+                &params,
+                Grid::Direct([groups, 1, 1]),
+                work,
+            )?;
         }
     }
     Ok(())
@@ -214,9 +224,10 @@ fn misfit(what: &str, one: &[usize], other: &[usize]) -> Error {
     Error::internal(format!("a {what} of {one:?} and {other:?}"))
 }
 
-fn forward_kernel(bf16: bool) -> Kernel {
+fn forward_kernel(bf16: bool, vectors: usize) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Read, Access::Read, Access::Write];
-    Kernel::new::<CsrForwardParams>("csr_forward", CSR_FORWARD, &bindings).flag("BF16", bf16)
+    let kernel = Kernel::new::<CsrForwardParams>("csr_forward", CSR_FORWARD, &bindings);
+    kernel.define("VECTORS", vectors).flag("BF16", bf16)
 }
 
 fn gate_kernel(linear: bool) -> Kernel {
@@ -225,6 +236,9 @@ fn gate_kernel(linear: bool) -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let own = vec![forward_kernel(false), forward_kernel(true), gate_kernel(false), gate_kernel(true)];
+    let mut own = vec![gate_kernel(false), gate_kernel(true)];
+    for vectors in [1, SHARED] {
+        own.extend([false, true].map(|bf16| forward_kernel(bf16, vectors)));
+    }
     [own, shared::catalogue(), pairs::catalogue(), loss::catalogue()].concat()
 }

@@ -7,6 +7,7 @@ use super::{FIRST, Hidden, SEARCH, flat, gate, misfit, part, planes, row_window,
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Caps, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
+use crate::hash::rows::{SHARED, vectors};
 use crate::ops::{bindable, windows, word};
 use crate::tensor::Tensor;
 
@@ -14,6 +15,8 @@ const PAIR_LOGITS: &str = include_str!("../../../shaders/hash/pair_logits.wgsl")
 const PAIR_GRADIENT: &str = include_str!("../../../shaders/hash/pair_gradient.wgsl");
 /// Most active labels of a sample: the parts of their sums then stay below what loops on software devices do.
 const MOST_ACTIVE: usize = 1 << 20;
+/// Pairs of an invocation on software devices, which load the sample's vectors lane by lane: as few as pairs allow.
+const PAIRS: usize = 4;
 
 params!(PairLogitsParams {
     places: u32,
@@ -38,6 +41,10 @@ params!(PairGradientParams {
     first: u32,
     rows: u32,
     flags: u32,
+    share: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
 });
 
 /// The shape [B, A] of ids and logits, and ranges of samples of which both fit a binding.
@@ -74,6 +81,7 @@ pub fn logits(
         return Err(misfit("pairing", h.shape(), z.shape()));
     }
     let walk = output.windows(caps)?;
+    let pairs = if caps.is_software() { PAIRS } else { 1 };
     for range in &ranges {
         for window in &walk {
             let params = PairLogitsParams {
@@ -90,9 +98,9 @@ pub fn logits(
             let of_z = windows::binding(z, range, z.row_stride(), samples)?;
             let bindings = vec![h.binding(), row_window(output, window)?, of_ids, of_z];
             bindable(caps, &bindings)?;
-            let grid = Grid::Direct([word(active.div_ceil(64))?, word(range.len())?, 1]);
+            let grid = Grid::Direct([word(active.div_ceil(64 * pairs))?, word(range.len())?, 1]);
             let work = 2.0 * (range.len() * active * width) as f64 / walk.len() as f64;
-            recording.dispatch(&logits_kernel(bf16), bindings, &params, grid, work)?;
+            recording.dispatch(&logits_kernel(bf16, pairs), bindings, &params, grid, work)?;
         }
     }
     Ok(())
@@ -117,8 +125,10 @@ pub fn hidden_gradient(
     let (bf16, stride4) = stored(output, hidden.width())?;
     let walk = output.windows(caps)?;
     let plane4 = planes.row_stride() / 4;
+    let vectors = vectors(caps);
+    let share = plane4.div_ceil(vectors);
     for range in &ranges {
-        let len = active.div_ceil(part(active)) * range.len() * plane4;
+        let len = active.div_ceil(part(active)) * range.len() * share;
         for (i, window) in walk.iter().enumerate() {
             let params = PairGradientParams {
                 len: word(len)?,
@@ -132,6 +142,7 @@ pub fn hidden_gradient(
                 plane4: word(plane4)?,
                 first: word(window.start)?,
                 rows: word(window.len())?,
+                share: word(share)?,
                 flags: if i == 0 { FIRST } else { 0 } | if walk.len() > 1 { SEARCH } else { 0 },
                 ..Default::default()
             };
@@ -141,22 +152,26 @@ pub fn hidden_gradient(
             bindable(caps, &bindings)?;
             let work = 2.0 * (range.len() * active * hidden.elements) as f64 / walk.len() as f64;
             let grid = Grid::Direct([flat(len, caps)?, 1, 1]);
-            recording.dispatch(&gradient_kernel(bf16), bindings, &params, grid, work)?;
+            recording.dispatch(&gradient_kernel(bf16, vectors), bindings, &params, grid, work)?;
         }
     }
     gate(recording, caps, &planes, hidden, h, dh)
 }
 
-fn logits_kernel(bf16: bool) -> Kernel {
+fn logits_kernel(bf16: bool, pairs: usize) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Read, Access::Write];
-    Kernel::new::<PairLogitsParams>("pair_logits", PAIR_LOGITS, &bindings).flag("BF16", bf16)
+    Kernel::new::<PairLogitsParams>("pair_logits", PAIR_LOGITS, &bindings).define("PAIRS", pairs).flag("BF16", bf16)
 }
 
-fn gradient_kernel(bf16: bool) -> Kernel {
+fn gradient_kernel(bf16: bool, vectors: usize) -> Kernel {
     let bindings = [Access::Read, Access::Read, Access::Read, Access::Write];
-    Kernel::new::<PairGradientParams>("pair_gradient", PAIR_GRADIENT, &bindings).flag("BF16", bf16)
+    let kernel = Kernel::new::<PairGradientParams>("pair_gradient", PAIR_GRADIENT, &bindings);
+    kernel.define("VECTORS", vectors).flag("BF16", bf16)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    [false, true].into_iter().flat_map(|bf16| [logits_kernel(bf16), gradient_kernel(bf16)]).collect()
+    let both = |bf16| {
+        [1, PAIRS].map(|n| logits_kernel(bf16, n)).into_iter().chain([1, SHARED].map(|n| gradient_kernel(bf16, n)))
+    };
+    [false, true].into_iter().flat_map(both).collect()
 }

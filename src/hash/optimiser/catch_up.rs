@@ -6,7 +6,7 @@ use super::update::plane;
 use super::{Coefficients, Optimiser, Rule, Which};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Caps, Gpu, Grid, Kernel, Recording, params};
-use crate::hash::rows::Rows;
+use crate::hash::rows::{Rows, SHARED, vectors};
 use crate::ops::{bindable, word};
 use crate::tensor::Tensor;
 
@@ -33,12 +33,13 @@ params!(RowCatchUpParams {
     add2: f32,
     epsilon: f32,
     root_last: f32,
-    pad0: u32,
+    share: u32,
     pad1: u32,
     reach: [[f32; 4]; 7],
+    recent: [[f32; 4]; 4],
 });
 
-/// Coefficients of past steps: step t stands at t modulo [`RING`].
+/// Coefficients of past steps: step t stands at t modulo [`RING`], with step t + 1 behind it (two for one load of a vector).
 #[derive(Debug, Clone)]
 pub(super) struct Past {
     ring: Tensor,
@@ -47,14 +48,30 @@ pub(super) struct Past {
 
 impl Past {
     pub(super) async fn new_async(gpu: &Gpu) -> Result<Self> {
-        let ring = Tensor::from_slice_async(gpu, &[2 * RING], &[0.0; 2 * RING]).await?;
+        let ring = Tensor::from_slice_async(gpu, &[4 * RING], &[0.0; 4 * RING]).await?;
         Ok(Self { ring, steps: vec![Coefficients::default(); RING] })
     }
 
     pub(super) fn push(&mut self, gpu: &Gpu, number: u32, now: Coefficients) -> Result<()> {
         let place = number as usize % RING;
         self.steps[place] = now;
-        gpu.upload_at(self.ring.buffer(), 8 * place as u64, bytemuck::cast_slice(&[now.rate, now.root]))
+        let (own, put) = ([now.rate, now.root], |at: usize, what: &[f32]| {
+            gpu.upload_at(self.ring.buffer(), at as u64, bytemuck::cast_slice(what))
+        });
+        // Behind the step before it, and at its own place, which follows unless the ring starts anew.
+        match place.checked_sub(1) {
+            Some(before) => put(16 * before + 8, &[own, own].concat()),
+            None => put(16 * RING - 8, &own).and_then(|()| put(0, &own)),
+        }
+    }
+
+    /// Of the last steps through `through`: eight, two a vector.
+    fn recent(&self, through: u32) -> [[f32; 4]; 4] {
+        let step = |back: u32| self.steps[through.wrapping_sub(back) as usize % RING];
+        [7, 5, 3, 1].map(|back| {
+            let [one, two] = [step(back), step(back - 1)];
+            [one.rate, one.root, two.rate, two.root]
+        })
     }
 }
 
@@ -92,6 +109,32 @@ impl Optimiser {
         which: Which<'_>,
         through: u32,
     ) -> Result<()> {
+        self.record_replay(recording, caps, rows, (which, through), true)
+    }
+
+    /// As [`Optimiser::record_catch_up`], for rows that the update of the same step lists as well: that stamps them.
+    ///
+    /// # Errors
+    /// Those of [`Optimiser::record_catch_up`].
+    pub fn record_catch_up_to_update(
+        &self,
+        recording: &mut Recording,
+        caps: &Caps,
+        rows: &Rows,
+        which: Which<'_>,
+        through: u32,
+    ) -> Result<()> {
+        self.record_replay(recording, caps, rows, (which, through), false)
+    }
+
+    fn record_replay(
+        &self,
+        recording: &mut Recording,
+        caps: &Caps,
+        rows: &Rows,
+        (which, through): (Which<'_>, u32),
+        stamps: bool,
+    ) -> Result<()> {
         self.check(rows)?;
         let Some(past) = &self.past else { return Ok(()) };
         if through > self.step || self.step - through > HORIZON {
@@ -101,11 +144,13 @@ impl Optimiser {
             return Ok(());
         }
         let reach = reach(&past.steps, through, self.constants.keep2);
+        let vectors = vectors(caps);
+        let share = rows.quads().div_ceil(vectors);
         for window in rows.windows(caps)? {
             let params = RowCatchUpParams { reach, ..self.catch_up_params(past, rows, &window, through)? };
             let count = if matches!(which, Which::All) { window.len() } else { which.capacity(rows) };
-            let params = RowCatchUpParams { capacity: word(count)?, ..params };
-            let (grid, across) = plane(count * rows.quads(), caps)?;
+            let params = RowCatchUpParams { capacity: word(count)?, share: word(share)?, ..params };
+            let (grid, across) = plane(count * share, caps)?;
             // Few rows are far behind; a table that is swept rarely has many that are.
             let steps = f64::from((through - self.swept).min(256)).sqrt();
             let work = (count * rows.columns()) as f64 * 20.0 * steps;
@@ -113,8 +158,11 @@ impl Optimiser {
             let list: Vec<_> = which.list().into_iter().collect();
             let bindings = [&list[..], &[past.ring.binding()], tables, std::slice::from_ref(book)].concat();
             bindable(caps, &bindings)?;
-            let replay = which.flagged(replay_kernel(list.len()));
+            let replay = which.flagged(replay_kernel(list.len(), vectors));
             recording.dispatch(&replay, bindings, &RowCatchUpParams { across, ..params }, Grid::Direct(grid), work)?;
+            if !stamps {
+                continue;
+            }
             let (grid, across) = plane(count, caps)?;
             let bindings = [&list[..], std::slice::from_ref(book)].concat();
             let stamp = which.flagged(stamp_kernel(list.len()));
@@ -166,17 +214,19 @@ impl Optimiser {
             add2: self.constants.add2,
             epsilon: self.constants.epsilon,
             root_last: past.steps[through as usize % RING].root,
+            recent: past.recent(through),
             ..Default::default()
         })
     }
 }
 
-fn replay_kernel(lists: usize) -> Kernel {
+fn replay_kernel(lists: usize, vectors: usize) -> Kernel {
     let mut bindings = vec![Access::Read; lists + 1];
     bindings.extend([Access::Write, Access::Write, Access::Write, Access::Read]);
     Kernel::new::<RowCatchUpParams>("row_catch_up", ROW_CATCH_UP, &bindings)
         .flag(Rule::adam().flag(), true)
         .define("HORIZON", HORIZON)
+        .define("VECTORS", vectors)
         .define("RING", lists)
         .define("W", lists + 1)
         .define("M", lists + 2)
@@ -193,7 +243,8 @@ fn stamp_kernel(lists: usize) -> Kernel {
 pub(super) fn catalogue() -> Vec<Kernel> {
     let lists = [(1, None), (1, Some("IDS")), (0, Some("ALL"))];
     let all = lists.into_iter().flat_map(|(lists, flag)| {
-        [replay_kernel(lists), stamp_kernel(lists)].map(|k| if let Some(flag) = flag { k.flag(flag, true) } else { k })
+        [replay_kernel(lists, 1), replay_kernel(lists, SHARED), stamp_kernel(lists)]
+            .map(|k| if let Some(flag) = flag { k.flag(flag, true) } else { k })
     });
     all.collect()
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Optimiser, Rule, Which, with_tables};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Access, Binding, Caps, Grid, Kernel, Recording, params};
-use crate::hash::rows::{Rows, Storage, Touched};
+use crate::hash::rows::{Rows, SHARED, Storage, Touched, vectors};
 use crate::ops::{bindable, word};
 use crate::tensor::Tensor;
 
@@ -36,7 +36,7 @@ params!(RowUpdateParams {
     keep2: f32,
     add2: f32,
     epsilon: f32,
-    pad0: u32,
+    share: u32,
     pad1: u32,
     pad2: u32,
 });
@@ -137,10 +137,13 @@ pub fn record_sums(
     if out.shape() != [touched.capacity, columns] || matches!(entries, Entries::Panel(_)) {
         return Err(Error::internal(format!("sums of {} rows into shape {:?}", touched.capacity, out.shape())));
     }
-    let (grid, across) = plane(touched.capacity * (columns / 4), caps)?;
+    let vectors = vectors(caps);
+    let share = (columns / 4).div_ceil(vectors);
+    let (grid, across) = plane(touched.capacity * share, caps)?;
     let params = RowUpdateParams {
         rows: u32::MAX,
         quads: word(columns / 4)?,
+        share: word(share)?,
         capacity: word(touched.capacity)?,
         across,
         stride_x: word(entries.sources().row_stride() / 4)?,
@@ -152,7 +155,7 @@ pub fn record_sums(
     bindings.extend(entries.bindings());
     bindings.push(out.binding());
     bindable(caps, &bindings)?;
-    let kernel = sum_kernel(entries.flag(), bindings.len() - 1);
+    let kernel = sum_kernel(entries.flag(), bindings.len() - 1).define("VECTORS", vectors);
     recording.dispatch(&kernel, bindings, &params, Grid::Direct(grid), 8.0 * out.len() as f64)
 }
 
@@ -180,7 +183,9 @@ impl Optimiser {
             return Err(Error::internal(format!("an update of {which:?} from {}", entries.flag())));
         };
         let kernel = update_kernel(self.rule, rows.storage, entries.flag(), matches!(which, Which::Ids(_)));
-        let (grid, across) = plane(capacity * rows.quads(), caps)?;
+        let vectors = vectors(caps);
+        let (kernel, share) = (kernel.define("VECTORS", vectors), rows.quads().div_ceil(vectors));
+        let (grid, across) = plane(capacity * share, caps)?;
         let mut leading = vec![list];
         leading.extend(entries.bindings());
         bindable(caps, &leading)?;
@@ -189,6 +194,7 @@ impl Optimiser {
         for window in rows.windows(caps)? {
             let params = RowUpdateParams {
                 capacity: word(capacity)?,
+                share: word(share)?,
                 across,
                 stride_x: word(entries.sources().row_stride() / 4)?,
                 per_sample: word(entries.per_sample())?,
@@ -296,11 +302,12 @@ fn dense_kernel(rule: Rule, storage: Storage) -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    let mut all = vec![sum_kernel("PAIRS", 4), sum_kernel("SAMPLES", 3)];
+    let each = |kernel: Kernel| [1, SHARED].map(|vectors| kernel.clone().define("VECTORS", vectors));
+    let mut all: Vec<_> = [sum_kernel("PAIRS", 4), sum_kernel("SAMPLES", 3)].into_iter().flat_map(each).collect();
     for rule in [Rule::adam(), Rule::adagrad(), Rule::Sgd] {
         for storage in [Storage::F32, Storage::Bf16] {
             for (entries, ids) in [("PAIRS", false), ("SAMPLES", false), ("PANEL", false), ("PANEL", true)] {
-                all.push(update_kernel(rule, storage, entries, ids));
+                all.extend(each(update_kernel(rule, storage, entries, ids)));
             }
             all.push(dense_kernel(rule, storage));
         }

@@ -237,7 +237,7 @@ impl Trainer {
         }
         self.way.prepare_async(&self.gpu, batch, &self.options, &self.network).await?;
         if let Some(index) = self.index.as_ref().filter(|_| self.options.mode != Mode::Neighbours) {
-            self.way.candidates_async(&self.gpu, batch.samples, index.candidates()).await?;
+            self.way.candidates_async(&self.gpu, self.options.batch, index.candidates()).await?;
         }
         let rate = self.options.schedule.rate(self.options.learning_rate, self.step);
         let number = self.optimiser.begin(&self.gpu, rate)?;
@@ -256,7 +256,7 @@ impl Trainer {
         let losses = self.losses.view(&[batch.samples]).ok_or_else(misfit)?;
         let Network { input, output, .. } = &self.network;
         let listed = Which::Touched(&batch.touched);
-        self.optimiser.record_catch_up(recording, &caps, input, listed, number - 1)?;
+        self.optimiser.record_catch_up_to_update(recording, &caps, input, listed, number - 1)?;
         layer::forward(recording, &caps, batch, input, self.network.hidden(), &h)?;
         let step = way::Step {
             caps: &caps,

@@ -70,7 +70,7 @@ pub(super) struct Way {
     rooms: BTreeMap<[usize; 2], Room>,
     /// What draws, and how many draws a step has.
     draws: Option<(Draws, usize)>,
-    /// `[batch, C]`: what hash tables return.
+    /// `[batch, C]`, of the largest batch: what hash tables return.
     candidates: Option<Tensor<u32>>,
     /// The room of the step, and its labels, as far as the host knows them.
     now: [usize; 2],
@@ -183,10 +183,10 @@ impl Way {
         Tensor::from_slice_async(gpu, &[list.len()], &list).await
     }
 
-    /// Makes room for what hash tables return.
-    pub(super) async fn candidates_async(&mut self, gpu: &Gpu, samples: usize, count: usize) -> Result<()> {
-        if self.candidates.as_ref().is_none_or(|list| list.shape() != [samples, count]) {
-            self.candidates = Some(Tensor::uninit_async(gpu, &[samples, count]).await?);
+    /// Makes room for what hash tables return for so many samples or fewer.
+    pub(super) async fn candidates_async(&mut self, gpu: &Gpu, most: usize, count: usize) -> Result<()> {
+        if self.candidates.as_ref().is_none_or(|list| list.shape() != [most, count]) {
+            self.candidates = Some(Tensor::uninit_async(gpu, &[most, count]).await?);
         }
         Ok(())
     }
@@ -219,20 +219,25 @@ impl Way {
     }
 
     /// Records what hash tables return for the samples.
-    fn record_query(&self, recording: &mut Recording, step: &Step<'_>) -> Result<&Tensor<u32>> {
-        let (Some(index), Some(candidates)) = (step.index, &self.candidates) else {
+    fn record_query(&self, recording: &mut Recording, step: &Step<'_>) -> Result<Tensor<u32>> {
+        let room = self.candidates.as_ref().and_then(|list| list.view(&[step.batch.samples, list.columns()]));
+        let (Some(index), Some(candidates)) = (step.index, room) else {
             return Err(Error::internal("a look-up without hash tables"));
         };
-        index.record_query(recording, step.caps, step.h, step.number, candidates)?;
+        index.record_query(recording, step.caps, step.h, step.number, &candidates)?;
         Ok(candidates)
     }
 
     fn record_shared_set(&self, recording: &mut Recording, step: &Step<'_>, set: &SharedSet) -> Result<()> {
         let missing = || Error::internal(format!("the mode '{}' without its lists", step.options.mode.name()));
+        let list;
         let candidates = match step.options.mode {
             Mode::LogUniform => Candidates::Draws(&self.draws.as_ref().ok_or_else(missing)?.0),
-            Mode::HashUnion => Candidates::List(self.record_query(recording, step)?, Choice::Seeded),
-            Mode::HashMost => Candidates::List(self.record_query(recording, step)?, Choice::Most),
+            Mode::HashUnion | Mode::HashMost => {
+                list = self.record_query(recording, step)?;
+                let choice = if step.options.mode == Mode::HashMost { Choice::Most } else { Choice::Seeded };
+                Candidates::List(&list, choice)
+            }
             Mode::Neighbours => {
                 let list = step.index.and_then(Index::neighbours).ok_or_else(missing)?;
                 Candidates::Neighbours(list, Choice::Most)
@@ -245,7 +250,7 @@ impl Way {
     fn record_own_sets(&self, recording: &mut Recording, step: &Step<'_>, sets: &SampleSets) -> Result<()> {
         let ids = self.record_query(recording, step)?;
         let Options { lsh, choice, .. } = step.options;
-        let candidates = SampleCandidates { ids, groups: lsh.tables, choice: *choice };
+        let candidates = SampleCandidates { ids: &ids, groups: lsh.tables, choice: *choice };
         sets.record(recording, step.caps, step.number, &self.labels(step.batch), Some(&candidates))
     }
 
@@ -281,7 +286,7 @@ fn loss_step<'a>(step: &Step<'a>, room: &'a Room, active: Active<'a>, correction
 fn record_all(recording: &mut Recording, step: &Step<'_>, room: &Room, gradients: &Tensor) -> Result<()> {
     let &Step { caps, optimiser, network, h, dh, number, .. } = step;
     let output = &network.output;
-    optimiser.record_catch_up(recording, caps, output, Which::All, number - 1)?;
+    optimiser.record_catch_up_to_update(recording, caps, output, Which::All, number - 1)?;
     shared::logits(recording, caps, h, &output.weights, &room.z)?;
     loss_step(step, room, Active::All, None).record(recording, caps)?;
     let factors = [&room.z, &output.weights];
@@ -300,7 +305,7 @@ fn record_shared(
 ) -> Result<()> {
     let &Step { caps, optimiser, network, h, dh, number, .. } = step;
     let (output, listed) = (&network.output, Which::Touched(&active.touched));
-    optimiser.record_catch_up(recording, caps, output, listed, number - 1)?;
+    optimiser.record_catch_up_to_update(recording, caps, output, listed, number - 1)?;
     shared::panel(recording, caps, output, &active.ids, panel)?;
     shared::logits(recording, caps, h, panel, &room.z)?;
     loss_step(step, room, Active::Shared(&active.ids), correction).record(recording, caps)?;
@@ -313,7 +318,7 @@ fn record_own(recording: &mut Recording, step: &Step<'_>, room: &Room, active: &
     let &Step { caps, optimiser, network, h, dh, number, .. } = step;
     let (output, listed) = (&network.output, Which::Touched(&active.touched));
     let Some(order) = &active.order else { return Err(Error::internal("sets of samples without an order")) };
-    optimiser.record_catch_up(recording, caps, output, listed, number - 1)?;
+    optimiser.record_catch_up_to_update(recording, caps, output, listed, number - 1)?;
     pairs::logits(recording, caps, h, output, &active.ids, &room.z)?;
     loss_step(step, room, Active::Own(&active.ids), None).record(recording, caps)?;
     let factors = (output, &active.ids, &room.z);

@@ -116,7 +116,7 @@ impl Product<'_> {
         let goes_on = part.is_some_and(|part| k.start > part * self.chunk);
         let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         let stride_bias = bias.filter(|t| t.shape().len() > 1).map_or(0, Tensor::row_stride);
-        let lanes = self.variant.lanes(n.len());
+        let lanes = self.variant.lanes(m.len(), n.len());
         let params = MatmulParams {
             m: word(m.len())?,
             n: word(n.len())?,
@@ -136,7 +136,7 @@ impl Product<'_> {
             flags: flag(bias.is_some() && last, BIAS) | flag(relu && last, RELU),
             ..Default::default()
         };
-        let (rows, columns) = self.variant.tile(n.len());
+        let (rows, columns) = self.variant.tile(m.len(), n.len());
         let grid = [params.m.div_ceil(rows), params.n.div_ceil(columns), word(batch.len() * chunks)?];
         let work = 2.0 * batch.len() as f64 * m.len() as f64 * n.len() as f64 * k.len() as f64;
         let mut flags = self.matmul.flags();

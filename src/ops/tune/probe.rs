@@ -59,7 +59,7 @@ fn candidates(caps: &Caps, class: Class, n: usize) -> Vec<Variant> {
             // A narrow product gets the tile that fits it; four rows are never the best.
             rows > 4 && !narrow && columns * lanes >= 64
         }
-        _ => !caps.is_software() && v.fits(caps) && (!narrow || v.tile(n).0 <= 32),
+        _ => !caps.is_software() && v.fits(caps) && (!narrow || v.tile(n, n).0 <= 32),
     };
     let others = Variant::ALL.into_iter().filter(|v| *v != shipped && fits(v));
     std::iter::once(shipped).chain(others).collect()
