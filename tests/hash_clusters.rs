@@ -228,10 +228,10 @@ fn broken_clusters_are_noticed() {
     let right = asked(gpu, &clusters, &[&h], k, Recording::clone).unwrap();
     for (kernel, old, new) in [
         ("cluster_logits", "first_of(owner.x + 1u)", "first_of(owner.x + 2u)"),
-        ("cluster_logits", "pair += 4u", "pair += 8u"),
+        ("cluster_logits", "pair += SAMPLES", "pair += 2u * SAMPLES"),
         ("cluster_logits", "p.ld * p.ld_h4", "p.ld"),
         ("cluster_logits", "j < p.width4", "j + 1u < p.width4"),
-        ("cluster_logits", "owner.y * 32u + lane.x", "lane.x"),
+        ("cluster_logits", "let own = owner.y * 32u + lane.x", "let own = lane.x"),
         ("cluster_places", "32u * blocks;\n        blocks", "32u * rank;\n        blocks"),
         ("cluster_places", "columns[sample] = 32u * blocks", "columns[sample] = blocks"),
         ("cluster_places", "select(0u, size.z, fits)", "size.y"),
@@ -240,5 +240,31 @@ fn broken_clusters_are_noticed() {
         let broken = asked(gpu, &clusters, &[&large, &h], k, |recording| common::broken(recording, kernel, old, new));
         // Reading elsewhere may also meet what is no number.
         assert!(broken.is_err() || broken.is_ok_and(|broken| broken != right), "{kernel}: '{new}' went unseen");
+    }
+}
+
+/// Not a test: seconds of asking for 256 samples and rows of 132 elements, and the share of each kernel.
+#[test]
+#[ignore = "a measurement"]
+fn measure_clusters() {
+    let Some(gpu) = common::device("measure_clusters", false) else { return };
+    let (samples, labels, columns) = (256, 25_918, 132);
+    let mut random = Random::new(1);
+    let rows = table(gpu, labels, columns, &lumpy(&mut random, labels, columns), Storage::F32);
+    let h = common::tensor(gpu, &[samples, columns], &random.floats(samples * columns));
+    for probes in [4, 16, 64] {
+        let options = ClusterOptions { probes, ..ClusterOptions::default() };
+        let clusters = Clusters::new(gpu, &rows, &options, &Control::default()).unwrap();
+        let room = clusters.room(gpu, samples, 10).unwrap();
+        let mut recording = Recording::new();
+        clusters.record(&mut recording, gpu.caps(), &h, &room).unwrap();
+        gpu.run(&recording, &Control::default()).unwrap();
+        let start = std::time::Instant::now();
+        gpu.run(&recording, &Control::default()).unwrap();
+        let wall = start.elapsed().as_secs_f64();
+        let times = gpu.profile(&recording, &Control::default()).unwrap().kernel_times;
+        let mut sums = std::collections::BTreeMap::new();
+        times.iter().for_each(|(kernel, seconds)| *sums.entry(*kernel).or_insert(0.0) += seconds);
+        common::say(&format!("{probes} probes: {wall:.4} s; kernels {sums:.5?}"));
     }
 }

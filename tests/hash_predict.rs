@@ -310,7 +310,7 @@ fn broken_rankings_are_noticed() {
     for (from, to) in [
         ("labels[i] < labels[j]", "labels[i] > labels[j]"),
         ("key + select(0u, 1u, key == 0x7fffffffu)", "key"),
-        ("count > 2u * p.k + 32u || s + 1u == spans", "count > 2u * p.k + 32u"),
+        ("|| count > 2u * p.k + 32u || s + 1u == spans", "|| count > 2u * p.k + 32u"),
         ("ranks(j, i), (i & size) == 0u", "ranks(j, i), (i & size) != 0u"),
         ("size <= n", "size < n"),
     ] {

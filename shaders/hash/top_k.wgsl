@@ -9,7 +9,7 @@
 //   LISTED it is list[b, c] (u32, row stride p.ld_list), 0xffffffff for none, in any order, each once. With COUNTED columns from
 //   counts[b] on (u32) are not looked at.
 // A span of SPAN columns is compared with the worst of the best; what ranks before it is appended behind them in workgroup memory (by an
-//   integer atomic: the order of appending is no part of the result). When p.k + 32 have been appended, and at the end, the places are sorted
+//   integer atomic: the order of appending is no part of the result). While a place is empty, when p.k + 32 have been appended, and at the end, the places are sorted
 //   (bitonic, Batcher 1968), and the first p.k go on.
 // Precision: exact. Undefined: columns behind p.start + p.n, or from counts[b] on, may hold anything.
 // Geometry: workgroup (LANES,1,1), a sample each; x covers samples. 1 <= p.k <= 128. LANES is 128 on GPUs; on software devices it is 8,
@@ -158,7 +158,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             pending = atomicLoad(&filled);
         }
         let count = workgroupUniformLoad(&pending);
-        if (count > p.k && (count > 2u * p.k + 32u || s + 1u == spans)) {
+        if (count > p.k && (worst == 0u || count > 2u * p.k + 32u || s + 1u == spans)) {
             merge(count, lane);
             worst = keys[p.k - 1u];
             worst_label = labels[p.k - 1u];

@@ -10,7 +10,6 @@ mod compare;
 mod crown;
 mod gradients;
 mod hash;
-mod hash_kernels;
 mod host;
 mod images;
 mod kernels;
@@ -254,7 +253,6 @@ fn all(context: &Context<'_>) -> Vec<Spec> {
     specs.extend(train::specs(context));
     specs.extend(pack::specs(context));
     specs.extend(rans::specs());
-    specs.extend(hash_kernels::specs(context));
     specs.extend(hash::specs(context));
     specs
 }

@@ -25,7 +25,7 @@ pub(super) enum Index {
 
 /// Memory for looking up, and for ranking what was found, for batches of one size.
 pub(super) enum Room {
-    Tables { ranking: Sparse, candidates: Tensor<u32> },
+    Tables { ranking: Box<Sparse>, candidates: Tensor<u32> },
     Clusters(Box<ClusterRoom>),
 }
 
@@ -62,7 +62,10 @@ impl Index {
             Self::Tables { tables, .. } => {
                 let count = Query::all(tables.options(), 0).candidates();
                 let candidates = Tensor::uninit_async(gpu, &[samples, count]).await?;
-                Room::Tables { ranking: Sparse::new_async(gpu, samples, count, tables.labels(), k).await?, candidates }
+                Room::Tables {
+                    ranking: Box::new(Sparse::new_async(gpu, samples, count, tables.labels(), k).await?),
+                    candidates,
+                }
             }
         })
     }

@@ -23,8 +23,8 @@ const CLUSTER_LOGITS: &str = include_str!("../../../shaders/hash/cluster_logits.
 const BLOCK: usize = 32;
 /// Logits of a batch that are stored at most.
 const LOGITS: usize = 8 << 20;
-/// Samples for which a workgroup reads a block once.
-const SHARING: usize = 4;
+/// Lanes of a workgroup, which share a block's labels, and samples for which it reads the block once: on GPUs, and on software devices.
+const LAYOUT: [[usize; 2]; 2] = [[32, 4], [8, 8]];
 /// Turns of an invocation's loops that software devices make, of the 65,535 that they can.
 const TURNS: usize = 60_000;
 
@@ -166,9 +166,9 @@ impl Clusters {
     pub async fn room_async(&self, gpu: &Gpu, samples: usize, k: usize) -> Result<ClusterRoom> {
         let caps = gpu.caps();
         let width4 = self.centroids.columns() / 4;
-        if caps.is_software() && samples.div_ceil(SHARING) * width4 > TURNS {
+        if caps.is_software() && samples.div_ceil(LAYOUT[1][1]) * width4 > TURNS {
             return Err(Error::new(ErrorKind::TooBig, format!("{samples} samples that ask clusters at once"))
-                .with_help(format!("ask for at most {} samples at once", TURNS / width4 * SHARING)));
+                .with_help(format!("ask for at most {} samples at once", TURNS / width4 * LAYOUT[1][1])));
         }
         let bound = usize::try_from(caps.max_binding / 4).unwrap_or(usize::MAX);
         let most = LOGITS.min(bound) / samples.max(1) / BLOCK;
@@ -265,7 +265,13 @@ impl Clusters {
             // What it would be if all clusters were alike.
             let share = self.probes as f64 / self.count() as f64;
             let work = 2.0 * share * (h.len() * range.len() * BLOCK) as f64;
-            recording.dispatch(&logits_kernel(), bindings, &params, Grid::Direct([word(range.len())?, 1, 1]), work)?;
+            recording.dispatch(
+                &logits_kernel(caps.is_software()),
+                bindings,
+                &params,
+                Grid::Direct([word(range.len())?, 1, 1]),
+                work,
+            )?;
         }
         Ok(())
     }
@@ -276,12 +282,16 @@ fn places_kernel() -> Kernel {
     Kernel::new::<PlacesParams>("cluster_places", CLUSTER_PLACES, &[read, read, write, write, write, write])
 }
 
-fn logits_kernel() -> Kernel {
+fn logits_kernel(software: bool) -> Kernel {
     let (read, write) = (Access::Read, Access::Write);
     let bindings = [read, read, read, read, read, read, write, write];
+    let [lanes, samples] = LAYOUT[usize::from(software)];
     Kernel::new::<LogitsParams>("cluster_logits", CLUSTER_LOGITS, &bindings)
+        .define("LANES", lanes)
+        .define("LABELS", BLOCK / lanes)
+        .define("SAMPLES", samples)
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    [vec![places_kernel(), logits_kernel()], build::catalogue()].concat()
+    [vec![places_kernel(), logits_kernel(false), logits_kernel(true)], build::catalogue()].concat()
 }

@@ -10,6 +10,8 @@ const TOP_K: &str = include_str!("../../../shaders/hash/top_k.wgsl");
 
 /// The most labels that a ranking holds.
 pub const MAX_K: usize = 128;
+/// Columns up to which a software device looks at few of them before it sorts for the first time.
+const SHORT: usize = 2048;
 /// Columns of a dispatch on a software device: see the kernel's header.
 const SOFTWARE_COLUMNS: usize = 4096;
 
@@ -109,7 +111,7 @@ impl TopK {
         bindings.extend(counts.map(Tensor::binding));
         bindable(caps, &bindings)?;
         word(first + columns)?;
-        let kernel = kernel(caps.is_software(), bindings.len() - 3);
+        let kernel = kernel(caps.is_software(), columns <= SHORT || counts.is_some(), bindings.len() - 3);
         let step = if caps.is_software() { SOFTWARE_COLUMNS } else { columns.max(1) };
         for start in (0..columns).step_by(step) {
             let params = TopKParams {
@@ -188,10 +190,14 @@ fn number(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key ^ 0x8000_0000 } else { !key })
 }
 
-/// The kernel with so many of the lists that say which labels there are.
-fn kernel(software: bool, lists: usize) -> Kernel {
+/// The kernel for short rows or long ones, with so many of the lists that say which labels there are.
+fn kernel(software: bool, short: bool, lists: usize) -> Kernel {
     let bindings = [Access::Read, Access::Write, Access::Write, Access::Read, Access::Read];
-    let (lanes, vectors) = if software { (8, 4) } else { (128, 1) };
+    let (lanes, vectors) = match (software, short) {
+        (false, _) => (128, 1),
+        (true, false) => (8, 4),
+        (true, true) => (8, 1),
+    };
     Kernel::new::<TopKParams>("top_k", TOP_K, &bindings[..3 + lists])
         .define("LANES", lanes)
         .define("VECTORS", vectors)
@@ -200,5 +206,6 @@ fn kernel(software: bool, lists: usize) -> Kernel {
 }
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    [false, true].into_iter().flat_map(|software| [0, 1, 2].map(|lists| kernel(software, lists))).collect()
+    let devices = [(false, false), (true, false), (true, true)];
+    devices.into_iter().flat_map(|(software, short)| [0, 1, 2].map(|lists| kernel(software, short, lists))).collect()
 }

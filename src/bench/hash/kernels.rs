@@ -1,9 +1,9 @@
 //! The kernels of a step with hash tables beside what bounds them: rows that are updated or catch up, tables that are built and looked up, and the ranking of all labels.
 
-use super::measure::Profiled;
-use super::oracle::{Random, U, gamma, near, wrong};
-use super::roofs::{COPY_ROOF, FMA_ROOF};
-use super::{Context, Done, Measured, SEED, Spec};
+use super::super::measure::Profiled;
+use super::super::oracle::{Random, U, gamma, near, wrong};
+use super::super::roofs::{COPY_ROOF, FMA_ROOF};
+use super::super::{Context, Done, Measured, SEED, Spec};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recording};
 use crate::hash::lsh::{Hasher, LshOptions, LshTables, Query, QueryWorkspace};
@@ -14,7 +14,7 @@ use crate::hash::width;
 use crate::ops::word;
 use crate::tensor::Tensor;
 
-use super::hash::GROUP;
+use super::GROUP;
 
 const HIDDEN: usize = 128;
 const COLUMNS: usize = width(HIDDEN);

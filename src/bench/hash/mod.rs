@@ -8,6 +8,9 @@
 //! Every training is compared, bit for bit after some steps, with a twin: catching up with the dense optimiser, the others with themselves. Its first loss must be
 //! that of as many equal logits as the set has labels, and its last one lower.
 
+mod ask;
+mod kernels;
+
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -20,14 +23,13 @@ use super::roofs::{COPY_ROOF, FMA_ROOF};
 use super::{Context, Done, Measured, SEED, Spec};
 use crate::error::{ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
-use crate::hash::clusters::ClusterOptions;
 use crate::hash::data::generate::{Recipe, generate};
 use crate::hash::lsh::LshOptions;
-use crate::hash::network::{Quality, SparseQuality};
+use crate::hash::network::Quality;
 use crate::hash::optimiser::Mode as Update;
 use crate::hash::options::{MODES, Mode, Options, Rebuild};
 use crate::hash::trainer::Tally;
-use crate::hash::{Batch, Network, Rows, Shortlist, SparseSet, Storage, Trainer, width};
+use crate::hash::{Batch, Rows, SparseSet, Storage, Trainer, width};
 
 pub(super) const GROUP: &str = "hash";
 /// Batches of a set; longer trainings see them again.
@@ -47,9 +49,6 @@ const LARGE: usize = 200_000;
 const MEMORY: [u64; 2] = [3 << 30, 16 << 30];
 /// How far the first loss may be from the logarithm of the set's size: first logits are small, and not zero.
 const FIRST_LOSS: f64 = 0.25;
-/// Passes over the set before a network is asked, and how often it is.
-const PASSES: usize = 2;
-const ASKED: usize = 3;
 
 /// A network, its samples, and the size of batches.
 #[derive(Debug)]
@@ -124,11 +123,12 @@ pub(super) fn specs(context: &Context<'_>) -> Vec<Spec> {
                 [("exact", Some(FMA_ROOF), None), ("tables", None, Some(0)), ("clusters", None, Some(1))]
             {
                 let own = size.clone();
-                let run = move |context: &Context<'_>| fits(ask(context, &own, way));
+                let run = move |context: &Context<'_>| fits(ask::ask(context, &own, way));
                 specs.push(Spec::new(GROUP, format!("ask_{what}_{}", size.labels), roof, run));
             }
         }
     }
+    specs.extend(kernels::specs(context));
     specs
 }
 
@@ -431,72 +431,4 @@ fn note(size: &Size, timed: &Timed, begun: &Tally, [bytes, seconds, rebuild]: [f
         note += &format!(", {found:.0} % from tables; rebuilds {:.0} % of the time", 100.0 * rebuild / seconds);
     }
     note + &format!("; loss {:.2} to {:.2}", begun.loss, timed.loss)
-}
-
-/// Questions to a network that was trained a little on labels drawn uniformly: exactly, or through a short list.
-fn ask(context: &Context<'_>, size: &Size, way: Option<usize>) -> Result<Done> {
-    if size.asked.get().is_none() {
-        let _ = size.asked.set(asked(context, size)?);
-    }
-    // The first one warms up.
-    let Some([first, qualities @ .., last]) = size.asked.get().map(|asked| asked[way.unwrap_or(0)].as_slice()) else {
-        return Err(crate::Error::internal("a network that was not asked"));
-    };
-    let all = || qualities.iter().chain([last]);
-    let samples = last.samples as f64;
-    let Some(found) = &last.sparse else { return Err(crate::Error::internal("an answer without a short list")) };
-    if way.is_none() {
-        let walls: Vec<f64> = all().map(|quality| quality.exact_seconds).collect();
-        let timing = Timing::of(&walls, None, Some(first.exact_seconds));
-        let scored = samples * size.labels as f64;
-        let note = format!("{:.2e} labels scored a second, hidden layers included", scored / timing.seconds);
-        let flop = 2.0 * width(size.hidden) as f64 * scored;
-        return Measured::new(samples, "samples", timing).bound(flop).note(note).done();
-    }
-    let seconds = |quality: &Quality| quality.sparse.as_ref().map_or(0.0, |sparse| sparse.seconds);
-    let walls: Vec<f64> = all().map(seconds).collect();
-    let timing = Timing::of(&walls, None, Some(seconds(first)));
-    let note = recalls(size, found, last.exact_seconds / timing.seconds.max(1e-12));
-    Measured::new(samples, "samples", timing).note(note).done()
-}
-
-fn recalls(size: &Size, found: &SparseQuality, times: f64) -> String {
-    format!(
-        "recall@10 {:.3}, recall@1 {:.3}, {:.1} % of the labels scored, {times:.2} times the exact rate; built in {:.2} s",
-        found.recall_10,
-        found.recall_1,
-        100.0 * found.candidates / size.labels as f64,
-        found.build_seconds
-    )
-}
-
-/// Trains, and asks about samples that were not trained on, through hash tables and through clusters.
-fn asked(context: &Context<'_>, size: &Size) -> Result<[Vec<Quality>; 2]> {
-    let (gpu, set, control) = (size.gpu(context)?, size.set()?, &context.meter.control);
-    let case = Case { mode: Mode::Uniform, update: Update::CatchUp, storage: Storage::F32 };
-    let mut training = Training::new(&gpu, set, size.options(case), control)?;
-    training.run(PASSES * BATCHES)?;
-    pollster::block_on(training.trainer.wait_async())?;
-    pollster::block_on(training.trainer.read_async())?;
-    let network: Network = training.trainer.into_network();
-    let count = if size.quick { 64 } else { 256 };
-    let test = generate(&size.recipe(), set.len()..set.len() + count, 0)?;
-    let chosen: Vec<u32> = (0..crate::ops::word(count)?).collect();
-    // What `hash eval --sparse` and `--clustered` take.
-    let tables = LshOptions { codes: 4, tables: 200, bucket: 64, seed: SEED, ..LshOptions::default() };
-    let ways = [Shortlist::Tables(tables), Shortlist::Clusters(ClusterOptions::default())];
-    let ask = |way: &Shortlist| -> Result<Vec<Quality>> {
-        let qualities: Vec<Quality> =
-            (0..ASKED).map(|_| network.quality(&test, &chosen, Some(way), control)).collect::<Result<_>>()?;
-        for sparse in qualities.iter().filter_map(|quality| quality.sparse.as_ref()) {
-            // Chance would find as many of the best as it scores.
-            let chance = sparse.candidates / size.labels as f64;
-            let better = sparse.recall_10 > chance && sparse.recall_10 <= 1.0;
-            if !better {
-                return Err(wrong(format!("recall@10 {} of {chance} of the labels", sparse.recall_10)));
-            }
-        }
-        Ok(qualities)
-    };
-    Ok([ask(&ways[0])?, ask(&ways[1])?])
 }
