@@ -55,20 +55,21 @@ fn asked(
         clusters.record(&mut recording, gpu.caps(), h, &room).unwrap();
     }
     let mut recording = change(&recording);
+    let best = room.asked.top.record_read(&mut recording);
     let tickets = room.top.record_read(&mut recording);
     let scored = room.scored.record_read(&mut recording);
     let mut output = gpu.run(&recording, &Control::default()).unwrap();
+    room.asked.top.take(&mut output, best)?;
     Ok((room.top.take(&mut output, tickets)?, room.scored.take(&mut output, scored)))
 }
 
-/// What asking must give: members of the clusters that rank best by their centroids, those left out for which there are no blocks.
+/// What asking must give: members of the clusters that rank best by their centroids.
 fn expected(
     gpu: &Gpu,
     clusters: &Clusters,
     h: &Tensor,
     logits: &[f32],
     probes: usize,
-    blocks: usize,
     k: usize,
 ) -> (Ranking, Vec<u32>) {
     let members = clusters.members(gpu).unwrap();
@@ -77,14 +78,8 @@ fn expected(
     let mut ranking = Ranking { k, labels: Vec::new(), logits: Vec::new() };
     let mut scored = Vec::new();
     for sample in 0..samples {
-        let (mut found, mut free) = (Vec::new(), blocks);
-        for &cluster in near.row(sample) {
-            let own = &members[cluster as usize];
-            if own.len().div_ceil(32) <= free {
-                free -= own.len().div_ceil(32);
-                found.extend(own.iter().map(|&label| (label, logits[sample * labels + label as usize])));
-            }
-        }
+        let own = near.row(sample).iter().flat_map(|&cluster| &members[cluster as usize]);
+        let mut found: Vec<_> = own.map(|&label| (label, logits[sample * labels + label as usize])).collect();
         scored.push(u32::try_from(found.len()).unwrap());
         found.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
         found.resize(found.len().max(k), (u32::MAX, 0.0));
@@ -115,6 +110,7 @@ fn asking_scores_the_clusters_that_rank_best_whole() {
         (5, 1900, 36, 0, 4, 10),
         (9, 1900, 36, 60, 60, 10),
         (66, 700, 12, 1, 1, 100),
+        (4, 4000, 8, 250, 128, 128),
     ] {
         let mut random = Random::new(labels as u64 + samples as u64);
         let rows = lumpy(&mut random, labels, columns);
@@ -130,11 +126,15 @@ fn asking_scores_the_clusters_that_rank_best_whole() {
                 Clusters::new(gpu, &table(gpu, labels, columns, &rows, Storage::F32), &options, &Control::default())
                     .unwrap();
             let h = common::tensor(gpu, &[samples, columns], &queries);
-            let blocks = ((8 << 20).min(usize::try_from(gpu.caps().max_binding / 4).unwrap()) / samples / 32).max(1);
-            let want = expected(gpu, &clusters, &h, &logits, probes.min(clusters.count()), blocks, k);
+            if clusters.together(gpu.caps()).unwrap() < samples {
+                assert!(gpu.caps().max_binding == 64 << 10, "{what}");
+                assert_eq!(clusters.room(gpu, samples, k).unwrap_err().kind(), ErrorKind::TooBig);
+                continue;
+            }
+            let want = expected(gpu, &clusters, &h, &logits, probes.min(clusters.count()), k);
             let got = asked(gpu, &clusters, &[&h], k, Recording::clone).unwrap();
             assert_eq!(got, want, "{what}");
-            if probes >= clusters.count() && blocks * 32 > labels + 32 * clusters.count() {
+            if probes >= clusters.count() {
                 let exact = predict::exact(
                     gpu,
                     &h,
@@ -204,6 +204,18 @@ fn what_cannot_be_had_is_refused() {
         let options = ClusterOptions { probes, ..ClusterOptions::default() };
         assert_eq!(Clusters::new(gpu, &rows, &options, &Control::default()).unwrap_err().kind(), ErrorKind::BadInput);
     }
+    let options = ClusterOptions { clusters: 13, ..ClusterOptions::default() };
+    let error = Clusters::new(gpu, &rows, &options, &Control::default()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message().contains("13 clusters of 40 labels")),
+        (ErrorKind::BadInput, true),
+        "{error}"
+    );
+    let clusters = Clusters::new(gpu, &rows, &ClusterOptions::default(), &Control::default()).unwrap();
+    let mut overflowing = Random::new(2).floats(16);
+    overflowing[9] = f32::INFINITY;
+    let error = asked(gpu, &clusters, &[&common::tensor(gpu, &[2, 8], &overflowing)], 3, Recording::clone).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
     let mut spoiled = Random::new(1).floats(320);
     spoiled[77] = f32::NAN;
     let rows = table(gpu, 40, 8, &spoiled, Storage::F32);
@@ -234,7 +246,7 @@ fn broken_clusters_are_noticed() {
         ("cluster_logits", "let own = owner.y * 32u + lane.x", "let own = lane.x"),
         ("cluster_places", "32u * blocks;\n        blocks", "32u * rank;\n        blocks"),
         ("cluster_places", "columns[sample] = 32u * blocks", "columns[sample] = blocks"),
-        ("cluster_places", "select(0u, size.z, fits)", "size.y"),
+        ("cluster_places", "select(0u, size.z, found)", "size.y"),
         ("top_k", "max(counts[sample], p.start) - p.start", "p.n"),
     ] {
         let broken = asked(gpu, &clusters, &[&large, &h], k, |recording| common::broken(recording, kernel, old, new));

@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{Random, device};
+use wavehull::hash::clusters::ClusterOptions;
 use wavehull::hash::config::Config;
 use wavehull::hash::data::generate::{Recipe, generate};
 use wavehull::hash::lsh::LshOptions;
@@ -109,6 +110,14 @@ fn hash_tables_score_a_part_of_the_labels_and_both_ways_are_timed() {
     assert!(0.0 < sparse.candidates && sparse.candidates < 0.5 * LABELS as f64, "{sparse:?}");
     assert!(sparse.recall_10 < 1.0 && sparse.recall_1 > 2.0 * sparse.candidates / LABELS as f64, "{sparse:?}");
     assert!([quality.exact_seconds, sparse.seconds, sparse.build_seconds].iter().all(|&s| s > 0.0), "{sparse:?}");
+    // Hidden elements that overflow are told of, whichever way is asked.
+    let mut large = set;
+    large.values.fill(f32::MAX);
+    let clusters = Shortlist::Clusters(ClusterOptions::default());
+    for way in [None, Some(&lsh), Some(&clusters)] {
+        let error = trainer.network().predict(&large, 3, way, &Control::default()).unwrap_err();
+        assert!(error.message().contains("not finite"), "{way:?}: {error}");
+    }
 }
 
 const CONFIG: &str = "\

@@ -300,7 +300,7 @@ def run(args):
     p10 = float(np.quantile(times, 0.1))
     result = {
         "name": "synthetic" if args.synthetic else args.folder.name, "mode": args.mode, "log_q": args.log_q, "precision": args.precision,
-        "compiled": args.compile, "adam": net.adam_kind, "features": features, "labels": labels, "samples": train.count,
+        "compiled": args.compile, "adam": net.adam_kind, "features": features, "labels": labels, "samples": len(have),
         "test_samples": min(test.count, args.test_limit or test.count) if test else 0, "batch": args.batch, "hidden": args.hidden, "lr": args.lr,
         "negatives": args.negatives if args.mode == "sampled" else 0, "active_labels": round(float(np.mean(net.active))) if net.active else labels,
         "seed": args.seed, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,

@@ -13,8 +13,8 @@
 //   (bitonic, Batcher 1968), and the first p.k go on.
 // Precision: exact. Undefined: columns behind p.start + p.n, or from counts[b] on, may hold anything.
 // Geometry: workgroup (LANES,1,1), a sample each; x covers samples. 1 <= p.k <= 128. LANES is 128 on GPUs; on software devices it is 8,
-//   one vector of the processor, where a barrier costs nothing. Eight lanes may take 4096 columns a dispatch: such
-//   devices leave all loops of an invocation after 65,535 iterations together (ascending logits, p.k = 128: 23,000).
+//   one vector of the processor, where a barrier costs nothing. Eight lanes may take 4096 columns a dispatch, 2048 if
+//   VECTORS is 1: such devices leave all loops of an invocation after 65,535 iterations together (the worst is a sort of 256 places a span, 40,000).
 // Bounds: columns by p.start + p.n and counts; at most 2 * 128 + 32 places are filled before a span, which adds at most SPAN <= 512.
 // Races: barriers between the phases; a workgroup owns its sample's rows of best and faults; dispatches follow each other.
 // Tried: sorting only when the next span might not fit, with spans of 256 on software devices (1,000 columns: 0.48 s for 256 samples);
@@ -155,10 +155,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         }
         workgroupBarrier();
         if (lane == 0u) {
-            pending = atomicLoad(&filled);
+            // The upper half says whether a place is empty: every lane must decide alike.
+            pending = atomicLoad(&filled) | select(0u, 0x10000u, worst == 0u);
         }
-        let count = workgroupUniformLoad(&pending);
-        if (count > p.k && (worst == 0u || count > 2u * p.k + 32u || s + 1u == spans)) {
+        let state = workgroupUniformLoad(&pending);
+        let count = state & 0xffffu;
+        if (count > p.k && (state > 0xffffu || count > 2u * p.k + 32u || s + 1u == spans)) {
             merge(count, lane);
             worst = keys[p.k - 1u];
             worst_label = labels[p.k - 1u];

@@ -13,7 +13,7 @@ use crate::gpu::{Control, Gpu, Recording};
 use crate::ops::word;
 use crate::tensor::{ALIGNED, Tensor};
 
-/// Samples that are asked at once.
+/// Samples that are asked at once, at most.
 const TOGETHER: usize = 256;
 /// Labels of a ranking that measures look at.
 const DEEP: usize = 10;
@@ -169,7 +169,7 @@ impl Network {
         let chosen: Vec<u32> = (0..word(set.len())?).collect();
         let mut best = Vec::with_capacity(set.len());
         let mut desk = None;
-        for some in chosen.chunks(TOGETHER) {
+        for some in chosen.chunks(self.together(index.as_ref())?) {
             let (ranking, _) = self.rank_async(&mut desk, set, some, k, index.as_ref(), control).await?;
             let row = |i| ranking.row(i).iter().copied().zip(ranking.row_logits(i).iter().copied()).collect();
             best.extend((0..some.len()).map(row));
@@ -212,7 +212,14 @@ impl Network {
         let mut exact = Measures::new(&at);
         let mut sparse = Measures::new(&at);
         let (mut desk, mut seconds, mut scored, mut recalls, mut done) = (None, [0.0; 2], 0_u64, [0.0; 2], 0);
-        for some in chosen.chunks(TOGETHER) {
+        let together = self.together(index.as_ref())?;
+        if let (Some(_), Some(some)) = (&index, chosen.chunks(together).next()) {
+            // Neither way pays for memory and kernels that both need.
+            for index in [None, index.as_ref()] {
+                self.rank_async(&mut desk, set, some, deep, index, control).await?;
+            }
+        }
+        for some in chosen.chunks(together) {
             let start = Instant::now();
             let (best, _) = self.rank_async(&mut desk, set, some, deep, None, control).await?;
             seconds[0] += start.elapsed().as_secs_f64();
@@ -254,6 +261,11 @@ impl Network {
         pollster::block_on(self.quality_async(set, chosen, shortlist, control))
     }
 
+    /// Samples that are asked at once.
+    fn together(&self, index: Option<&Index>) -> Result<usize> {
+        index.map_or(Ok(TOGETHER), |index| index.together(self.gpu.caps(), TOGETHER))
+    }
+
     /// The ranking of some samples, and how many labels were scored.
     async fn rank_async(
         &self,
@@ -286,8 +298,13 @@ impl Network {
             _ => return Err(Error::internal("a desk without what it ranks with")),
         };
         let tickets = top.record_read(&mut recording);
+        let asked = index.and(desk.sparse.as_ref()).and_then(Room::asked);
+        let asked = asked.map(|asked| (asked, asked.record_read(&mut recording)));
         let count = scored.map(|scored| scored.record_read(&mut recording));
         let mut output = self.gpu.run_async(&recording, control).await?;
+        if let Some((asked, tickets)) = asked {
+            asked.take_of(&mut output, tickets, "cluster")?;
+        }
         let ranking = top.take(&mut output, tickets)?;
         let scored = match (scored, count) {
             (Some(scored), Some(ticket)) => scored.take(&mut output, ticket).iter().map(|&n| u64::from(n)).sum(),

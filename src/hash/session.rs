@@ -205,6 +205,11 @@ impl<'a> Session<'a> {
         let looks = (per_epoch / self.config.looks.max(1)).max(1);
         let mut order = Vec::new();
         let mut part = Instant::now();
+        let at_look = |step: u64| self.config.looks > 0 && step > 0 && step.is_multiple_of(looks) && step < last;
+        if at_look(self.trainer.step()) && self.logged != Some(self.trainer.step()) {
+            // The program was stopped while it looked.
+            self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
+        }
         let stopped = loop {
             let step = self.trainer.step();
             if step >= last {
@@ -222,8 +227,7 @@ impl<'a> Session<'a> {
             let batch = Batch::new(&self.loaded.train, &order[from..to])?;
             pollster::block_on(self.trainer.step_async(&batch))?;
             control.report("training", step + 1, last, "steps");
-            let done = step + 1;
-            if self.config.looks > 0 && done.is_multiple_of(looks) && done < last {
+            if at_look(step + 1) {
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
             }
             let since = self.saved.elapsed().as_secs_f64();
@@ -277,11 +281,13 @@ impl<'a> Session<'a> {
         control: &Control,
         heard: &mut dyn FnMut(&Look),
     ) -> Result<bool> {
+        // Rows that owe steps owe them to the training: the clock is on while they catch up.
+        pollster::block_on(self.trainer.read_async())?;
         self.pause(part)?;
         let mut tally = pollster::block_on(self.trainer.settle_async())?;
         let seconds = self.spent - std::mem::replace(&mut self.looked, self.spent);
         if tally.steps == 0 {
-            // Of a training that was at its end: there is no mean of nothing.
+            // Of a training that went on from here: there is no mean of nothing.
             tally.loss = f64::NAN;
         }
         tally.rebuild_share = if seconds > 0.0 { tally.rebuild_seconds / seconds } else { 0.0 };
@@ -321,8 +327,6 @@ impl<'a> Session<'a> {
         let mut chosen: Vec<u32> = Stream::new(config.options.seed).permutation(test.len(), 0, purpose::SPLIT);
         chosen.truncate(samples.unwrap_or(test.len()));
         pollster::block_on(async {
-            self.trainer.wait_async().await?;
-            self.trainer.read_async().await?;
             let tables = config.recall.then(|| Shortlist::Tables(config.options.lsh.clone()));
             self.trainer.network().quality_async(test, &chosen, tables.as_ref(), control).await.map(Some)
         })

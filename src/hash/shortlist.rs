@@ -55,6 +55,14 @@ impl Index {
         }
     }
 
+    /// Samples that can be asked at once, of so many.
+    pub(super) fn together(&self, caps: &Caps, samples: usize) -> Result<usize> {
+        match self {
+            Self::Tables { .. } => Ok(samples),
+            Self::Clusters(clusters) => Ok(clusters.together(caps)?.min(samples)),
+        }
+    }
+
     /// Memory for the best `k` labels of `samples` samples.
     pub(super) async fn room_async(&self, gpu: &Gpu, samples: usize, k: usize) -> Result<Room> {
         Ok(match self {
@@ -97,6 +105,14 @@ impl Room {
         match self {
             Self::Tables { ranking, .. } => &ranking.top,
             Self::Clusters(room) => &room.top,
+        }
+    }
+
+    /// The ranking of clusters, where there is one: it has faults of its own.
+    pub(super) fn asked(&self) -> Option<&TopK> {
+        match self {
+            Self::Tables { .. } => None,
+            Self::Clusters(room) => Some(&room.asked.top),
         }
     }
 

@@ -370,7 +370,7 @@ fn step(context: &Context<'_>, size: &Size, case: Case) -> Result<Done> {
         twin.digest()?
     };
     let mut training = Training::new(&gpu, set, options.clone(), control)?;
-    let (first, begun) = training.block(1)?;
+    let (_, begun) = training.block(1)?;
     near("the first loss", begun.loss, begun.active.ln(), FIRST_LOSS)?;
     training.run(CHECKED - 1)?;
     if training.digest()? != wanted {
@@ -386,7 +386,7 @@ fn step(context: &Context<'_>, size: &Size, case: Case) -> Result<Done> {
     let period = (options.rebuild.every() / size.batch as u64).max(1) as f64;
     let rebuild = timed.rebuild_share(period);
     let walls: Vec<f64> = timed.walls.iter().map(|wall| wall + rebuild).collect();
-    let timing = Timing::of(&walls, None, Some(first));
+    let timing = Timing::of(&walls, None, None);
     let bytes = bytes(size, &options, &training, &timed, period);
     let note = note(size, &timed, &begun, [bytes, timing.seconds, rebuild]);
     let mut measured = Measured::new(size.batch as f64, "samples", timing).bound(bytes).note(note);
@@ -430,5 +430,6 @@ fn note(size: &Size, timed: &Timed, begun: &Tally, [bytes, seconds, rebuild]: [f
         let found = 100.0 * timed.from_candidates / timed.active;
         note += &format!(", {found:.0} % from tables; rebuilds {:.0} % of the time", 100.0 * rebuild / seconds);
     }
+    note += &format!(", rows at most {:.0} steps behind", timed.steps);
     note + &format!("; loss {:.2} to {:.2}", begun.loss, timed.loss)
 }

@@ -79,27 +79,27 @@ pub fn run(args: &Args, global: &Global) -> Result<ExitCode> {
         global.print_json(&Document { schema: SCHEMA, version: VERSION, device: gpu.caps().into(), quality })?;
         return Ok(ExitCode::SUCCESS);
     }
-    global.print(table(&quality));
+    global.print(table(&quality, if args.shortlist.clustered { "clusters" } else { "tables  " }));
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(quality: &Quality) -> String {
+fn table(quality: &Quality, way: &str) -> String {
     let precision = |p: &Precision| p.at.iter().map(|(k, p)| format!("P@{k} {p:.4}")).collect::<Vec<_>>().join("  ");
     let per = |seconds: f64| 1e6 * seconds / quality.samples.max(1) as f64;
     let mut lines = vec![
         format!("{} samples, {} of them without labels", quality.samples, quality.exact.unlabelled),
-        format!("exact   {}  {:.1} us a sample", precision(&quality.exact), per(quality.exact_seconds)),
+        format!("exact     {}  {:.1} us a sample", precision(&quality.exact), per(quality.exact_seconds)),
     ];
     if let Some(sparse) = &quality.sparse {
         lines.push(format!(
-            "sparse  {}  {:.1} us a sample ({:.1} % of exact; built in {:.1} s)",
+            "{way}  {}  {:.1} us a sample ({:.1} % of exact; built in {:.1} s)",
             precision(&sparse.precision),
             per(sparse.seconds),
             100.0 * sparse.seconds / quality.exact_seconds.max(1e-12),
             sparse.build_seconds
         ));
         lines.push(format!(
-            "        {:.0} candidates ({:.2} % of the labels), recall@1 {:.4}, recall@10 {:.4}",
+            "          {:.0} candidates ({:.2} % of the labels), recall@1 {:.4}, recall@10 {:.4}",
             sparse.candidates,
             100.0 * sparse.candidates / quality.labels as f64,
             sparse.recall_1,

@@ -80,7 +80,7 @@ pub struct ShortlistArgs {
     #[arg(long, value_name = "N", default_value_t = 16, requires = "clustered", value_parser = clap::value_parser!(u64).range(1..=128))]
     pub probes: u64,
     /// Clusters [default: twice the square root of the number of labels]
-    #[arg(long, value_name = "C", requires = "clustered", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "C", requires = "clustered", value_parser = clap::value_parser!(u64).range(1..))]
     pub clusters: Option<u64>,
 }
 

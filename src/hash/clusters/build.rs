@@ -37,7 +37,7 @@ impl Clusters {
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] for options that cannot be had and for weights that are not finite; those of the device.
     pub async fn new_async(gpu: &Gpu, table: &Rows, options: &ClusterOptions, control: &Control) -> Result<Self> {
-        options.check()?;
+        options.check(table.len())?;
         let count = options.count(table.len());
         let desk = Desk::new_async(gpu, table, count).await?;
         let centroids = desk.learn_async(table, options, count, control).await?;
@@ -93,9 +93,11 @@ impl Desk {
         sample.truncate(LEARNED * count);
         let rows = self.rows_async(table, &sample).await?;
         let mut centroids = rows[..count * width].to_vec();
+        // Rounds are reported, not what they are made of.
+        let quiet = Control { progress: None, ..control.clone() };
         for round in 0..options.rounds {
             control.report("learning clusters", round as u64, options.rounds as u64, "rounds");
-            let nearest = self.nearest_async(table, &sample, &centroids, &Control::default()).await?;
+            let nearest = self.nearest_async(table, &sample, &centroids, &quiet).await?;
             let mut sums = vec![0.0_f64; centroids.len()];
             let mut counts = vec![0_u32; count];
             for (row, &cluster) in rows.chunks_exact(width).zip(&nearest) {

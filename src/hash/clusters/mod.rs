@@ -21,6 +21,8 @@ const CLUSTER_LOGITS: &str = include_str!("../../../shaders/hash/cluster_logits.
 
 /// Labels of a block: as the shaders have it.
 const BLOCK: usize = 32;
+/// Labels of the smallest clusters that can be asked for, in the mean.
+const SMALL: usize = 16;
 /// Logits of a batch that are stored at most.
 const LOGITS: usize = 8 << 20;
 /// Lanes of a workgroup, which share a block's labels, and samples for which it reads the block once: on GPUs, and on software devices.
@@ -33,10 +35,10 @@ params!(PlacesParams {
     probes: u32,
     ld_best: u32,
     clusters: u32,
-    blocks: u32,
     ld: u32,
     pad0: u32,
     pad1: u32,
+    pad2: u32,
 });
 params!(LogitsParams { first: u32, pairs: u32, steps: u32, width4: u32, ld: u32, ld_h4: u32, pad0: u32, pad1: u32 });
 
@@ -60,7 +62,13 @@ impl Default for ClusterOptions {
 }
 
 impl ClusterOptions {
-    fn check(&self) -> Result<()> {
+    /// Refuses what cannot be had of so many labels.
+    fn check(&self, labels: usize) -> Result<()> {
+        let most = (labels / SMALL).max(2 * labels.isqrt()).max(1);
+        if self.clusters > most {
+            return Err(Error::bad_input(format!("{} clusters of {labels} labels", self.clusters))
+                .with_help(format!("ask for at most {most} clusters: each fills blocks of {BLOCK} rows")));
+        }
         if !(1..=MAX_K).contains(&self.probes) {
             return Err(Error::bad_input(format!("{} clusters that a sample asks", self.probes))
                 .with_help(format!("ask for 1 to {MAX_K} clusters")));
@@ -101,7 +109,7 @@ pub struct ClusterRoom {
     /// `[samples]`: how many labels were scored.
     pub scored: Tensor<u32>,
     /// The ranking of clusters.
-    clusters: Exact,
+    pub asked: Exact,
     sort: sort::Workspace,
     /// `[samples * probes]`: clusters and where their logits go, as they come and sorted.
     keys: [Tensor<u32>; 2],
@@ -158,33 +166,49 @@ impl Clusters {
         pollster::block_on(self.room_async(gpu, samples, k))
     }
 
-    /// Memory for the best `k` labels of `samples` samples. Clusters that find no place in it are not scored: those of the lowest ranks, if more
-    /// than 2^23 labels of a batch would be.
+    /// Labels that the clusters of a sample have at most, with those that fill blocks up.
+    fn most(&self) -> usize {
+        BLOCK * self.longest.iter().take(self.probes).sum::<usize>()
+    }
+
+    /// Samples that can be asked at once: as many as their logits, and a software device's loops, have room for.
     ///
     /// # Errors
-    /// Those of [`TopK::new_async`]; [`ErrorKind::TooBig`] for more samples at once than the device's loops can take.
-    pub async fn room_async(&self, gpu: &Gpu, samples: usize, k: usize) -> Result<ClusterRoom> {
-        let caps = gpu.caps();
-        let width4 = self.centroids.columns() / 4;
-        if caps.is_software() && samples.div_ceil(LAYOUT[1][1]) * width4 > TURNS {
-            return Err(Error::new(ErrorKind::TooBig, format!("{samples} samples that ask clusters at once"))
-                .with_help(format!("ask for at most {} samples at once", TURNS / width4 * LAYOUT[1][1])));
-        }
+    /// [`ErrorKind::TooBig`] if that is none.
+    pub fn together(&self, caps: &Caps) -> Result<usize> {
         let bound = usize::try_from(caps.max_binding / 4).unwrap_or(usize::MAX);
-        let most = LOGITS.min(bound) / samples.max(1) / BLOCK;
-        let blocks = self.longest.iter().take(self.probes).sum::<usize>().min(most).max(1);
+        let room = LOGITS.min(bound) / self.most();
+        let turns = if caps.is_software() { TURNS / (self.centroids.columns() / 4) * LAYOUT[1][1] } else { usize::MAX };
+        if room == 0 {
+            let what = format!("a sample whose {} clusters have up to {} labels", self.probes, self.most());
+            return Err(Error::new(ErrorKind::TooBig, what).with_help("ask fewer clusters, or make more of them"));
+        }
+        Ok(room.min(turns.max(1)))
+    }
+
+    /// Memory for the best `k` labels of `samples` samples.
+    ///
+    /// # Errors
+    /// Those of [`TopK::new_async`]; [`ErrorKind::TooBig`] for more samples than [`Clusters::together`] says.
+    pub async fn room_async(&self, gpu: &Gpu, samples: usize, k: usize) -> Result<ClusterRoom> {
+        let together = self.together(gpu.caps())?;
+        if samples > together {
+            return Err(Error::new(ErrorKind::TooBig, format!("{samples} samples that ask clusters at once"))
+                .with_help(format!("ask for at most {together} samples at once")));
+        }
+        let columns = self.centroids.columns();
         let (pairs, bits) = (samples * self.probes, usize::BITS - self.count().leading_zeros());
         let words = async || Tensor::uninit_async(gpu, &[pairs]).await;
         Ok(ClusterRoom {
             top: TopK::new_async(gpu, samples, k).await?,
             scored: Tensor::uninit_async(gpu, &[samples]).await?,
-            clusters: Exact::new_async(gpu, samples, self.count(), 4 * width4, self.probes).await?,
+            asked: Exact::new_async(gpu, samples, self.count(), columns, self.probes).await?,
             sort: sort::Workspace::new_async(gpu, 1, pairs, bits).await?,
             keys: [words().await?, words().await?],
             places: [words().await?, words().await?],
             columns: Tensor::uninit_async(gpu, &[samples]).await?,
-            logits: Tensor::uninit_async(gpu, &[samples, blocks * BLOCK]).await?,
-            list: Tensor::uninit_async(gpu, &[samples, blocks * BLOCK]).await?,
+            logits: Tensor::uninit_async(gpu, &[samples, self.most()]).await?,
+            list: Tensor::uninit_async(gpu, &[samples, self.most()]).await?,
         })
     }
 
@@ -197,7 +221,7 @@ impl Clusters {
         if h.shape() != [samples, self.centroids.columns()] || room.keys[0].len() != samples * self.probes {
             return Err(Error::internal(format!("{samples} samples ask clusters with {:?}", h.shape())));
         }
-        room.clusters.record(recording, caps, h, &self.centroids)?;
+        room.asked.record(recording, caps, h, &self.centroids)?;
         self.place(recording, caps, room)?;
         let [keys, sorted_keys] = &room.keys;
         let [places, sorted_places] = &room.places;
@@ -212,13 +236,12 @@ impl Clusters {
     /// Records where the logits of each sample's clusters go.
     fn place(&self, recording: &mut Recording, caps: &Caps, room: &ClusterRoom) -> Result<()> {
         let samples = room.columns.len();
-        let best = room.clusters.top.words_of_best();
+        let best = room.asked.top.words_of_best();
         let params = PlacesParams {
             samples: word(samples)?,
             probes: word(self.probes)?,
             ld_best: word(best.row_stride())?,
             clusters: word(self.count())?,
-            blocks: word(room.logits.columns() / BLOCK)?,
             ld: word(room.logits.row_stride())?,
             ..Default::default()
         };

@@ -116,7 +116,7 @@ impl Optimiser {
     ///
     /// # Errors
     /// Those of [`Optimiser::record_catch_up`].
-    pub fn record_catch_up_to_update(
+    pub(in crate::hash) fn record_catch_up_to_update(
         &self,
         recording: &mut Recording,
         caps: &Caps,

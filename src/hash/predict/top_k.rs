@@ -12,8 +12,8 @@ const TOP_K: &str = include_str!("../../../shaders/hash/top_k.wgsl");
 pub const MAX_K: usize = 128;
 /// Columns up to which a software device looks at few of them before it sorts for the first time.
 const SHORT: usize = 2048;
-/// Columns of a dispatch on a software device: see the kernel's header.
-const SOFTWARE_COLUMNS: usize = 4096;
+/// Columns of a dispatch on a software device, of short rows and of long ones: see the kernel's header.
+const SOFTWARE_COLUMNS: [usize; 2] = [2048, 4096];
 
 params!(TopKParams { k: u32, n: u32, first: u32, start: u32, ld: u32, ld_list: u32, ld_best: u32, pad0: u32 });
 
@@ -111,8 +111,9 @@ impl TopK {
         bindings.extend(counts.map(Tensor::binding));
         bindable(caps, &bindings)?;
         word(first + columns)?;
-        let kernel = kernel(caps.is_software(), columns <= SHORT || counts.is_some(), bindings.len() - 3);
-        let step = if caps.is_software() { SOFTWARE_COLUMNS } else { columns.max(1) };
+        let short = columns <= SHORT || counts.is_some();
+        let kernel = kernel(caps.is_software(), short, bindings.len() - 3);
+        let step = if caps.is_software() { SOFTWARE_COLUMNS[usize::from(!short)] } else { columns.max(1) };
         for start in (0..columns).step_by(step) {
             let params = TopKParams {
                 k: word(self.k)?,
@@ -161,11 +162,23 @@ impl TopK {
     ///
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] if a logit was infinite or NaN, naming sample and label.
-    pub fn take(&self, output: &mut Output, [best, faults]: [ReadTicket; 2]) -> Result<Ranking> {
+    pub fn take(&self, output: &mut Output, tickets: [ReadTicket; 2]) -> Result<Ranking> {
+        self.take_of(output, tickets, "label")
+    }
+
+    /// The same of things by this name.
+    pub(in crate::hash) fn take_of(
+        &self,
+        output: &mut Output,
+        [best, faults]: [ReadTicket; 2],
+        thing: &str,
+    ) -> Result<Ranking> {
         let faults: Vec<u32> = self.faults.take(output, faults);
         if let Some((sample, row)) = faults.chunks_exact(4).enumerate().find(|(_, row)| row[0] > 0) {
-            let what =
-                format!("the logit of label {} for sample {sample} is not finite ({} logits are not)", !row[1], row[0]);
+            let what = format!(
+                "the logit of {thing} {} for sample {sample} is not finite ({} logits are not)",
+                !row[1], row[0]
+            );
             return Err(Error::bad_input(what).with_help(
                 "the weights or the sample's values have overflowed: go back to an earlier checkpoint, or train with a lower rate",
             ));
