@@ -61,6 +61,7 @@ def arguments():
     parser.add_argument("--batch", type=int, default=256, help="[%(default)s]")
     parser.add_argument("--hidden", type=int, default=128, help="[%(default)s]")
     parser.add_argument("--lr", type=float, default=5e-4, help="[%(default)s]")
+    parser.add_argument("--schedule", choices=["constant", "cosine"], default="constant", help="cosine: down to 0 at the last step [%(default)s]")
     parser.add_argument("--negatives", type=int, default=1000, help="of shared sets [%(default)s]")
     parser.add_argument("--rows", choices=["catch-up", "lazy", "dense"], default="catch-up", help="[%(default)s]")
     parser.add_argument("--neighbours", type=int, help="kept of each label, in the mode neighbours")
@@ -135,6 +136,8 @@ def config(args, mode):
     quoted = {part: json.dumps(str((args.folder / f"{part}.txt.gz").resolve())) for part in ("train", "test")}
     lines = ["[data]", f"train = {quoted['train']}", f"test = {quoted['test']}", "cache = false", "[model]", f"hidden = {args.hidden}"]
     lines += ["[train]", f"steps = {args.steps}" if args.steps else f"epochs = {args.epochs}", f"batch = {args.batch}"]
+    if args.schedule == "cosine":
+        lines.append(f"schedule = {{ cosine = {args.steps or args.epochs * -(-args.shape[0] // args.batch)} }}")
     # All test samples at every look; checkpoints at the end alone.
     lines += [f"learning_rate = {args.lr!r}", f'rows = "{args.rows}"', f"looks = {args.looks}", f"look_samples = {2**32 - 1}"]
     lines += ["checkpoint_seconds = 1e9", f"seed = {args.seed}", "[active]", f'mode = "{mode}"']
@@ -173,6 +176,7 @@ def ours(args, mode):
 
 def peer(args, mode, threads, limit=None):
     command = [args.python, PEER, args.folder, "--mode", mode, "--batch", args.batch, "--hidden", args.hidden, "--lr", args.lr]
+    command += ["--schedule", args.schedule]
     command += ["--negatives", args.negatives, "--seed", args.seed, "--threads", threads, "--epochs", args.epochs]
     steps = limit or args.steps
     command += ["--limit-steps", steps] if steps else []
@@ -243,7 +247,7 @@ def main():
         run["reached_seconds"] = reached(run, args.reach) if args.reach else None
     length = f"{args.steps} steps" if args.steps else f"{args.epochs} epochs"
     counts = ", {} samples, {} features, {} labels".format(*args.shape)
-    model = f"{args.hidden} hidden, Adam at {args.lr:g}"
+    model = f"{args.hidden} hidden, Adam at {args.lr:g}{' down a cosine' if args.schedule == 'cosine' else ''}"
     print(f"{args.folder.name}{counts}; {length} in batches of {args.batch}, {model}; {os.cpu_count()} processors")
     if any(run["who"] == "wavehull" and run["device"]["software"] for run in runs):
         print("wavehull ran on a SOFTWARE DEVICE: the processor posing as a GPU")
@@ -251,8 +255,9 @@ def main():
     if args.json:
         document = {
             "schema": 1, "data": args.folder.name, "shape": args.shape, "epochs": None if args.steps else args.epochs, "steps": args.steps,
-            "batch": args.batch, "hidden": args.hidden, "learning_rate": args.lr, "negatives": args.negatives, "seed": args.seed,
-            "reach": args.reach, "processors": os.cpu_count(), "machine": platform.machine(), "runs": runs,
+            "batch": args.batch, "hidden": args.hidden, "learning_rate": args.lr, "schedule": args.schedule,
+            "negatives": args.negatives, "seed": args.seed, "reach": args.reach,
+            "processors": os.cpu_count(), "machine": platform.machine(), "runs": runs,
         }
         args.json.write_text(json.dumps(document, indent=1) + "\n")
 

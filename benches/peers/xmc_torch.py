@@ -150,13 +150,13 @@ def products(h, weight, bias, y, y_row, share, half):
 
 
 class Network:
-    def __init__(self, features, labels, args, device, chance):
+    def __init__(self, features, labels, args, device, chance, last):
         make = torch.Generator().manual_seed(args.seed)
         self.input = torch.empty(features, args.hidden).normal_(0, 0.01, generator=make).to(device)
         self.output = torch.empty(labels, args.hidden).normal_(0, 0.01, generator=make).to(device)
         self.b1, self.b2 = torch.zeros(1, args.hidden, device=device), torch.zeros(labels, 1, device=device)
         self.tables = [self.input, self.output, self.b1, self.b2]
-        self.args, self.device, self.labels, self.t = args, device, labels, 0
+        self.args, self.device, self.labels, self.t, self.last = args, device, labels, 0, last
         self.draw = torch.Generator(device=device).manual_seed(args.seed + 1)
         self.half, self.chance, self.active = HALF[args.precision], chance, []
         self.products = torch.compile(products, dynamic=True) if args.compile else products
@@ -167,6 +167,10 @@ class Network:
 
     def hidden(self, x, start, values):
         return F.embedding_bag(x, self.input, start, mode="sum", per_sample_weights=values).add_(self.b1)
+
+    def rate(self):
+        """The learning rate of step t: as given, or down half a cosine."""
+        return self.args.lr * (0.5 + 0.5 * math.cos(math.pi * (self.t - 1) / self.last) if self.args.schedule == "cosine" else 1.0)
 
     def step(self, labels, features):
         self.t += 1
@@ -189,6 +193,7 @@ class Network:
         if self.args.mode == "full":
             self.input.grad.zero_().index_add_(0, x, parts)
             self.b1.grad = dh.sum(0, keepdim=True)
+            self.adam.param_groups[0]["lr"] = self.rate()
             self.adam.step()
             return
         touched, slot = torch.unique(x, return_inverse=True)
@@ -196,7 +201,7 @@ class Network:
         one = torch.zeros(1, dtype=torch.long, device=self.device)
         todo = ((touched, gradient), (rows, dw.div_(batch)), (one, dh.sum(0, keepdim=True)), (rows, db.div_(batch).view(-1, 1)))
         for lazy, (at, g) in zip(self.lazy, todo):
-            lazy.step(at, g, self.args.lr, self.t)
+            lazy.step(at, g, self.rate(), self.t)
 
     def precision_at(self, data, limit, batch=256):
         """P@1, P@3, P@5, exactly: all labels, all (or the first `limit`) samples that have labels."""
@@ -263,11 +268,11 @@ def run(args):
     read = time.perf_counter() - clock
     chance = log_chance(train, labels, args, device) if args.log_q else None
     train, test = Data(train, device), test and Data(test, device)
-    net = Network(features, labels, args, device, chance)
     have = np.flatnonzero(np.diff(train.y_host))
     order, times, curve, watch = np.random.default_rng(args.seed), [], [], Clock(device)
     per_epoch = -(-len(have) // args.batch)
     last = args.limit_steps or args.epochs * per_epoch
+    net = Network(features, labels, args, device, chance, last)
     # As `wavehull hash train` does it: so many looks an epoch, and one at the end.
     every = max(per_epoch // args.looks, 1) if args.looks else last
     spent, full, rows = 0.0, [], None
@@ -301,8 +306,9 @@ def run(args):
     result = {
         "name": "synthetic" if args.synthetic else args.folder.name, "mode": args.mode, "log_q": args.log_q, "precision": args.precision,
         "compiled": args.compile, "adam": net.adam_kind, "features": features, "labels": labels, "samples": len(have),
-        "test_samples": min(test.count, args.test_limit or test.count) if test else 0, "batch": args.batch, "hidden": args.hidden, "lr": args.lr,
-        "negatives": args.negatives if args.mode == "sampled" else 0, "active_labels": round(float(np.mean(net.active))) if net.active else labels,
+        "test_samples": min(test.count, args.test_limit or test.count) if test else 0, "batch": args.batch, "hidden": args.hidden,
+        "lr": args.lr, "schedule": args.schedule, "negatives": args.negatives if args.mode == "sampled" else 0,
+        "active_labels": round(float(np.mean(net.active))) if net.active else labels,
         "seed": args.seed, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
         "threads": torch.get_num_threads(), "read_seconds": round(read, 2), "steps": net.t, "timed_steps": len(times),
         "step_ms_p10": round(p10 * 1e3, 4), "step_ms_mean": round(float(np.mean(times)) * 1e3, 4),
@@ -326,6 +332,7 @@ def main():
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--schedule", choices=["constant", "cosine"], default="constant", help="cosine: down to 0 at the last step")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--limit-steps", type=int, metavar="N", help="so many steps, whatever --epochs says")
     parser.add_argument("--looks", type=int, default=1, help="looks at the test part an epoch; 0: one at the end")
