@@ -8,7 +8,7 @@ the number of threads that was fastest in 40 steps of each mode; Wavehull takes 
 
 They differ in what they cannot share. Shared sets of Wavehull have room for the batch's labels and --negatives others, rounded up to a multiple
 of 256; PyTorch's have as many draws as --negatives, doubles counted once: the table has both sizes. PyTorch's sampled mode is lazy (rows that a
-step does not touch rest); ours catches up by default (--rows), and a look brings its rows up to date, uncounted. Orders of samples and random
+step does not touch rest); ours catches up by default (--rows), and before a look all rows do, which is counted. Orders of samples and random
 numbers are other ones; PyTorch leaves training samples without labels out, Wavehull does not.
 
 samples/s: all samples over all seconds, the median of the rounds. p10: a batch over the 10th percentile of a step's time, PyTorch's alone.

@@ -177,6 +177,47 @@ fn a_training_goes_on_from_its_checkpoint_with_the_same_bits() {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
+#[test]
+fn rows_that_rest_keep_their_keys() {
+    let Some(gpu) = device("rows_that_rest_keep_their_keys", false) else { return };
+    let set = set();
+    let folder = std::env::temp_dir().join(format!("wavehull-hash-keys-{}", std::process::id()));
+    let few = Options { batch: 4, active: 16, rebuild: Rebuild::Samples(8), ..options(Mode::Slide) };
+    for options in [
+        Options { update: Update::Lazy, ..few.clone() },
+        Options { update: Update::Lazy, renew: 40, ..few.clone() },
+        Options { rule: Rule::adagrad(), learning_rate: 0.05, ..few.clone() },
+    ] {
+        let _ = std::fs::remove_dir_all(&folder);
+        let mut store = Store::open(&folder).unwrap();
+        let mut trainer = Trainer::new(gpu, &set, options.clone()).unwrap();
+        steps(&mut trainer, &set, options.batch, 0..30);
+        let tally = pollster::block_on(trainer.settle_async()).unwrap();
+        let hashed = tally.rehashed as f64 / (tally.rebuilds * LABELS as u64) as f64;
+        assert!(
+            tally.rebuilds == 15 && (0.1..0.7).contains(&hashed),
+            "{tally:?}: a rebuild hashes {hashed} of the rows"
+        );
+        let whole = bits(&mut trainer, gpu);
+        // A trainer that is told to load at every rebuild knows no keys.
+        let mut again = Trainer::new(gpu, &set, options.clone()).unwrap();
+        for step in (0..30).step_by(2) {
+            pollster::block_on(again.save_async(&mut store, b"", &Control::default())).unwrap();
+            pollster::block_on(again.load_async(&mut store, &Control::default())).unwrap();
+            steps(&mut again, &set, options.batch, step..step + 2);
+        }
+        let tally = pollster::block_on(again.settle_async()).unwrap();
+        assert_eq!(tally.rehashed, tally.rebuilds * LABELS as u64);
+        assert!(whole == bits(&mut again, gpu), "kept keys are not those of a whole build");
+    }
+    let moving = Options { update: Update::CatchUp, ..few };
+    let mut trainer = Trainer::new(gpu, &set, moving.clone()).unwrap();
+    steps(&mut trainer, &set, moving.batch, 0..10);
+    let tally = pollster::block_on(trainer.settle_async()).unwrap();
+    assert_eq!(tally.rehashed, tally.rebuilds * LABELS as u64, "rows that move without a gradient keep keys");
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
 /// Seconds that the processor spent on this process, where the system says so: others may use it meanwhile.
 fn processor_time() -> f64 {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };

@@ -22,6 +22,7 @@ pub mod network;
 pub mod optimiser;
 pub mod options;
 pub mod predict;
+pub mod quality;
 pub mod rows;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod session;

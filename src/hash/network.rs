@@ -1,11 +1,11 @@
 //! A network of two tables: asking it, exactly or through a short list, and measuring how good that is.
 
-use serde::Serialize;
 use web_time::Instant;
 
 use super::layer::{self, DeviceBatch, Hidden, shared};
 use super::options::Options;
-use super::predict::{Exact, Measures, Ranking, recall};
+use super::predict::{Exact, Ranking};
+use super::quality::{Quality, Sums};
 use super::shortlist::{Index, Room, Shortlist};
 use super::{Batch, Rows, SparseSet, Storage, width};
 use crate::error::{Error, Result};
@@ -15,10 +15,6 @@ use crate::tensor::{ALIGNED, Tensor};
 
 /// Samples that are asked at once, at most.
 const TOGETHER: usize = 256;
-/// Labels of a ranking that measures look at.
-const DEEP: usize = 10;
-/// The k of P@k.
-const AT: [usize; 3] = [1, 3, 5];
 
 /// A network on a device.
 #[derive(Debug)]
@@ -33,59 +29,6 @@ pub struct Network {
 
 /// Rows that are brought from bf16 to f32 at a time; a multiple of what bindings are aligned to.
 const EXPANDED: usize = 1 << 14;
-
-/// Precision at 1, 3 and 5 (as far as there are so many labels): the share of the first k labels that are the sample's.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Precision {
-    /// k and P@k.
-    #[serde(rename = "precision")]
-    pub at: Vec<(usize, f64)>,
-    /// Samples with labels, over which it is the mean.
-    pub labelled: usize,
-    /// Samples without labels, which are left out.
-    pub unlabelled: usize,
-}
-
-impl From<&Measures> for Precision {
-    fn from(measures: &Measures) -> Self {
-        // Without a labelled sample there is no precision.
-        let one = |(slot, &k)| (k, if measures.samples > 0 { measures.precision(slot) } else { 0.0 });
-        let at = measures.at.iter().enumerate().map(one).collect();
-        Self { at, labelled: measures.samples, unlabelled: measures.unlabelled }
-    }
-}
-
-/// How good a network is.
-#[derive(Debug, Clone, Serialize)]
-pub struct Quality {
-    /// Samples that were asked.
-    pub samples: usize,
-    /// Labels of the network.
-    pub labels: usize,
-    /// Of the exact ranking of all labels.
-    pub exact: Precision,
-    /// Seconds of the exact rankings, hidden layers included.
-    pub exact_seconds: f64,
-    /// The same for the labels of a short list, if asked for.
-    pub sparse: Option<SparseQuality>,
-}
-
-/// How good and how fast short lists are.
-#[derive(Debug, Clone, Serialize)]
-pub struct SparseQuality {
-    /// Of the ranking of candidates.
-    pub precision: Precision,
-    /// Seconds of the rankings of candidates, hidden layers and look-ups included.
-    pub seconds: f64,
-    /// Seconds of building the hash tables or clusters.
-    pub build_seconds: f64,
-    /// Mean number of labels that were scored for a sample.
-    pub candidates: f64,
-    /// Mean share of the exact best label that was found.
-    pub recall_1: f64,
-    /// Mean share of the exact best ten that were found.
-    pub recall_10: f64,
-}
 
 /// Memory for asking batches of one size.
 struct Desk {
@@ -201,17 +144,14 @@ impl Network {
         shortlist: Option<&Shortlist>,
         control: &Control,
     ) -> Result<Quality> {
-        let at: Vec<usize> = AT.into_iter().filter(|&k| k <= self.labels()).collect();
-        let deep = DEEP.min(self.labels());
         let built = Instant::now();
         let index = match shortlist {
             Some(shortlist) => Some(Index::new_async(self, shortlist, TOGETHER, control).await?),
             None => None,
         };
         let build_seconds = built.elapsed().as_secs_f64();
-        let mut exact = Measures::new(&at);
-        let mut sparse = Measures::new(&at);
-        let (mut desk, mut seconds, mut scored, mut recalls, mut done) = (None, [0.0; 2], 0_u64, [0.0; 2], 0);
+        let (mut sums, mut desk) = (Sums::new(self.labels()), None);
+        let deep = sums.deep();
         let together = self.together(index.as_ref())?;
         if let (Some(_), Some(some)) = (&index, chosen.chunks(together).next()) {
             // Neither way pays for memory and kernels that both need.
@@ -222,31 +162,15 @@ impl Network {
         for some in chosen.chunks(together) {
             let start = Instant::now();
             let (best, _) = self.rank_async(&mut desk, set, some, deep, None, control).await?;
-            seconds[0] += start.elapsed().as_secs_f64();
-            exact.add(set, some, &best)?;
+            sums.add_exact(set, some, &best, start.elapsed())?;
             if index.is_some() {
                 let start = Instant::now();
-                let (found, count) = self.rank_async(&mut desk, set, some, deep, index.as_ref(), control).await?;
-                seconds[1] += start.elapsed().as_secs_f64();
-                sparse.add(set, some, &found)?;
-                scored += count;
-                recalls[0] += some.len() as f64 * recall(&first(&best), &found)?;
-                recalls[1] += some.len() as f64 * recall(&best, &found)?;
+                let (found, scored) = self.rank_async(&mut desk, set, some, deep, index.as_ref(), control).await?;
+                sums.add_sparse(set, some, (&best, &found), scored, start.elapsed())?;
             }
-            done += some.len();
-            control.report("asking", done as u64, chosen.len() as u64, "samples");
+            control.report("asking", sums.samples() as u64, chosen.len() as u64, "samples");
         }
-        let all = chosen.len().max(1) as f64;
-        let sparse = index.map(|_| SparseQuality {
-            precision: Precision::from(&sparse),
-            seconds: seconds[1],
-            build_seconds,
-            candidates: scored as f64 / all,
-            recall_1: recalls[0] / all,
-            recall_10: recalls[1] / all,
-        });
-        let exact = Precision::from(&exact);
-        Ok(Quality { samples: chosen.len(), labels: self.labels(), exact, exact_seconds: seconds[0], sparse })
+        Ok(sums.quality(index.map(|_| build_seconds)))
     }
 
     /// Blocking twin of [`Network::quality_async`].
@@ -388,11 +312,4 @@ impl Network {
     pub fn tables(&self) -> [(&'static str, &Rows); 2] {
         [("input", &self.input), ("output", &self.output)]
     }
-}
-
-/// The best label alone.
-fn first(ranking: &Ranking) -> Ranking {
-    let one = |values: &[u32]| values.iter().step_by(ranking.k).copied().collect();
-    let logits = ranking.logits.iter().step_by(ranking.k).copied().collect();
-    Ranking { k: 1, labels: one(&ranking.labels), logits }
 }

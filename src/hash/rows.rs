@@ -238,6 +238,16 @@ impl Touched {
         pollster::block_on(Self::uninit_async(gpu, capacity))
     }
 
+    /// Writes a list of rows that have no entries, before everything that is run after this call.
+    ///
+    /// # Errors
+    /// Those of [`Touched::write`].
+    pub fn write_ids(&self, gpu: &Gpu, ids: &[u32]) -> Result<()> {
+        let rows = ids.iter().map(|&id| [id, 0]);
+        let list: Vec<[u32; 2]> = [[word(ids.len())?, 0]].into_iter().chain(rows).chain([[u32::MAX, 0]]).collect();
+        self.write(gpu, &list)
+    }
+
     /// Writes a list made on the host, as [`super::Batch::touched`] is, before everything that is run after this call.
     ///
     /// # Errors

@@ -8,9 +8,9 @@ use crate::error::Result;
 use crate::hash::clusters::ClusterOptions;
 use crate::hash::data::generate::generate;
 use crate::hash::lsh::LshOptions;
-use crate::hash::network::{Quality, SparseQuality};
 use crate::hash::optimiser::Mode as Update;
 use crate::hash::options::Mode;
+use crate::hash::quality::{Quality, SparseQuality};
 use crate::hash::{Network, Shortlist, Storage, width};
 
 /// Passes over the set before a network is asked, and how often it is.

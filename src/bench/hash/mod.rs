@@ -25,9 +25,9 @@ use crate::error::{ErrorKind, Result};
 use crate::gpu::{Control, Gpu};
 use crate::hash::data::generate::{Recipe, generate};
 use crate::hash::lsh::LshOptions;
-use crate::hash::network::Quality;
 use crate::hash::optimiser::Mode as Update;
 use crate::hash::options::{MODES, Mode, Options, Rebuild};
+use crate::hash::quality::Quality;
 use crate::hash::trainer::Tally;
 use crate::hash::{Batch, Rows, SparseSet, Storage, Trainer, width};
 

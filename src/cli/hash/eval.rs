@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use wavehull::hash::network::{Precision, Quality};
+use wavehull::hash::quality::{Precision, Quality};
 use wavehull::hash::{data, session};
 use wavehull::ops::random::{Stream, purpose};
 use wavehull::{Error, Result, VERSION};
@@ -17,9 +17,9 @@ use crate::cli::{Global, SCHEMA};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wavehull hash eval examples/configs/runs/relations
-  wavehull hash eval examples/configs/runs/relations --clustered --probes 16
-  wavehull hash eval examples/configs/runs/relations --sparse --tables 200 --codes 4")]
+  wavehull hash eval runs/relations
+  wavehull hash eval runs/relations --clustered --probes 16
+  wavehull hash eval runs/relations --sparse --tables 200 --codes 4")]
 pub struct Args {
     /// The folder of a training
     #[arg(value_name = "FOLDER")]

@@ -21,8 +21,8 @@ An ONNX file takes `ids` and `values` [N, M], the features of each sample (an un
 `logits` [N, labels]. docs/hash.md has the tensors of a safetensors file.
 
 Examples:
-  wavehull hash export examples/configs/runs/relations --onnx relations.onnx --top 5
-  wavehull hash export examples/configs/runs/relations --safetensors relations.safetensors")]
+  wavehull hash export runs/relations --onnx relations.onnx --top 5
+  wavehull hash export runs/relations --safetensors relations.safetensors")]
 pub struct Args {
     /// The folder of a training
     #[arg(value_name = "FOLDER")]

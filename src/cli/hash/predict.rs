@@ -18,7 +18,7 @@ use crate::cli::{Global, SCHEMA};
 Prints a line a sample: `label:logit`, the best first.
 
 Examples:
-  wavehull hash predict examples/configs/runs/relations data/debian-relations/test.txt.gz --top 5")]
+  wavehull hash predict runs/relations data/debian-relations/test.txt.gz --top 5")]
 pub struct Args {
     /// The folder of a training
     #[arg(value_name = "FOLDER")]

@@ -29,5 +29,5 @@ pub use tables::{Drift, LshTables};
 use crate::gpu::Kernel;
 
 pub(super) fn catalogue() -> Vec<Kernel> {
-    [hasher::catalogue(), query::catalogue(), neighbours::catalogue()].concat()
+    [hasher::catalogue(), tables::catalogue(), query::catalogue(), neighbours::catalogue()].concat()
 }

@@ -22,8 +22,8 @@ params!(LshRangesParams {
     summand: u32,
     first_table: u32,
     tables: u32,
-    labels: u32,
-    steps: u32,
+    rest: u32,
+    stride_directory: u32,
     stride_keys: u32,
     stride_out: u32,
     pad0: u32,
@@ -206,16 +206,17 @@ impl LshTables {
             summand,
             first_table: word(group.first)?,
             tables: word(group.keys.shape()[0])?,
-            labels: word(self.labels())?,
-            steps: usize::BITS - self.labels().leading_zeros(),
+            rest: group.rest,
+            stride_directory: word(group.directory.row_stride())?,
             stride_keys: word(group.keys.row_stride())?,
             stride_out: word(ranges.row_stride())?,
             ..Default::default()
         };
-        let bindings = vec![queries.keys.binding(), group.keys.binding(), group.ids.binding(), ranges.binding()];
+        let sides = [queries.keys, &group.keys, &group.ids, &group.directory, ranges];
+        let bindings = sides.map(Tensor::binding).to_vec();
         bindable(caps, &bindings)?;
         let grid = Grid::Direct([word(count.div_ceil(64))?, word(query.tables)?, 1]);
-        let work = (count * query.tables) as f64 * 20.0 * f64::from(params.steps);
+        let work = (count * query.tables) as f64 * 40.0;
         recording.dispatch(&kernels()[0], bindings, &params, grid, work)
     }
 
@@ -269,7 +270,7 @@ fn kernels() -> [Kernel; 2] {
         Kernel::new::<LshRangesParams>(
             "lsh_ranges",
             LSH_RANGES,
-            &[Access::Read, Access::Read, Access::Read, Access::Write],
+            &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
         ),
         Kernel::new::<LshCandidatesParams>("lsh_candidates", LSH_CANDIDATES, &candidates),
     ]

@@ -1,17 +1,32 @@
 //! Hash tables as sorted keys: for each table, the labels in the order of their keys. No label is ever lost, nothing depends
-//! on which invocation came first, and a bucket is a run of equal keys that two binary searches find.
+//! on which invocation came first, and a bucket is a run of equal keys. A directory says where the keys with given upper bits
+//! begin. Kernel: `lsh_directory`.
 
 use super::hasher::{Hasher, Task};
 use super::options::{LshOptions, MOST_LABELS};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Caps, Gpu, ReadTicket, Recording};
+use crate::gpu::{Access, Caps, Gpu, Grid, Kernel, ReadTicket, Recording, params};
 use crate::hash::Touched;
-use crate::ops::{sort, word};
+use crate::ops::{bindable, sort, word};
 use crate::tensor::{Tensor, pitch};
 
+const LSH_DIRECTORY: &str = include_str!("../../../shaders/hash/lsh_directory.wgsl");
+/// Upper bits of keys that a directory knows, at most: its entries stay in caches.
+const MOST_UPPER: u32 = 16;
 /// Most bytes of the ids of tables that are sorted together: larger ones cost more memory between the passes of the sort,
 /// smaller ones more dispatches.
 const GROUP_BYTES: u64 = 32 << 20;
+
+params!(LshDirectoryParams {
+    labels: u32,
+    entries: u32,
+    rest: u32,
+    stride_keys: u32,
+    stride_out: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+});
 
 /// Some of the tables.
 #[derive(Debug, Clone)]
@@ -22,6 +37,10 @@ pub(super) struct Group {
     pub(super) keys: Tensor<u32>,
     /// `[tables, labels]`: labels by ascending key and then label.
     pub(super) ids: Tensor<u32>,
+    /// `[tables, upper bits + 1]`: where the labels begin whose keys have such upper bits.
+    pub(super) directory: Tensor<u32>,
+    /// The other bits of a key.
+    pub(super) rest: u32,
     sort: sort::Workspace,
 }
 
@@ -90,6 +109,7 @@ impl LshTables {
         let most = usize::try_from(group_bytes.min(gpu.caps().max_binding) / row).unwrap_or(usize::MAX);
         let most = most.clamp(1, options.tables);
         let bits = word(options.key_bits())?;
+        let upper = bits.min((labels / 4).max(1).ilog2()).min(MOST_UPPER);
         let mut groups: Vec<Group> = Vec::new();
         for first in (0..options.tables).step_by(most) {
             let tables = most.min(options.tables - first);
@@ -99,7 +119,8 @@ impl LshTables {
                 _ => sort::Workspace::new_async(gpu, tables, labels, bits).await?,
             };
             let (keys, ids) = (Tensor::uninit_async(gpu, &shape).await?, Tensor::uninit_async(gpu, &shape).await?);
-            groups.push(Group { first, keys, ids, sort });
+            let directory = Tensor::uninit_async(gpu, &[tables, (1 << upper) + 1]).await?;
+            groups.push(Group { first, keys, ids, directory, rest: bits - upper, sort });
         }
         let sorted = Tensor::uninit_async(gpu, &[most, labels]).await?;
         let drift = Tensor::uninit_async(gpu, &[4]).await?;
@@ -185,8 +206,32 @@ impl LshTables {
             let operands =
                 sort::Operands { keys: &group.keys, payload: None, out_keys: &sorted, out_payload: &group.ids };
             sort::record(recording, caps, &group.sort, &operands)?;
+            self.record_directory(recording, caps, group, &sorted)?;
         }
         Ok(())
+    }
+
+    /// Records where the upper bits of sorted keys begin.
+    fn record_directory(
+        &self,
+        recording: &mut Recording,
+        caps: &Caps,
+        group: &Group,
+        sorted: &Tensor<u32>,
+    ) -> Result<()> {
+        let directory = &group.directory;
+        let params = LshDirectoryParams {
+            labels: word(self.labels)?,
+            entries: word(directory.columns())?,
+            rest: group.rest,
+            stride_keys: word(sorted.row_stride())?,
+            stride_out: word(directory.row_stride())?,
+            ..Default::default()
+        };
+        let bindings = vec![sorted.binding(), directory.binding()];
+        bindable(caps, &bindings)?;
+        let grid = Grid::Direct([params.entries.div_ceil(64), word(directory.shape()[0])?, 1]);
+        recording.dispatch(&directory_kernel(), bindings, &params, grid, 200.0 * directory.len() as f64)
     }
 
     /// Records a count of the codes of `rows` that differ from those of the tables, in the first group of tables and in each
@@ -221,4 +266,12 @@ impl LshTables {
         let of_window = |n: usize| (0..n).step_by(4 * every).map(|first| (n - first).min(4)).sum::<usize>();
         Ok(windows.iter().map(|range| of_window(range.len())).sum())
     }
+}
+
+fn directory_kernel() -> Kernel {
+    Kernel::new::<LshDirectoryParams>("lsh_directory", LSH_DIRECTORY, &[Access::Read, Access::Write])
+}
+
+pub(super) fn catalogue() -> Vec<Kernel> {
+    vec![directory_kernel()]
 }

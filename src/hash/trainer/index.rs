@@ -5,7 +5,9 @@ use crate::gpu::{Caps, Gpu, Recording};
 use crate::hash::Rows;
 use crate::hash::lsh::{Drift, Hasher, LshTables, Neighbours, Query, QueryWorkspace};
 use crate::hash::network::Network;
+use crate::hash::optimiser::Mode as Update;
 use crate::hash::options::{Mode, Options, Rebuild};
+use crate::hash::rows::{Touched, touched_after};
 use crate::tensor::Tensor;
 
 /// Looks at the drift of codes between unconditional rebuilds: checkpoints stand at rebuilds, so there must be some.
@@ -18,6 +20,8 @@ const MEET: usize = 2;
 /// Every so many rows are compared when drift is measured, in so many tables.
 const SAMPLED: usize = 4;
 const COMPARED: usize = 10;
+/// Keys are made anew of touched rows alone if these are fewer than one in so many: others are read in better order.
+const LISTED: usize = 2;
 /// Steps from a measurement of drift to the rebuild that it may lead to: by then it is known, whatever the host waited for meanwhile.
 const LATENCY: u64 = 2;
 
@@ -34,6 +38,8 @@ pub(super) struct Index {
     renew: u64,
     /// The step whose rebuild a measurement of drift demands.
     demanded: Option<u64>,
+    /// Where rows without a gradient rest: a list for those that have moved, and the step of the optimiser whose rows the keys are of.
+    resting: Option<(Touched, Option<u32>)>,
 }
 
 impl Index {
@@ -50,6 +56,8 @@ impl Index {
             _ => None,
         };
         let steps = |samples: u64| samples / options.batch as u64;
+        let rest = options.update == Update::Lazy || !options.rule.moves_alone();
+        let resting = if rest { Some((Touched::uninit_async(gpu, labels / LISTED).await?, None)) } else { None };
         Ok(Self {
             hasher: Hasher::new_async(gpu, &options.lsh, hidden, 0).await?,
             tables: made,
@@ -59,6 +67,7 @@ impl Index {
             every: steps(options.rebuild.every()).max(1),
             renew: if options.renew == 0 { 0 } else { steps(options.renew).max(1) },
             demanded: None,
+            resting,
         })
     }
 
@@ -71,27 +80,55 @@ impl Index {
         step.is_multiple_of(period) || self.demanded == Some(step)
     }
 
-    /// Records new tables of the rows as they are, for the steps from `step` on.
-    pub(super) fn record_build(
+    /// Records new tables of the rows as they are after step `through` of the optimiser, for the steps from `step` on. Gives the number
+    /// of rows whose keys are made anew: the others have kept theirs, bit for bit.
+    pub(super) async fn record_build_async(
         &mut self,
         recording: &mut Recording,
         gpu: &Gpu,
         output: &Rows,
-        step: u64,
-    ) -> Result<()> {
+        (step, through): (u64, u32),
+    ) -> Result<usize> {
         self.demanded = None;
         if let Some(generation) = step.checked_div(self.renew) {
             let generation = u32::try_from(generation).map_err(|_| Error::internal("2^32 generations"))?;
             if generation != self.hasher.functions().generation {
                 self.hasher.renew(gpu, generation)?;
+                self.forget_keys();
             }
         }
-        self.tables.record_build(recording, gpu.caps(), &self.hasher, &output.weights)?;
+        let (caps, rows) = (gpu.caps(), &output.weights);
+        let moved = match &self.resting {
+            Some((_, Some(since))) => Some(touched_after(&output.book_async(gpu).await?, *since)),
+            _ => None,
+        };
+        let hashed = match (&self.resting, moved) {
+            (Some((list, _)), Some(ids)) if ids.len() <= list.capacity => {
+                list.write_ids(gpu, &ids)?;
+                self.tables.record_rehash(recording, caps, &self.hasher, rows, list)?;
+                self.tables.record_sort(recording, caps)?;
+                ids.len()
+            }
+            _ => {
+                self.tables.record_build(recording, caps, &self.hasher, rows)?;
+                output.len()
+            }
+        };
+        if let Some((_, since)) = &mut self.resting {
+            *since = Some(through);
+        }
         if let Some((neighbours, list)) = &self.neighbours {
             let number = u32::try_from(step).map_err(|_| Error::internal("2^32 steps"))?;
-            neighbours.record(recording, gpu.caps(), &self.tables, number, list)?;
+            neighbours.record(recording, caps, &self.tables, number, list)?;
         }
-        Ok(())
+        Ok(hashed)
+    }
+
+    /// The next build takes no key for right.
+    fn forget_keys(&mut self) {
+        if let Some((_, since)) = &mut self.resting {
+            *since = None;
+        }
     }
 
     /// Whether a step looks at how far the codes have drifted.
@@ -104,9 +141,10 @@ impl Index {
         self.tables.record_drift(recording, caps, &self.hasher, rows, COMPARED, SAMPLED)
     }
 
-    /// Has the tables made anew before a step.
+    /// Has the tables made anew before a step, of rows that are not those of the steps before.
     pub(super) fn demand(&mut self, step: u64) {
         self.demanded = Some(step);
+        self.forget_keys();
     }
 
     /// Takes note of a measurement at a step.

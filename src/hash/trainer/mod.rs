@@ -11,9 +11,10 @@ use web_time::Instant;
 
 use super::checkpoint::{LeftOut, Loaded, Store};
 use super::layer::{self, DeviceBatch, loss};
-use super::network::{Network, Precision};
+use super::network::Network;
 use super::optimiser::{Entries, Mode as Update, Optimiser, Which};
 use super::options::{Mode, Options};
+use super::quality::Precision;
 use super::{Batch, SparseSet};
 use crate::error::{Error, Result};
 use crate::gpu::{Control, Flight, Gpu, ReadTicket, Recording};
@@ -45,6 +46,8 @@ pub struct Tally {
     pub touched: f64,
     /// Rebuilds of hash tables.
     pub rebuilds: u64,
+    /// Rows whose keys they made anew: all, or those that steps have touched, where the others rest.
+    pub rehashed: u64,
     /// Their share of the time of steps and rebuilds; filled in by who knows the time.
     pub rebuild_share: f64,
     /// Seconds of rebuilds.
@@ -329,7 +332,9 @@ impl Trainer {
         let output = &self.network.output;
         self.optimiser.record_catch_up(&mut recording, &caps, output, Which::All, through)?;
         if let Some(index) = &mut self.index {
-            index.record_build(&mut recording, &self.gpu, output, self.step)?;
+            let now = (self.step, through);
+            let hashed = index.record_build_async(&mut recording, &self.gpu, output, now).await?;
+            self.tally.rehashed += hashed as u64;
         }
         self.gpu.run_async(&recording, &Control::default()).await?;
         self.tally.rebuilds += 1;
