@@ -121,9 +121,9 @@ fn rates() {
         let mut look_up = Recording::new();
         built.tables.record_query(&mut look_up, caps, &built.hasher, &on, &workspace, &query, &out).unwrap();
         time("look-up of 256", &look_up);
-        for (tables, bucket) in [(50, 32), (50, 8), (25, 8)] {
+        for (tables, bucket) in [(50, 32), (50, 16), (25, 8)] {
             let query = Query { step: 1, tables, bucket, shuffled: false };
-            let finder = Neighbours::new(gpu, &built.tables, &query, 1).unwrap();
+            let finder = Neighbours::new(gpu, &built.tables, &query, 2).unwrap();
             let out = common::poisoned(gpu, &[labels, 16]);
             let mut neighbours = Recording::new();
             finder.record(&mut neighbours, caps, &built.tables, 1, &out).unwrap();
