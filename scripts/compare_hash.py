@@ -2,9 +2,9 @@
 """Trains networks with very many labels on one data set with Wavehull and with PyTorch, one after the other, and prints one table.
 
 Both get the same samples, batches of one size, epochs or steps, learning rate and hidden elements, weights of the same distribution, and Adam;
-both look at the same test samples (all that have labels) after the same steps, and count the seconds of their steps alone: batches made
-on the host and rebuilds of hash tables are in, reading files and looking at the test part are not. PyTorch (benches/peers/xmc_torch.py) gets
-the number of threads that was fastest in 40 steps of each mode; Wavehull takes what its device has.
+both look at the same test samples (all that have labels) after the same steps, if all training samples have labels, and count the seconds of their
+steps alone: batches made on the host and rebuilds of hash tables are in, reading files and looking at the test part are not. PyTorch
+(benches/peers/xmc_torch.py) gets the number of threads that was fastest in 40 steps of each mode; Wavehull takes what its device has.
 
 They differ in what they cannot share. Shared sets of Wavehull have room for the batch's labels and --negatives others, rounded up to a multiple
 of 256; PyTorch's have as many draws as --negatives, doubles counted once: the table has both sizes. PyTorch's sampled mode is lazy (rows that a

@@ -367,6 +367,7 @@ fn bad_input_is_named_with_its_place_and_costs_nothing() {
         (CONFIG.replace("batch = 16", "batch = 0"), &["c.toml:12", "1 to 65535"]),
         (CONFIG.replace("tables = 8", "tables = 8\nbucket = 5"), &["power of two"]),
         (CONFIG.replace("rebuild = 160", "rebuild = 481"), &["481 samples of 480"]),
+        (CONFIG.replace("rebuild = 160", "rebuild = 160\nchanged = 0.5"), &["640 samples of 480"]),
         (CONFIG.replace("learning_rate = 0.01", "learning_rate = 1e30"), &["step ", "diverged", "learning rate"]),
     ] {
         folder.write("c.toml", broken);

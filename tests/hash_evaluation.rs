@@ -4,17 +4,20 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::{Random, device};
+use wavehull::gpu::{Progress, ProgressSink};
 use wavehull::hash::clusters::ClusterOptions;
 use wavehull::hash::config::Config;
 use wavehull::hash::data::generate::{Recipe, generate};
 use wavehull::hash::lsh::LshOptions;
 use wavehull::hash::options::Mode;
+use wavehull::hash::quality::Precision;
 use wavehull::hash::session::{Loaded, Look, Session};
 use wavehull::hash::set::Lists;
 use wavehull::hash::{Batch, Options, Shortlist, SparseSet, Trainer};
-use wavehull::{Control, Gpu};
+use wavehull::{CancelToken, Control, Gpu};
 
 const LABELS: usize = 600;
 /// More than two of the batches that evaluation makes, and a rest.
@@ -110,14 +113,81 @@ fn hash_tables_score_a_part_of_the_labels_and_both_ways_are_timed() {
     assert!(0.0 < sparse.candidates && sparse.candidates < 0.5 * LABELS as f64, "{sparse:?}");
     assert!(sparse.recall_10 < 1.0 && sparse.recall_1 > 2.0 * sparse.candidates / LABELS as f64, "{sparse:?}");
     assert!([quality.exact_seconds, sparse.seconds, sparse.build_seconds].iter().all(|&s| s > 0.0), "{sparse:?}");
-    // Hidden elements that overflow are told of, whichever way is asked.
+    // Hidden elements that overflow are told of, whichever way is asked, and whose they are.
     let mut large = set;
-    large.values.fill(f32::MAX);
+    let own = large.features.offsets[300]..;
+    large.values[own].fill(f32::MAX);
     let clusters = Shortlist::Clusters(ClusterOptions::default());
     for way in [None, Some(&lsh), Some(&clusters)] {
         let error = trainer.network().predict(&large, 3, way, &Control::default()).unwrap_err();
-        assert!(error.message().contains("not finite"), "{way:?}: {error}");
+        let (_, sample) = error.message().split_once("for sample ").unwrap();
+        let (sample, rest) = sample.split_once(' ').unwrap();
+        assert!(sample.parse().is_ok_and(|n: usize| n >= 300) && rest.starts_with("is not finite"), "{way:?}: {error}");
     }
+}
+
+/// A device whose bindings are too small for the candidates of as many samples as others ask at once.
+#[test]
+fn as_many_samples_are_asked_at_once_as_the_device_can_bind() {
+    let Some(gpu) = device("as_many_samples_are_asked_at_once_as_the_device_can_bind", false) else { return };
+    let mut limits = wavehull::Options::default();
+    limits.max_binding = Some(256 << 10);
+    let small = Gpu::open(&limits).unwrap();
+    let set = set();
+    let lsh = Shortlist::Tables(LshOptions { codes: 3, tables: 10, ..LshOptions::default() });
+    let [first, second] = [gpu, &small].map(|gpu| {
+        let mut trainer = trained(gpu, &set, 10);
+        pollster::block_on(trainer.read_async()).unwrap();
+        trainer.network().predict(&set, 3, Some(&lsh), &Control::default()).unwrap()
+    });
+    assert!(first == second, "other answers from smaller bindings");
+    let deep = Shortlist::Tables(LshOptions { codes: 3, tables: 300, bucket: 256, ..LshOptions::default() });
+    let error = trained(&small, &set, 1).network().predict(&set, 3, Some(&deep), &Control::default()).unwrap_err();
+    assert!(error.message().contains("76800 candidates") && error.help().is_some(), "{error}");
+}
+
+/// Tells a training to stop as soon as it looks at its test part.
+struct StopAtLook(CancelToken);
+
+impl ProgressSink for StopAtLook {
+    fn update(&self, progress: Progress<'_>) {
+        if progress.phase == "asking" {
+            self.0.cancel();
+        }
+    }
+}
+
+/// The step and the precision of each look until a training ends or is stopped, and whether it was.
+fn heard(gpu: &Gpu, config: &Config, loaded: &Loaded, control: &Control) -> (Vec<(u64, Option<Precision>)>, bool) {
+    let mut looks = Vec::new();
+    let session = Session::new(gpu, config, loaded, control).unwrap();
+    let outcome = session.run(control, &mut |look| looks.push((look.step, look.precision.clone()))).unwrap();
+    (looks, outcome.stopped)
+}
+
+#[test]
+fn a_look_in_which_a_training_is_told_to_stop_is_not_lost() {
+    let Some(gpu) = device("a_look_in_which_a_training_is_told_to_stop_is_not_lost", false) else { return };
+    let folder = std::env::temp_dir().join(format!("wavehull-hash-looks-{}", std::process::id()));
+    let loaded = Loaded { train: set(), test: set(), label_names: None, notes: Vec::new() };
+    // A training through hash tables stops where these are made anew alone: in the middle of an epoch it does not.
+    let hashing = "mode = \"slide\"\nsize = 40\n\n[hash]\ncodes = 2\ntables = 4\nrebuild = 640";
+    for mode in ["mode = \"uniform\"\nnegatives = 8", hashing] {
+        let text = CONFIG.replace("mode = \"uniform\"\nnegatives = 8", mode).replace("steps = 4", "steps = 8");
+        let mut config = Config::parse(&text, Path::new(".")).unwrap();
+        config.folder.clone_from(&folder);
+        let _ = std::fs::remove_dir_all(&folder);
+        let whole = heard(gpu, &config, &loaded, &Control::default());
+        assert_eq!(whole.0.iter().map(|look| look.0).collect::<Vec<_>>(), [2, 4, 6, 8]);
+        let _ = std::fs::remove_dir_all(&folder);
+        let cancel = CancelToken::default();
+        let control = Control { cancel: cancel.clone(), progress: Some(Arc::new(StopAtLook(cancel))) };
+        let (mut looks, stopped) = heard(gpu, &config, &loaded, &control);
+        assert!(stopped && looks.len() < 3, "{mode}: {looks:?}");
+        looks.extend(heard(gpu, &config, &loaded, &Control::default()).0);
+        assert!(looks == whole.0, "{mode}: {looks:?}, not {:?}", whole.0);
+    }
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
 const CONFIG: &str = "\

@@ -273,9 +273,11 @@ def run(args):
     per_epoch = -(-len(have) // args.batch)
     last = args.limit_steps or args.epochs * per_epoch
     net = Network(features, labels, args, device, chance, last)
-    # As `wavehull hash train` does it: so many looks an epoch, and one at the end.
-    every = max(per_epoch // args.looks, 1) if args.looks else last
     spent, full, rows = 0.0, [], None
+
+    def passed(step):
+        """Looks up to a step, as `wavehull hash train` has them: so many an epoch, one of them at its end."""
+        return step * args.looks // per_epoch
 
     def look():
         """Adds up the steps since the last look, and measures."""
@@ -299,7 +301,7 @@ def run(args):
         watch.mark()
         # The first steps warm up, and the last one of an epoch may be a short one.
         full.append((net.t > 3 or last <= 6) and len(chosen) == args.batch)
-        if net.t % every == 0 or net.t == last:
+        if passed(net.t) > passed(net.t - 1) or net.t == last:
             look()
     times = times or [spent / max(net.t, 1)]
     p10 = float(np.quantile(times, 0.1))

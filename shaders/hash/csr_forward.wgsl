@@ -63,10 +63,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         return;
     }
     let sample = item / p.share;
+    let first = item - sample * p.share;
 #unroll v 0 ${VECTORS}
-    // Behind the row's end, its last vector once more, which is not written.
-    let q_${v} = item - sample * p.share + ${v}u * p.share;
-    let c_${v} = min(q_${v}, p.width4 - 1u);
+    // Behind the row's end, the invocation's first vector once more, which is not written.
+    let q_${v} = first + ${v}u * p.share;
+    let c_${v} = select(first, q_${v}, q_${v} < p.width4);
 #endunroll
     var at = offsets[sample];
     var end = offsets[sample + 1u];

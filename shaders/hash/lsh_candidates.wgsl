@@ -9,8 +9,8 @@
 // Buffers (u32): ranges [p.queries, p.stride_ranges]; ids [p.tables, p.labels], p.stride_ids apart; out [p.queries, p.quads] vectors.
 // Precision: exact. Undefined: nothing.
 // Geometry: workgroup (64,1,1), an invocation four ids; x covers the vectors of a query, y queries.
-// Bounds: guarded by p.quads and by the grid's y; places are inside of their bucket. j times a bucket's length is below 2^32, as
-//   there are at most 2^24 labels. Races: an invocation writes its own vector; another group of tables writes other vectors.
+// Bounds: guarded by p.quads and by the grid's y; places are inside of their bucket. (j + 1) times a bucket's length is below 2^32, as
+//   j is below 256 and there are less than 2^24 labels. Races: an invocation writes its own vector; another group of tables writes other vectors.
 // Tried: nothing else.
 
 struct Params {

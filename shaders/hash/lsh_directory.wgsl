@@ -3,7 +3,7 @@
 //
 // Buffers (u32): sorted [tables, p.labels], the keys of each table in ascending order, p.stride_keys apart; directory [tables, p.entries],
 //   p.stride_out apart.
-// A binary search for each entry: there are a quarter as many as labels at most.
+// A binary search for each entry; there are few (LshTables: a quarter as many as labels, and one).
 // Precision: exact. Undefined: padding of directory is not written.
 // Geometry: workgroup (64,1,1), an invocation an entry; x covers entries, y tables.
 // Bounds: guarded by p.entries; a probe is below p.labels. The search has at most 25 turns. Races: an invocation writes its own word.

@@ -8,9 +8,9 @@
 // else two binary searches in the run, by the keys of the labels where they are: no sorted copy is kept.
 // Precision: exact. Undefined: nothing.
 // Geometry: workgroup (64,1,1), an invocation a query and place s; x covers queries, y places.
-// Bounds: guarded by p.queries; a probe of ids is below p.labels, and ids are; keys have no other upper bits than the directory. A search has at
+// Bounds: guarded by p.queries; a probe is inside of the run, and ids are labels; keys have no other upper bits than the directory. A search has at
 //   most 25 turns. Races: an invocation writes its own two words.
-// Tried: searches in all labels instead of a run, 557,000 of them in 50 tables: TRIED_TIMES.
+// Tried: searches in all labels instead of a run, for 557,000 labels in 50 tables of theirs: 14 s instead of 0.8 on lavapipe.
 
 struct Params {
     grid: vec4<u32>,

@@ -60,6 +60,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         return;
     }
     let line = item / p.share;
+    let first = item - line * p.share;
     let t = line / p.count;
     let b = line - t * p.count;
     var at = b * p.pitch + t * p.part;
@@ -70,9 +71,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
     let to = (t * p.samples + p.sample + b) * p.plane4;
 #unroll v 0 ${VECTORS}
-    // Behind the row's end, its last vector once more, which is not written.
-    let q_${v} = item - line * p.share + ${v}u * p.share;
-    let c_${v} = min(q_${v}, p.plane4 - 1u);
+    // Behind the row's end, the invocation's first vector once more, which is not written.
+    let q_${v} = first + ${v}u * p.share;
+    let c_${v} = select(first, q_${v}, q_${v} < p.plane4);
     var s_${v} = vec4<f32>(0.0);
     if ((p.flags & FIRST) == 0u) {
         s_${v} = planes[to + c_${v}];

@@ -101,9 +101,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     var left = min(p.through - t, HORIZON);
     let nothing = vec4<f32>(p.zero);
 #unroll v 0 ${VECTORS}
-    // Behind the row's end, its last vector once more, which is not written.
+    // Behind the row's end, the invocation's first vector once more, which is not written.
     let q_${v} = place.y + ${v}u * p.share;
-    var cells_${v} = row_load(own, min(q_${v}, p.quads - 1u));
+    var cells_${v} = row_load(own, select(place.y, q_${v}, q_${v} < p.quads));
 #endunroll
     var moving = true;
     while (left >= 16u && moving) {

@@ -86,9 +86,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         return;
     }
 #unroll v 0 ${VECTORS}
-    // Behind the row's end, its last vector once more, which is not written.
+    // Behind the row's end, the invocation's first vector once more, which is not written.
     let q_${v} = place.y + ${v}u * p.share;
-    let c_${v} = min(q_${v}, p.quads - 1u);
+    let c_${v} = select(place.y, q_${v}, q_${v} < p.quads);
 #ifdef PANEL
     let sum_${v} = x[i * p.stride_x + c_${v}];
 #else

@@ -226,10 +226,11 @@ impl Network {
         let asked = asked.map(|asked| (asked, asked.record_read(&mut recording)));
         let count = scored.map(|scored| scored.record_read(&mut recording));
         let mut output = self.gpu.run_async(&recording, control).await?;
+        let words = |thing| move |row: usize, id| format!("the logit of {thing} {id} for sample {}", chosen[row]);
         if let Some((asked, tickets)) = asked {
-            asked.take_of(&mut output, tickets, "cluster")?;
+            asked.take_of(&mut output, tickets, words("cluster"))?;
         }
-        let ranking = top.take(&mut output, tickets)?;
+        let ranking = top.take_of(&mut output, tickets, words("label"))?;
         let scored = match (scored, count) {
             (Some(scored), Some(ticket)) => scored.take(&mut output, ticket).iter().map(|&n| u64::from(n)).sum(),
             _ => (chosen.len() * self.labels()) as u64,

@@ -54,13 +54,17 @@ impl Mode {
     }
 }
 
+/// Counts of changed codes between rebuilds that need no reason: checkpoints stand at rebuilds, so there must be some.
+pub(super) const COUNTS: u64 = 4;
+
 /// When hash tables are made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rebuild {
     /// After so many samples.
     Samples(u64),
-    /// When more than this share of the labels' codes has changed, which is counted on the device after so many samples.
+    /// When more than this share of the labels' codes has changed, which is counted on the device after so many samples; at every fourth
+    /// count in any case.
     Changed {
         /// The share, above 0 and at most 1.
         share: f64,
@@ -74,6 +78,14 @@ impl Rebuild {
     pub fn every(self) -> u64 {
         match self {
             Self::Samples(every) | Self::Changed { every, .. } => every,
+        }
+    }
+
+    /// Samples after which tables are made anew at the latest.
+    pub fn at_the_latest(self) -> u64 {
+        match self {
+            Self::Samples(every) => every,
+            Self::Changed { every, .. } => every.saturating_mul(COUNTS),
         }
     }
 }

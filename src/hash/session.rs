@@ -19,7 +19,7 @@ use super::trainer::{Tally, Trainer};
 use super::{Batch, Shortlist};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::replace;
-use crate::gpu::{Control, Gpu};
+use crate::gpu::{CancelToken, Control, Gpu};
 use crate::ops::random::{Stream, purpose};
 
 pub use data::{Loaded, label_names, load, load_test};
@@ -203,10 +203,12 @@ impl<'a> Session<'a> {
             Length::Epochs(epochs) => epochs * per_epoch,
             Length::Steps(steps) => steps,
         };
-        let looks = (per_epoch / self.config.looks.max(1)).max(1);
+        // So many an epoch, one of them at its end.
+        let looks = self.config.looks;
+        let passed = |step: u64| u128::from(step) * u128::from(looks) / u128::from(per_epoch);
+        let at_look = |step: u64| step > 0 && step < last && passed(step) > passed(step - 1);
         let mut order = Vec::new();
         let mut part = Instant::now();
-        let at_look = |step: u64| self.config.looks > 0 && step > 0 && step.is_multiple_of(looks) && step < last;
         if at_look(self.trainer.step()) && self.logged != Some(self.trainer.step()) {
             // The program was stopped while it looked.
             self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
@@ -229,6 +231,9 @@ impl<'a> Session<'a> {
             pollster::block_on(self.trainer.step_async(&batch))?;
             control.report("training", step + 1, last, "steps");
             if at_look(step + 1) {
+                // Where it cannot stop, a training that is told to goes on; so its looks are whole.
+                let whole = Control { cancel: CancelToken::default(), ..control.clone() };
+                let control = if self.trainer.at_rest() { control } else { &whole };
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
             }
             let since = self.saved.elapsed().as_secs_f64();

@@ -4,7 +4,7 @@ use super::clusters::{ClusterOptions, ClusterRoom, Clusters};
 use super::lsh::{Hasher, LshOptions, LshTables, Query, QueryWorkspace};
 use super::network::Network;
 use super::predict::{Sparse, TopK};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Caps, Control, Gpu, Recording};
 use crate::tensor::Tensor;
 
@@ -58,7 +58,17 @@ impl Index {
     /// Samples that can be asked at once, of so many.
     pub(super) fn together(&self, caps: &Caps, samples: usize) -> Result<usize> {
         match self {
-            Self::Tables { .. } => Ok(samples),
+            Self::Tables { tables, .. } => {
+                let count = Query::all(tables.options(), 0).candidates();
+                let bound = usize::try_from(caps.max_binding / 4).unwrap_or(usize::MAX);
+                let most = bound / Sparse::widest(count, tables.labels());
+                if most == 0 {
+                    let what = format!("a sample of {count} candidates among {} labels", tables.labels());
+                    let help = "take fewer tables or smaller buckets, or ask clusters";
+                    return Err(Error::new(ErrorKind::TooBig, what).with_help(help));
+                }
+                Ok(most.min(samples))
+            }
             Self::Clusters(clusters) => Ok(clusters.together(caps)?.min(samples)),
         }
     }

@@ -17,6 +17,9 @@ fn tables_hold_every_label_and_queries_are_naive_scans() {
             (Family::Dwta, 3, 65, 1),
             (Family::SimHash, 4, 1000, 32 << 20),
             (Family::Dwta, 4, 1, 4),
+            (Family::Dwta, 2, 3, 4),
+            (Family::Dwta, 10, 7, 64),
+            (Family::SimHash, 16, 8, 64),
         ] {
             for policy in [Policy::Fifo, Policy::Reservoir, Policy::Window] {
                 let options = LshOptions { policy, bucket: 16, ..options(family, codes, 5) };
@@ -86,6 +89,21 @@ fn other_generations_have_other_tables() {
     let twin = HostTables::new(built.hasher.functions(), &rows, width(20));
     let after = built.contents(gpu);
     assert!(after == built.contents_of(&twin) && after != before);
+    built.twin = twin;
+    let query = Query::all(built.tables.options(), 2);
+    assert!(built.query(gpu, &rows, &query, None) == built.query_of_twin(&rows, &query), "a directory of other keys");
+}
+
+/// Keys of 18 bits, of which a directory knows 16.
+#[test]
+fn many_labels_are_found_through_a_part_of_their_keys() {
+    let Some(gpu) = common::device("many_labels_are_found_through_a_part_of_their_keys", false) else { return };
+    let labels = rows(270_000, 20, 3);
+    let options = LshOptions { policy: Policy::Fifo, bucket: 16, ..options(Family::Dwta, 6, 1) };
+    let built = Built::new(gpu, &options, 20, &labels, 32 << 20);
+    let h = &labels[..width(20) * 500];
+    let query = Query::all(&options, 0);
+    assert!(built.query(gpu, h, &query, None) == built.query_of_twin(h, &query));
 }
 
 /// A reservoir gives each label of a long bucket with the same chance, another set for each step.
@@ -136,7 +154,7 @@ fn misuse_is_refused() {
     let Some(gpu) = common::device("misuse_is_refused", false) else { return };
     let good = options(Family::Dwta, 2, 3);
     assert!(Hasher::new(gpu, &good, 5, 0).is_err() && LshTables::new(gpu, 0, &good).is_err());
-    let many = LshTables::new(gpu, (1 << 24) + 1, &good).unwrap_err();
+    let many = LshTables::new(gpu, 1 << 24, &good).unwrap_err();
     assert_eq!(many.kind(), wavehull::ErrorKind::TooBig);
     let built = Built::new(gpu, &good, 20, &rows(10, 20, 1), 32 << 20);
     let other = Hasher::new(gpu, &options(Family::Dwta, 3, 3), 20, 0).unwrap();

@@ -1,7 +1,7 @@
 //! Clusters from rows: Lloyd's k-means (1982) with products on the device and sums on the host. Kernel: `cluster_blocks`.
 
 use super::{BLOCK, ClusterOptions, Clusters};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Access, Control, Gpu, Grid, Kernel, Recording, params};
 use crate::hash::Rows;
 use crate::hash::layer::shared;
@@ -92,6 +92,12 @@ impl Desk {
         let mut sample = Stream::new(options.seed).permutation(table.len(), 0, purpose::CLUSTER);
         sample.truncate(LEARNED * count);
         let rows = self.rows_async(table, &sample).await?;
+        if let Some(at) = rows.iter().position(|x| !x.is_finite()) {
+            let what = format!("the row of label {} is not finite", sample[at / width]);
+            return Err(
+                Error::bad_input(what).with_help("go back to an earlier checkpoint, or train with a lower rate")
+            );
+        }
         let mut centroids = rows[..count * width].to_vec();
         // Rounds are reported, not what they are made of.
         let quiet = Control { progress: None, ..control.clone() };
@@ -157,7 +163,10 @@ impl Desk {
             self.nearest.clear(&mut recording);
             self.nearest.record(&mut recording, gpu.caps(), &self.scores, Ids::Consecutive(0))?;
             let tickets = self.nearest.record_read(&mut recording);
-            let ranking = self.nearest.take(&mut gpu.run_async(&recording, control).await?, tickets)?;
+            let mut output = gpu.run_async(&recording, control).await?;
+            // Rows behind the last are zeros.
+            let words = |row: usize, _| format!("the row of label {}", some[row.min(some.len() - 1)]);
+            let ranking = self.nearest.take_of(&mut output, tickets, words)?;
             nearest.extend_from_slice(&ranking.labels[..some.len()]);
         }
         Ok(nearest)

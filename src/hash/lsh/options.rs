@@ -7,7 +7,7 @@ pub(super) const MOST_CODES: usize = 8192;
 /// Most hidden elements: four rows are hashed at a time and lie in 16 KiB of workgroup memory.
 pub(super) const MOST_HIDDEN: usize = 1016;
 /// Most labels: places in a bucket times the most ids that it gives must fit a word.
-pub(super) const MOST_LABELS: usize = 1 << 24;
+pub(super) const MOST_LABELS: usize = (1 << 24) - 1;
 
 /// A family of hash functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

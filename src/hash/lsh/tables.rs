@@ -77,7 +77,7 @@ impl LshTables {
     /// Tables with undefined contents.
     ///
     /// # Errors
-    /// [`ErrorKind::BadInput`] for options that cannot be had and without labels, [`ErrorKind::TooBig`] beyond 2^24 labels; those
+    /// [`ErrorKind::BadInput`] for options that cannot be had and without labels, [`ErrorKind::TooBig`] for 2^24 labels or more; those
     /// of [`Tensor::uninit_async`] and [`sort::Workspace::new_async`].
     pub async fn new_async(gpu: &Gpu, labels: usize, options: &LshOptions) -> Result<Self> {
         Self::with_async(gpu, labels, options, GROUP_BYTES).await

@@ -5,7 +5,7 @@ use super::top_k::{Ids, Ranking, TopK};
 use crate::error::Result;
 use crate::gpu::{Access, Caps, Control, Gpu, Grid, Kernel, Recording, params};
 use crate::ops::{bindable, strided_grid, windows, word};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, pitch};
 
 const CANDIDATE_MARKS: &str = include_str!("../../../shaders/hash/candidate_marks.wgsl");
 const CANDIDATE_LOGITS: &str = include_str!("../../../shaders/hash/candidate_logits.wgsl");
@@ -61,6 +61,11 @@ impl Sparse {
             kept: Tensor::uninit_async(gpu, &[samples, candidates]).await?,
             logits: Tensor::uninit_async(gpu, &[samples, candidates]).await?,
         })
+    }
+
+    /// Words that a sample takes of the largest binding.
+    pub(in crate::hash) fn widest(candidates: usize, labels: usize) -> usize {
+        pitch(candidates).max(pitch(labels.div_ceil(32)))
     }
 
     /// Records the ranking of `candidates` `[samples, candidates]` for `hidden` `[samples, columns]` by the rows of `weights` `[labels, columns]`.

@@ -163,22 +163,19 @@ impl TopK {
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] if a logit was infinite or NaN, naming sample and label.
     pub fn take(&self, output: &mut Output, tickets: [ReadTicket; 2]) -> Result<Ranking> {
-        self.take_of(output, tickets, "label")
+        self.take_of(output, tickets, |sample, label| format!("the logit of label {label} for sample {sample}"))
     }
 
-    /// The same of things by this name.
+    /// The same, with words for what is not finite: a row of the ranking and what is ranked.
     pub(in crate::hash) fn take_of(
         &self,
         output: &mut Output,
         [best, faults]: [ReadTicket; 2],
-        thing: &str,
+        words: impl Fn(usize, u32) -> String,
     ) -> Result<Ranking> {
         let faults: Vec<u32> = self.faults.take(output, faults);
         if let Some((sample, row)) = faults.chunks_exact(4).enumerate().find(|(_, row)| row[0] > 0) {
-            let what = format!(
-                "the logit of {thing} {} for sample {sample} is not finite ({} logits are not)",
-                !row[1], row[0]
-            );
+            let what = format!("{} is not finite ({} like it)", words(sample, !row[1]), row[0]);
             return Err(Error::bad_input(what).with_help(
                 "the weights or the sample's values have overflowed: go back to an earlier checkpoint, or train with a lower rate",
             ));

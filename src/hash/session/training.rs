@@ -103,9 +103,11 @@ pub(super) fn state_of(folder: &Path, step: u64) -> Result<u64> {
 /// CRC-32 of a set's ids and values.
 fn fingerprint(set: &SparseSet) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(bytemuck::cast_slice(&set.features.ids));
     hasher.update(bytemuck::cast_slice(&set.values));
-    hasher.update(bytemuck::cast_slice(&set.labels.ids));
+    for lists in [&set.features, &set.labels] {
+        lists.offsets.iter().for_each(|&offset| hasher.update(&(offset as u64).to_le_bytes()));
+        hasher.update(bytemuck::cast_slice(&lists.ids));
+    }
     hasher.finalize()
 }
 

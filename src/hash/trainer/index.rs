@@ -6,12 +6,10 @@ use crate::hash::Rows;
 use crate::hash::lsh::{Drift, Hasher, LshTables, Neighbours, Query, QueryWorkspace};
 use crate::hash::network::Network;
 use crate::hash::optimiser::Mode as Update;
-use crate::hash::options::{Mode, Options, Rebuild};
+use crate::hash::options::{COUNTS, Mode, Options, Rebuild};
 use crate::hash::rows::{Touched, touched_after};
 use crate::tensor::Tensor;
 
-/// Looks at the drift of codes between unconditional rebuilds: checkpoints stand at rebuilds, so there must be some.
-const AT_LEAST: u64 = 4;
 /// Ids of a bucket, and the most tables, that are looked at for neighbours.
 const CLOSE: usize = 16;
 const CLOSE_TABLES: usize = 100;
@@ -38,8 +36,16 @@ pub(super) struct Index {
     renew: u64,
     /// The step whose rebuild a measurement of drift demands.
     demanded: Option<u64>,
-    /// Where rows without a gradient rest: a list for those that have moved, and the step of the optimiser whose rows the keys are of.
-    resting: Option<(Touched, Option<u32>)>,
+    /// Where rows without a gradient rest, and keep their keys.
+    resting: Option<Resting>,
+}
+
+/// What it takes to hash only the rows that have moved.
+struct Resting {
+    /// Room for a list of them.
+    moved: Touched,
+    /// The step of the optimiser whose rows all keys are of, if they are.
+    through: Option<u32>,
 }
 
 impl Index {
@@ -57,7 +63,10 @@ impl Index {
         };
         let steps = |samples: u64| samples / options.batch as u64;
         let rest = options.update == Update::Lazy || !options.rule.moves_alone();
-        let resting = if rest { Some((Touched::uninit_async(gpu, labels / LISTED).await?, None)) } else { None };
+        let resting = match rest {
+            true => Some(Resting { moved: Touched::uninit_async(gpu, labels / LISTED).await?, through: None }),
+            false => None,
+        };
         Ok(Self {
             hasher: Hasher::new_async(gpu, &options.lsh, hidden, 0).await?,
             tables: made,
@@ -75,19 +84,19 @@ impl Index {
     pub(super) fn due(&self, step: u64) -> bool {
         let period = match self.rebuild {
             Rebuild::Samples(_) => self.every,
-            Rebuild::Changed { .. } => self.every * AT_LEAST,
+            Rebuild::Changed { .. } => self.every * COUNTS,
         };
         step.is_multiple_of(period) || self.demanded == Some(step)
     }
 
-    /// Records new tables of the rows as they are after step `through` of the optimiser, for the steps from `step` on. Gives the number
-    /// of rows whose keys are made anew: the others have kept theirs, bit for bit.
+    /// Records new tables of the rows as they are, for the steps from `step` on; once they are made, [`Index::built`] is told. Gives the
+    /// number of rows whose keys are made anew: the others have kept theirs, bit for bit.
     pub(super) async fn record_build_async(
         &mut self,
         recording: &mut Recording,
         gpu: &Gpu,
         output: &Rows,
-        (step, through): (u64, u32),
+        step: u64,
     ) -> Result<usize> {
         self.demanded = None;
         if let Some(generation) = step.checked_div(self.renew) {
@@ -97,37 +106,41 @@ impl Index {
                 self.forget_keys();
             }
         }
-        let (caps, rows) = (gpu.caps(), &output.weights);
-        let moved = match &self.resting {
-            Some((_, Some(since))) => Some(touched_after(&output.book_async(gpu).await?, *since)),
-            _ => None,
-        };
-        let hashed = match (&self.resting, moved) {
-            (Some((list, _)), Some(ids)) if ids.len() <= list.capacity => {
-                list.write_ids(gpu, &ids)?;
-                self.tables.record_rehash(recording, caps, &self.hasher, rows, list)?;
-                self.tables.record_sort(recording, caps)?;
-                ids.len()
-            }
-            _ => {
-                self.tables.record_build(recording, caps, &self.hasher, rows)?;
-                output.len()
-            }
-        };
-        if let Some((_, since)) = &mut self.resting {
-            *since = Some(through);
-        }
+        let hashed = self.record_tables_async(recording, gpu, output).await?;
         if let Some((neighbours, list)) = &self.neighbours {
             let number = u32::try_from(step).map_err(|_| Error::internal("2^32 steps"))?;
-            neighbours.record(recording, caps, &self.tables, number, list)?;
+            neighbours.record(recording, gpu.caps(), &self.tables, number, list)?;
         }
         Ok(hashed)
     }
 
+    async fn record_tables_async(&mut self, recording: &mut Recording, gpu: &Gpu, output: &Rows) -> Result<usize> {
+        let (caps, rows) = (gpu.caps(), &output.weights);
+        let since = self.resting.as_mut().and_then(|resting| resting.through.take());
+        if let (Some(Resting { moved, .. }), Some(since)) = (&self.resting, since) {
+            let ids = touched_after(&output.book_async(gpu).await?, since);
+            if ids.len() <= moved.capacity {
+                moved.write_ids(gpu, &ids)?;
+                self.tables.record_rehash(recording, caps, &self.hasher, rows, moved)?;
+                self.tables.record_sort(recording, caps)?;
+                return Ok(ids.len());
+            }
+        }
+        self.tables.record_build(recording, caps, &self.hasher, rows)?;
+        Ok(output.len())
+    }
+
+    /// Takes note that the tables were made, of the rows after step `through` of the optimiser.
+    pub(super) fn built(&mut self, through: u32) {
+        if let Some(resting) = &mut self.resting {
+            resting.through = Some(through);
+        }
+    }
+
     /// The next build takes no key for right.
     fn forget_keys(&mut self) {
-        if let Some((_, since)) = &mut self.resting {
-            *since = None;
+        if let Some(resting) = &mut self.resting {
+            resting.through = None;
         }
     }
 

@@ -103,9 +103,9 @@ impl Trainer {
         if set.is_empty() {
             return Err(Error::bad_input("a training part without samples").with_help("give at least one sample"));
         }
-        if options.mode.hashes() && options.rebuild.every() > set.len() as u64 {
-            let what =
-                format!("hash tables that are made anew after {} samples of {}", options.rebuild.every(), set.len());
+        let latest = options.rebuild.at_the_latest();
+        if options.mode.hashes() && latest > set.len() as u64 {
+            let what = format!("hash tables that are made anew after {latest} samples of {}", set.len());
             return Err(
                 Error::bad_input(what).with_help("make them anew once an epoch at least: checkpoints stand there")
             );
@@ -332,11 +332,13 @@ impl Trainer {
         let output = &self.network.output;
         self.optimiser.record_catch_up(&mut recording, &caps, output, Which::All, through)?;
         if let Some(index) = &mut self.index {
-            let now = (self.step, through);
-            let hashed = index.record_build_async(&mut recording, &self.gpu, output, now).await?;
+            let hashed = index.record_build_async(&mut recording, &self.gpu, output, self.step).await?;
             self.tally.rehashed += hashed as u64;
         }
         self.gpu.run_async(&recording, &Control::default()).await?;
+        if let Some(index) = &mut self.index {
+            index.built(through);
+        }
         self.tally.rebuilds += 1;
         self.tally.rebuild_seconds += start.elapsed().as_secs_f64();
         Ok(())
