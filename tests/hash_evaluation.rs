@@ -138,9 +138,10 @@ fn as_many_samples_are_asked_at_once_as_the_device_can_bind() {
     let [first, second] = [gpu, &small].map(|gpu| {
         let mut trainer = trained(gpu, &set, 10);
         pollster::block_on(trainer.read_async()).unwrap();
-        trainer.network().predict(&set, 3, Some(&lsh), &Control::default()).unwrap()
+        trainer.network().predict(&set, 3, Some(&lsh), &Control::default())
     });
-    assert!(first == second, "other answers from smaller bindings");
+    assert!(second.is_ok(), "{second:?}");
+    assert!(first.unwrap() == second.unwrap(), "other answers from smaller bindings");
     let deep = Shortlist::Tables(LshOptions { codes: 3, tables: 300, bucket: 256, ..LshOptions::default() });
     let error = trained(&small, &set, 1).network().predict(&set, 3, Some(&deep), &Control::default()).unwrap_err();
     assert!(error.message().contains("76800 candidates") && error.help().is_some(), "{error}");
@@ -174,6 +175,8 @@ fn a_look_in_which_a_training_is_told_to_stop_is_not_lost() {
     let hashing = "mode = \"slide\"\nsize = 40\n\n[hash]\ncodes = 2\ntables = 4\nrebuild = 640";
     for mode in ["mode = \"uniform\"\nnegatives = 8", hashing] {
         let text = CONFIG.replace("mode = \"uniform\"\nnegatives = 8", mode).replace("steps = 4", "steps = 8");
+        // More than are asked at once: a look can be stopped in its middle.
+        let text = text.replace("look_samples = 100", "look_samples = 600");
         let mut config = Config::parse(&text, Path::new(".")).unwrap();
         config.folder.clone_from(&folder);
         let _ = std::fs::remove_dir_all(&folder);

@@ -231,7 +231,7 @@ impl<'a> Session<'a> {
             pollster::block_on(self.trainer.step_async(&batch))?;
             control.report("training", step + 1, last, "steps");
             if at_look(step + 1) {
-                // Where it cannot stop, a training that is told to goes on; so its looks are whole.
+                // Between rebuilds a training that hashes cannot stop; so there its looks are whole, whatever it is told.
                 let whole = Control { cancel: CancelToken::default(), ..control.clone() };
                 let control = if self.trainer.at_rest() { control } else { &whole };
                 self.look(&mut part, per_epoch, Some(self.config.look_samples), control, heard)?;
