@@ -114,10 +114,7 @@ impl Built {
         }
         self.on.write(gpu, &rows).unwrap();
         let touched = pollster::block_on(Touched::uninit_async(gpu, changed.len() + 5)).unwrap();
-        let ends = [[u32::try_from(changed.len()).unwrap(), 0]];
-        let list: Vec<[u32; 2]> =
-            ends.into_iter().chain(changed.iter().map(|&row| [row, 0])).chain([[u32::MAX, 0]]).collect();
-        touched.write(gpu, &list).unwrap();
+        touched.write_ids(gpu, changed).unwrap();
         let mut recording = Recording::new();
         self.tables.record_rehash(&mut recording, gpu.caps(), &self.hasher, &self.on, &touched).unwrap();
         self.tables.record_sort(&mut recording, gpu.caps()).unwrap();

@@ -63,9 +63,10 @@ impl Index {
         };
         let steps = |samples: u64| samples / options.batch as u64;
         let rest = options.update == Update::Lazy || !options.rule.moves_alone();
-        let resting = match rest {
-            true => Some(Resting { moved: Touched::uninit_async(gpu, labels / LISTED).await?, through: None }),
-            false => None,
+        let resting = if rest {
+            Some(Resting { moved: Touched::uninit_async(gpu, labels / LISTED).await?, through: None })
+        } else {
+            None
         };
         Ok(Self {
             hasher: Hasher::new_async(gpu, &options.lsh, hidden, 0).await?,
